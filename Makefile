@@ -1,0 +1,107 @@
+# durun. `make` lists the targets. Go and make are all that build, demo and test need; what else a target wants, it says.
+
+GO ?= go
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+
+# Tools, pinned here and not in go.mod. golangci-lint brings gofumpt and goimports along.
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT := $(CACHE)/durun-tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
+
+TESTFLAGS ?= -timeout=20m
+FUZZTIME ?= 2000x
+BENCH ?= .
+COUNT ?= 10
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
+
+.DEFAULT_GOAL := help
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## build bin/durun
+	$(GO) build -o bin/durun ./cmd/durun
+
+.PHONY: demo
+demo: build ## suspend a Go program, kill it, resume it in a new process
+	@DURUN=bin/durun sh scripts/demo.sh
+
+##@ Test
+
+# The race detector needs cgo, and so a C compiler.
+HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1
+
+.PHONY: test
+test: ## run all tests, with the race detector where there is a C compiler
+	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
+	set -x; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such as 5m)
+	@set -e; for pkg in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do \
+		grep -qs '^func Fuzz' "$$pkg"/*_test.go || continue; \
+		list=$$(cd "$$pkg" && $(GO) test -list '^Fuzz' .); \
+		for target in $$(echo "$$list" | sed -n '/^Fuzz/p'); do \
+			(cd "$$pkg" && set -x && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .); \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks (BENCH=regexp COUNT=10), for benchstat
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m ./...
+
+.PHONY: cover
+cover: ## write bin/cover.html, and print the coverage of each package
+	@mkdir -p bin
+	$(GO) test $(TESTFLAGS) -coverpkg ./... -coverprofile bin/cover.out ./...
+	$(GO) tool cover -html bin/cover.out -o bin/cover.html
+	@$(GO) tool cover -func bin/cover.out | tail -1
+
+##@ Check
+
+.PHONY: check
+check: format lint tidy vet clean-tree ## all that CI asks: format, lint, tidy, vet and cross-build, clean tree
+
+$(GOLANGCI_LINT):
+	GOBIN=$(dir $@) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+.PHONY: format
+format: $(GOLANGCI_LINT) ## fail if a file is not formatted (gofumpt, goimports)
+	$(GOLANGCI_LINT) fmt --diff
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## format all files
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## run the linters
+	$(GOLANGCI_LINT) run
+
+.PHONY: tidy
+tidy: ## fail if go.mod or go.sum is not tidy
+	$(GO) mod tidy -diff
+
+.PHONY: vet
+vet: ## build and vet on each platform
+	@set -e; for p in $(PLATFORMS); do \
+		(set -x; GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build ./... && \
+		 GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet ./...); \
+	done
+
+.PHONY: clean-tree
+clean-tree: ## fail if something is not committed
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "make check: the tree is not clean" >&2; exit 1; }
+
+##@ Guests
+
+.PHONY: guests
+guests: ## build guests/ and testdata/wat into testdata (clang, wasi-libc, rustc, wabt: see .ci/run)
+	$(GO) run ./guests/mkguests
+
+.PHONY: python
+python: ## fetch CPython 3.12 for WASI into the cache (npm; 26 MB, once)
+	@$(GO) run ./guests/mkguests -python

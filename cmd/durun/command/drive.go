@@ -1,0 +1,141 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+)
+
+// output takes what a coroutine writes while it is driven. The guest never learns how its output fares here: what it
+// wrote is in the store in any case, and a run must not depend on who watched it. A failure stops the drive instead.
+type output struct {
+	stdout, stderr io.Writer // nil for nobody
+	failed         chan error
+}
+
+// newOutput passes output to the command's streams, or to nobody.
+func newOutput(a *app, discard bool) *output {
+	o := &output{failed: make(chan error, 1)}
+	if !discard {
+		o.stdout = &outputStream{o: o, name: "standard output", w: a.Stdout}
+		o.stderr = &outputStream{o: o, name: "standard error", w: a.Stderr}
+	}
+	return o
+}
+
+type outputStream struct {
+	o    *output
+	name string
+	w    io.Writer
+	once sync.Once
+}
+
+func (s *outputStream) Write(p []byte) (int, error) {
+	if _, err := s.w.Write(p); err != nil {
+		s.once.Do(func() {
+			select {
+			case s.o.failed <- fmt.Errorf("write to %s: %w", s.name, err):
+			default:
+			}
+		})
+	}
+	return len(p), nil
+}
+
+// drive drives one coroutine and commits to a store.
+type drive struct {
+	app    *app
+	store  *snapshot.Store
+	id     string
+	seq    uint64 // last commit, 0 for none
+	output *output
+	once   bool // return after the first commit
+}
+
+// run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
+// none. The error has the exit code of the guest, or that of the reason to stop.
+func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.Status, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	finished := make(chan struct{})
+	defer close(finished)
+	go func() {
+		select {
+		case err := <-d.output.failed:
+			cancel(err)
+		case <-finished:
+		}
+	}()
+
+	d.app.setDriving(position{d.id, d.seq})
+	driver := runtime.Driver{
+		Store: d.store,
+		Once:  d.once,
+		OnCommit: func(c snapshot.Commit) {
+			d.seq = c.Seq
+			d.app.setDriving(position{d.id, d.seq})
+		},
+	}
+	if d.output.stdout != nil {
+		driver.OnYield = func(value []byte) []byte {
+			_, _ = d.output.stdout.Write(append(value[:len(value):len(value)], '\n'))
+			return nil
+		}
+	}
+	status, err = driver.Drive(ctx, c)
+	// Read before Close.
+	code, trap := uint32(0), error(nil)
+	if err == nil && status.Ended() {
+		code, trap = c.ExitCode(), c.Err()
+	}
+	closeErr := c.Close()
+	d.app.setDriving(position{})
+
+	if err != nil {
+		if d.seq > 0 {
+			status = snapshot.Suspended
+		}
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			d.app.setDriving(position{d.id, d.seq})
+			return status, d.app.interrupted(context.Cause(ctx))
+		}
+		return status, fmt.Errorf("drive %s: %w", d.id, d.stopped(err))
+	}
+	if trap != nil {
+		return status, &exitError{
+			code:   guestExit(code),
+			err:    fmt.Errorf("%s failed: %w", d.id, trap),
+			advice: "its state before that: " + d.app.commandLine("history", d.id),
+		}
+	}
+	if status.Ended() {
+		return status, errors.Join(exitStatus(guestExit(code)), closeErr)
+	}
+	return status, closeErr
+}
+
+// stopped adds to the error of a drive where the coroutine stands now.
+func (d *drive) stopped(err error) error {
+	e := classify(err)
+	if e.advice != "" {
+		e.advice += "\n"
+	}
+	if d.seq == 0 {
+		e.advice += fmt.Sprintf("nothing of coroutine %s has been committed", d.id)
+	} else {
+		e.advice += fmt.Sprintf("%s is suspended at commit %d; resume with: %s", d.id, d.seq, d.app.commandLine("resume", d.id))
+	}
+	return e
+}
+
+// isBrokenPipe reports whether err says that nobody reads what was to be written.
+func isBrokenPipe(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+}

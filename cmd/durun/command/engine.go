@@ -1,0 +1,83 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime"
+)
+
+const cacheVariable = "DURUN_CACHE"
+
+// engine is a runtime with this command's cache folder, host modules and progress display.
+type engine struct {
+	*runtime.Runtime
+	name     string // of the module, for messages
+	progress *progress
+}
+
+// newEngine returns an engine for the module called name, of size bytes. A cache that can't be used is no error, only slower.
+func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool) (*engine, error) {
+	e := &engine{name: name, progress: newProgress(a.Stderr, name, size)}
+	config := runtime.NewConfig().WithModules(wasi.Module).WithProgress(e.progress.report)
+	cached := config
+	if !noCache {
+		dir, err := cacheDir()
+		if err == nil && dir != "" {
+			cached = config.WithCacheDir(dir)
+		}
+		if err != nil {
+			a.warnNoCache(err)
+		}
+	}
+	r, err := runtime.New(ctx, cached)
+	if err != nil && ctx.Err() == nil {
+		a.warnNoCache(err)
+		r, err = runtime.New(ctx, config)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("set up the runtime: %w", err)
+	}
+	e.Runtime = r
+	return e, nil
+}
+
+func (a *app) warnNoCache(err error) {
+	fmt.Fprintf(a.Stderr, "durun: going on without a cache of prepared modules: %v\n", err)
+}
+
+func (e *engine) compile(ctx context.Context, binary []byte) (*runtime.Module, error) {
+	defer e.progress.end()
+	m, err := e.Compile(ctx, binary)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", printable(e.name), err)
+	}
+	return m, nil
+}
+
+func (e *engine) close(ctx context.Context) error {
+	e.progress.end()
+	return e.Close(context.WithoutCancel(ctx))
+}
+
+// cacheDir is the folder of prepared modules, empty for none: $DURUN_CACHE, else durun under the XDG cache directory,
+// else the platform's.
+func cacheDir() (string, error) {
+	if dir, ok := os.LookupEnv(cacheVariable); ok {
+		if dir == "" {
+			return "", nil
+		}
+		return filepath.Abs(dir)
+	}
+	if dir := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored
+		return filepath.Join(dir, "durun"), nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("%w; set %s to a folder", err, cacheVariable)
+	}
+	return filepath.Join(dir, "durun"), nil
+}

@@ -1,0 +1,61 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/snapshot"
+)
+
+type exportOptions struct {
+	out string
+}
+
+func newExportCommand(a *app) *cobra.Command {
+	var o exportOptions
+	cmd := &cobra.Command{
+		Use:   "export ID[@SEQ] -o FILE",
+		Short: "Write a coroutine to one file",
+		Long: `Write the last commit of a coroutine, or commit SEQ, to one self-contained file: with the module and the output so far.
+"durun import" makes a coroutine of it, in another store or on another machine. The coroutine itself stays as it is; what
+the copy does from there on is its own.
+
+FILE appears whole or not at all; - is standard output. The folders that the run was given with --dir are not in it: the
+one who resumes the copy decides about those. What the program knows is: its memory, arguments and environment variables,
+secrets included.`,
+		Example: "  durun export job -o job.durun\n  durun export job@3 -o - | ssh host durun import -",
+		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runExport(cmd.Context(), a, o, args[0])
+		},
+		ValidArgsFunction: completeIDs(a, 1, nil),
+	}
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "`file` to write, - for standard output (required)")
+	return cmd
+}
+
+func runExport(ctx context.Context, a *app, o exportOptions, arg string) (err error) {
+	if err := checkOut("export", o.out, a.Stdout); err != nil {
+		return err
+	}
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, store.Close)
+	r, err := store.reference(ctx, arg)
+	if err != nil {
+		return err
+	}
+	return writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
+		err := store.Export(ctx, r.id, r.seq, w)
+		if errors.Is(err, snapshot.ErrNotFound) && r.seq > 0 {
+			err = inputError(err, fmt.Sprintf(`"%s" lists its commits`, a.commandLine("history", r.id)))
+		}
+		return err
+	})
+}

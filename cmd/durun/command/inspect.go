@@ -1,0 +1,260 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/snapshot"
+)
+
+type inspectOptions struct {
+	format format
+}
+
+func newInspectCommand(a *app) *cobra.Command {
+	var o inspectOptions
+	cmd := &cobra.Command{
+		Use:   "inspect ID[@SEQ]",
+		Short: "Print the facts of one commit",
+		Long: `Print what the last commit of a coroutine says, or commit SEQ: its module, what it waits for, and the sizes of what it is
+made of. "durun stack" prints its call stack.
+
+JSON is an object with the keys of "durun ps" and entry, args, results, kind, bytes, hash, parent, in_start, frames,
+memory, globals, tables, dropped_data, dropped_elements, host, output and grants.`,
+		Example: "  durun inspect job\n  durun inspect job@3 -o json",
+		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runInspect(cmd.Context(), a, o, args[0])
+		},
+		ValidArgsFunction: completeIDs(a, 1, nil),
+	}
+	addFormatFlag(cmd, &o.format)
+	return cmd
+}
+
+// facts is what inspect tells of a commit, as JSON.
+type facts struct {
+	coroutine
+	Entry           string       `json:"entry"`
+	Args            []value      `json:"args"`
+	Results         []value      `json:"results"`
+	Kind            string       `json:"kind"`
+	Bytes           int64        `json:"bytes"`
+	Hash            string       `json:"hash"`   // of the encoded commit
+	Parent          *uint64      `json:"parent"` // nil for the first commit
+	InStart         bool         `json:"in_start"`
+	Frames          int          `json:"frames"`
+	Memory          memoryFacts  `json:"memory"`
+	Globals         int          `json:"globals"`
+	Tables          []tableFacts `json:"tables"`
+	DroppedData     int          `json:"dropped_data"`
+	DroppedElements int          `json:"dropped_elements"`
+	Host            []hostFacts  `json:"host"`
+	Output          outputFacts  `json:"output"`
+	Grants          []grantFacts `json:"grants"`
+}
+
+type value struct {
+	Type string `json:"type"`
+	Bits string `json:"bits"` // hexadecimal: JSON's numbers can't hold them all
+}
+
+type memoryFacts struct {
+	Bytes  uint64 `json:"bytes"`
+	Max    uint64 `json:"max"`    // 0 for none
+	Pages  int    `json:"pages"`  // of 4 KiB, in the snapshot
+	Stored uint64 `json:"stored"` // bytes of those
+}
+
+type tableFacts struct {
+	Index    uint32 `json:"index"`
+	Elements int    `json:"elements"`
+}
+
+type hostFacts struct {
+	Name    string `json:"name"`
+	Version uint32 `json:"version"`
+	Bytes   int    `json:"bytes"`
+}
+
+// outputFacts are the bytes written since the commit before.
+type outputFacts struct {
+	Stdout int `json:"stdout"`
+	Stderr int `json:"stderr"`
+}
+
+type grantFacts struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Flags string `json:"flags"`
+}
+
+func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err error) {
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, store.Close)
+	s, c, err := store.load(ctx, arg)
+	if err != nil {
+		return err
+	}
+	// A commit is running if it is the last one of a coroutine that somebody drives.
+	running := false
+	if head, err := store.Head(ctx, c.Coroutine); err == nil && head.Seq == c.Seq {
+		running = store.driven(ctx, c.Coroutine)
+	}
+	f := gatherFacts(s, c, running)
+	if o.format == formatJSON {
+		return writeJSON(a.Stdout, f)
+	}
+	return writeFacts(a.Stdout, f, time.Now())
+}
+
+func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
+	f := facts{
+		coroutine: describe(c.Manifest, running),
+		Kind:      c.Kind.String(),
+		Bytes:     c.Bytes,
+		Hash:      c.Hash.String(),
+		Entry:     s.Entry,
+		Args:      describeValues(s.Args),
+		Results:   describeValues(s.Results),
+		InStart:   s.InStart,
+		Frames:    len(s.Frames),
+		Memory: memoryFacts{
+			Bytes: s.Memory.Size, Max: s.Memory.Max,
+			Pages: len(s.Memory.Pages), Stored: uint64(len(s.Memory.Pages)) * snapshot.PageSize,
+		},
+		Globals:         len(s.Globals),
+		Tables:          []tableFacts{},
+		DroppedData:     len(s.DroppedData),
+		DroppedElements: len(s.DroppedElements),
+		Host:            []hostFacts{},
+		Grants:          []grantFacts{},
+	}
+	if s.Parent != nil {
+		f.Parent = &s.Parent.Seq
+	}
+	for _, t := range s.Tables {
+		f.Tables = append(f.Tables, tableFacts{t.Index, len(t.Elements)})
+	}
+	for _, h := range s.Host {
+		f.Host = append(f.Host, hostFacts{h.Name, h.Version, len(h.Data)})
+	}
+	for _, out := range s.Output {
+		switch out.Stream {
+		case 1:
+			f.Output.Stdout += len(out.Data)
+		case 2:
+			f.Output.Stderr += len(out.Data)
+		}
+	}
+	for _, g := range s.Grants {
+		f.Grants = append(f.Grants, grantFacts{g.Kind, g.Name, g.Value, g.Flags})
+	}
+	return f
+}
+
+func describeValues(values []snapshot.Value) []value {
+	list := make([]value, len(values))
+	for i, v := range values {
+		list[i] = describeValue(v)
+	}
+	return list
+}
+
+func describeValue(v snapshot.Value) value {
+	switch v.Type {
+	case snapshot.I32:
+		return value{"i32", fmt.Sprintf("0x%08x", uint32(v.Lo))}
+	case snapshot.I64:
+		return value{"i64", fmt.Sprintf("0x%016x", v.Lo)}
+	case snapshot.F32:
+		return value{"f32", fmt.Sprintf("0x%08x", uint32(v.Lo))}
+	case snapshot.F64:
+		return value{"f64", fmt.Sprintf("0x%016x", v.Lo)}
+	case snapshot.V128:
+		return value{"v128", fmt.Sprintf("0x%016x%016x", v.Hi, v.Lo)}
+	case snapshot.FuncRef:
+		return value{"funcref", fmt.Sprintf("0x%08x", uint32(v.Lo))}
+	}
+	return value{fmt.Sprintf("type 0x%02x", byte(v.Type)), fmt.Sprintf("0x%016x", v.Lo)}
+}
+
+func writeFacts(w io.Writer, f facts, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	line("id", "%s", f.ID)
+	line("commit", "%d, %s, %s", f.Seq, f.Kind, humanBytes(uint64(f.Bytes)))
+	line("time", "%s (%s)", f.Updated.Local().Format(time.RFC3339), humanTime(f.Updated, now))
+	line("status", "%s", f.Status)
+	if f.ExitCode != nil {
+		line("exit code", "%d", *f.ExitCode)
+	}
+	if f.Error != "" {
+		line("error", "%s", strings.ReplaceAll(strings.TrimSpace(f.Error), "\n", "\n\t"))
+	}
+	if f.Waiting != nil {
+		line("waiting", "%s: %s", f.Waiting.Kind, f.Waiting.text(now))
+	}
+	line("module", "%s %s", cell(f.ModuleName), f.Module)
+	line("entry", "%s(%s)%s", printable(f.Entry), valuesText(f.Args), arrow(valuesText(f.Results)))
+	frames := strconv.Itoa(f.Frames)
+	if f.InStart {
+		frames += ", in the module's start function"
+	}
+	line("frames", "%s", frames)
+	if f.Memory.Bytes > 0 {
+		limit := ""
+		if f.Memory.Max > 0 {
+			limit = ", limit " + humanBytes(f.Memory.Max)
+		}
+		line("memory", "%s (%d pages of 64 KiB%s)", humanBytes(f.Memory.Bytes), f.Memory.Bytes/snapshot.WasmPageSize, limit)
+		line("", "%d pages of 4 KiB in the snapshot, %s before compression", f.Memory.Pages, humanBytes(f.Memory.Stored))
+	} else {
+		line("memory", "-")
+	}
+	line("globals", "%d", f.Globals)
+	for _, table := range f.Tables {
+		line("table", "%d: %d elements", table.Index, table.Elements)
+	}
+	if f.DroppedData+f.DroppedElements > 0 {
+		line("dropped", "%d data segments, %d element segments", f.DroppedData, f.DroppedElements)
+	}
+	for _, h := range f.Host {
+		line("host", "%s version %d, %s", printable(h.Name), h.Version, humanBytes(uint64(h.Bytes)))
+	}
+	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
+	for _, g := range f.Grants {
+		text := printable(g.Value) + " as " + printable(g.Name)
+		if g.Flags != "" {
+			text += ", " + printable(g.Flags)
+		}
+		line("grant", "%s %s", printable(g.Kind), text)
+	}
+	return t.Flush()
+}
+
+func valuesText(values []value) string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = v.Type + " " + v.Bits
+	}
+	return strings.Join(list, ", ")
+}
+
+func arrow(results string) string {
+	if results == "" {
+		return ""
+	}
+	return " -> " + results
+}

@@ -1,0 +1,108 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/durun/durun/runtime"
+)
+
+// How long work on a module takes before a person at a terminal, or a log, is told.
+const (
+	patienceTerminal = 300 * time.Millisecond
+	patiencePlain    = 2 * time.Second
+	spinInterval     = 100 * time.Millisecond
+)
+
+// isTerminal reports whether stream is a terminal that can rewrite a line.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// progress tells a person what takes so long. On a terminal it is a line that counts the seconds and goes away after;
+// elsewhere it is one line, once, and only for long work. It writes nothing about work that is quickly done.
+type progress struct {
+	w        io.Writer
+	name     string // of the module
+	size     int    // of the module, in bytes
+	terminal bool
+	clock    func(time.Duration) <-chan time.Time
+
+	mu   sync.Mutex
+	step runtime.Step
+	stop chan struct{} // of the work going on; nil for none
+	done chan struct{} // closed when its line has been cleared
+}
+
+func newProgress(w io.Writer, name string, size int) *progress {
+	return &progress{w: w, name: name, size: size, terminal: isTerminal(w), clock: time.After}
+}
+
+// report takes what the runtime says.
+func (p *progress) report(step runtime.Progress) {
+	if step.Step == runtime.StepDone {
+		p.end()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.step = step.Step
+	if p.stop == nil {
+		p.stop, p.done = make(chan struct{}), make(chan struct{})
+		go p.show(time.Now(), p.stop, p.done)
+	}
+}
+
+// end stops the display and waits until it has gone.
+func (p *progress) end() {
+	p.mu.Lock()
+	stop, done := p.stop, p.done
+	p.stop, p.done = nil, nil
+	p.mu.Unlock()
+	if stop != nil {
+		close(stop)
+		<-done
+	}
+}
+
+func (p *progress) show(start time.Time, stop, done chan struct{}) {
+	defer close(done)
+	patience := patiencePlain
+	if p.terminal {
+		patience = patienceTerminal
+	}
+	select {
+	case <-stop:
+		return
+	case <-p.clock(patience):
+	}
+	if !p.terminal {
+		fmt.Fprintf(p.w, "durun: %s; later runs take it from the cache\n", p.text())
+		return
+	}
+	const wheel = `|/-\`
+	for width, n := 0, 0; ; n++ {
+		line := fmt.Sprintf("%c %s %.1f s", wheel[n%len(wheel)], p.text(), time.Since(start).Seconds())
+		fmt.Fprintf(p.w, "\r%-*s", width, line)
+		width = max(width, len(line))
+		select {
+		case <-stop:
+			fmt.Fprintf(p.w, "\r%s\r", strings.Repeat(" ", width))
+			return
+		case <-p.clock(spinInterval):
+		}
+	}
+}
+
+func (p *progress) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Sprintf("%s: %s (%s)", printable(p.name), p.step, humanBytes(uint64(p.size)))
+}

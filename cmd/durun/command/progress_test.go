@@ -1,0 +1,85 @@
+package command
+
+import (
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/durun/durun/runtime"
+)
+
+// ticks is a clock by hand: each tick ends one wait, and returns when the next one has begun.
+type ticks struct {
+	waits chan time.Duration
+	fire  chan time.Time
+}
+
+func (c *ticks) after(d time.Duration) <-chan time.Time {
+	c.waits <- d
+	return c.fire
+}
+
+// screen is a terminal's line as it stands.
+type screen struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.String()
+}
+
+var _ io.Writer = (*screen)(nil)
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		terminal bool
+		patience time.Duration
+		ticks    int
+		want     func(s string) bool
+	}{
+		{"quick at a terminal", true, patienceTerminal, 0, func(s string) bool { return s == "" }},
+		{"quick in a log", false, patiencePlain, 0, func(s string) bool { return s == "" }},
+		{"slow at a terminal", true, patienceTerminal, 2, func(s string) bool {
+			lines := strings.Split(s, "\r")
+			return strings.Contains(s, "x.wasm: compiling (2.00 MiB)") && !strings.Contains(s, "\n") &&
+				strings.TrimSpace(lines[len(lines)-2]) == "" && lines[len(lines)-1] == "" // cleared
+		}},
+		{"slow in a log", false, patiencePlain, 1, func(s string) bool {
+			return s == "durun: x.wasm: compiling (2.00 MiB); later runs take it from the cache\n"
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			clock, out := &ticks{make(chan time.Duration, 1), make(chan time.Time)}, &screen{}
+			p := &progress{w: out, name: "x.wasm", size: 2 << 20, terminal: test.terminal, clock: clock.after}
+			p.report(runtime.Progress{Step: runtime.StepCompile})
+			if d := <-clock.waits; d != test.patience {
+				t.Errorf("patience of %v, want %v", d, test.patience)
+			}
+			for range test.ticks {
+				clock.fire <- time.Time{}
+				if test.terminal {
+					<-clock.waits
+				}
+			}
+			p.report(runtime.Progress{Step: runtime.StepDone})
+			if got := out.String(); !test.want(got) {
+				t.Errorf("written: %q", got)
+			}
+			p.end() // again, without harm
+		})
+	}
+}

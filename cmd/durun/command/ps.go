@@ -1,0 +1,169 @@
+package command
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/snapshot"
+)
+
+type psOptions struct {
+	all    bool
+	format format
+}
+
+func newPsCommand(a *app) *cobra.Command {
+	var o psOptions
+	cmd := &cobra.Command{
+		Use:     "ps",
+		Aliases: []string{"ls"},
+		Short:   "List coroutines",
+		Long: `List the coroutines of the store that have not ended; with -a those that have, too. The last changed is first.
+
+STATUS is running for a coroutine that somebody drives now, else that of its last commit: suspended, completed, failed or
+cancelled; unreadable, if that commit is damaged. SEQ is the number of that commit, and WAITING what the program waits for.
+
+JSON is an array of objects with the keys id, status, module (SHA-256), module_name, seq, waiting (an object with kind,
+detail and until, or null), exit_code (null until the end), updated and, where there is one, error.`,
+		Example: "  durun ps\n  durun ps -a -o json",
+		Args:    arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runPs(cmd.Context(), a, o)
+		},
+	}
+	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "also list coroutines that have ended")
+	addFormatFlag(cmd, &o.format)
+	return cmd
+}
+
+func runPs(ctx context.Context, a *app, o psOptions) error {
+	list, err := a.list(ctx)
+	if err != nil {
+		return err
+	}
+	shown := slices.DeleteFunc(list, func(c coroutine) bool { return c.Status.Ended() && !o.all })
+	slices.SortStableFunc(shown, func(a, b coroutine) int { return b.Updated.Compare(a.Updated) })
+	if o.format == formatJSON {
+		return writeJSON(a.Stdout, shown)
+	}
+	now := time.Now()
+	rows := [][]string{{"ID", "STATUS", "MODULE", "SEQ", "WAITING", "UPDATED"}}
+	for _, c := range shown {
+		status := string(c.Status)
+		if c.ExitCode != nil {
+			status += " (" + strconv.FormatUint(uint64(*c.ExitCode), 10) + ")"
+		}
+		rows = append(rows, []string{c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated, now)})
+	}
+	return writeTable(a.Stdout, rows)
+}
+
+// coroutine is what the commands tell of one, as JSON.
+type coroutine struct {
+	ID         string          `json:"id"`
+	Status     snapshot.Status `json:"status"`
+	Module     string          `json:"module"` // SHA-256
+	ModuleName string          `json:"module_name"`
+	Seq        uint64          `json:"seq"`
+	Waiting    *waiting        `json:"waiting"`
+	ExitCode   *uint32         `json:"exit_code"` // nil until the end
+	Updated    time.Time       `json:"updated"`
+	Error      string          `json:"error,omitempty"` // why it failed, or can't be read
+
+	moduleText string
+}
+
+// waiting is what a suspended coroutine waits for.
+type waiting struct {
+	Kind   string     `json:"kind"`
+	Detail string     `json:"detail"`
+	Until  *time.Time `json:"until"` // nil if only an event ends it
+}
+
+// statusUnreadable is that of a coroutine whose last commit is damaged, or was written by a newer durun.
+const statusUnreadable snapshot.Status = "unreadable"
+
+// list returns the store's coroutines, by id. It is not nil.
+func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer closeInto(&err, store.Close)
+	list := []coroutine{}
+	for c, err := range store.List(ctx) {
+		switch {
+		case err != nil:
+			return nil, err
+		case c.Err != nil:
+			list = append(list, coroutine{ID: c.Coroutine, Status: statusUnreadable, Seq: c.Seq, Error: c.Err.Error()})
+		default:
+			list = append(list, describe(c.Manifest, !c.Status.Ended() && store.driven(ctx, c.Coroutine)))
+		}
+	}
+	return list, nil
+}
+
+// describe tells of a coroutine what a commit says. driven: somebody drives it now.
+func describe(m snapshot.Manifest, driven bool) coroutine {
+	c := coroutine{
+		ID:         m.Coroutine,
+		Status:     m.Status,
+		Module:     m.Module.String(),
+		ModuleName: m.ModuleName,
+		Seq:        m.Seq,
+		Waiting:    describeAwait(m.Await),
+		Updated:    m.Time,
+		Error:      m.Error,
+		moduleText: moduleText(m.ModuleName, m.Module),
+	}
+	if m.Status.Ended() {
+		c.ExitCode = &m.ExitCode
+	} else if driven {
+		c.Status = snapshot.Running
+	}
+	return c
+}
+
+func describeAwait(w *snapshot.Await) *waiting {
+	if w == nil {
+		return nil
+	}
+	d := &waiting{Kind: w.Kind, Detail: w.Detail}
+	if !w.Until.IsZero() {
+		d.Until = &w.Until
+	}
+	return d
+}
+
+// text is for a table's cell.
+func (w *waiting) text(now time.Time) string {
+	if w == nil {
+		return "-"
+	}
+	t := w.Detail
+	if t == "" {
+		t = w.Kind
+	}
+	t = cell(t)
+	if w.Until != nil {
+		if w.Until.After(now) {
+			t += ", " + humanDuration(w.Until.Sub(now)) + " left"
+		} else {
+			t += ", over"
+		}
+	}
+	return t
+}
+
+// moduleText names a module for people: the file's name, else the start of its hash.
+func moduleText(name string, hash snapshot.Hash) string {
+	if name != "" {
+		return printable(name)
+	}
+	return hash.String()[:12]
+}

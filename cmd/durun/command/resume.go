@@ -1,0 +1,162 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+)
+
+type resumeOptions struct {
+	dirs    []string
+	noCache bool
+
+	grants []snapshot.Grant // of dirs
+	stdin  *wasi.Stdin      // goes from one coroutine to the next, with what was read and not consumed
+}
+
+func newResumeCommand(a *app) *cobra.Command {
+	var o resumeOptions
+	cmd := &cobra.Command{
+		Use:   "resume [flags] ID...",
+		Short: "Drive suspended coroutines on",
+		Long: `Drive a suspended coroutine on, in the foreground, from its last commit until it ends. The module comes from the store.
+Output since that commit is written again if its writer was killed before the next one; "durun logs" has each line once.
+
+Folders that the run was given with --dir are given to it again. A coroutine that came by "durun import" has lost them:
+give them again with --dir HOST:GUEST, as the message of durun that names them says. A --dir also replaces a recorded
+folder of the same name; it is recorded from the next commit on.
+
+Several coroutines are driven one after the other, each to its end; the exit code is the first that is not 0. To drive
+them at the same time, start several durun. A coroutine that has ended can't be resumed: exit code 64.`,
+		Example: `  durun resume job
+  durun resume --dir ./data:/data job
+  durun resume a b c`,
+		Args: arguments(1, -1, "a coroutine's ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runResume(cmd.Context(), a, o, args)
+		},
+		ValidArgsFunction: completeIDs(a, -1, func(s snapshot.Status) bool { return s == snapshot.Suspended }),
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
+	return cmd
+}
+
+func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
+	grants, err := parseMounts(o.dirs)
+	if err != nil {
+		return err
+	}
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, store.Close)
+	// All ids are looked up before the first is driven.
+	ids := make([]string, len(args))
+	for i, arg := range args {
+		if ids[i], err = store.resolve(ctx, arg); err != nil {
+			return err
+		}
+	}
+	o.grants, o.stdin = grants, wasi.NewStdin(a.Stdin)
+	var first error
+	for i, id := range ids {
+		err := resumeOne(ctx, a, o, store, id)
+		if ctx.Err() != nil {
+			return err
+		}
+		switch {
+		case err != nil && first == nil:
+			first = err
+			if i < len(ids)-1 { // the others are yet to come, and the last error is reported by the caller
+				first = exitStatus(a.report(err))
+			}
+		case err != nil:
+			a.report(err)
+		}
+	}
+	return first
+}
+
+func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id string) (err error) {
+	release, err := store.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, release)
+	s, commit, err := store.Latest(ctx, id)
+	if err != nil {
+		return fmt.Errorf("resume %s: %w", id, err)
+	}
+	if s.Status.Ended() {
+		return &exitError{
+			code:   exitUsage,
+			err:    fmt.Errorf("resume %s: it has ended: %s, exit code %d", id, s.Status, s.ExitCode),
+			advice: "its output: " + a.commandLine("logs", id),
+		}
+	}
+	a.setDriving(position{id, s.Seq})
+	binary, err := store.Module(ctx, s.Module)
+	if err != nil {
+		return fmt.Errorf("resume %s: fetch its module %s: %w", id, moduleText(s.ModuleName, s.Module), err)
+	}
+	e, err := a.newEngine(ctx, moduleText(s.ModuleName, s.Module), len(binary), o.noCache)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, func() error { return e.close(ctx) })
+	module, err := e.compile(ctx, binary)
+	if err != nil {
+		return err
+	}
+	grants := mergeGrants(s.Grants, o.grants)
+	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin})
+	if err != nil {
+		return err
+	}
+	out := newOutput(a, false)
+	c, err := module.Restore(ctx, s, runtime.RestoreConfig{
+		Hash:   commit.Hash,
+		Hosts:  []hostabi.Instance{system},
+		Stdout: out.stdout,
+		Stderr: out.stderr,
+		Grants: grants,
+	})
+	e.progress.end()
+	if err != nil {
+		return restoreError(a, id, err)
+	}
+	d := drive{app: a, store: store.Store, id: id, seq: s.Seq, output: out}
+	_, err = d.run(ctx, c)
+	return err
+}
+
+// restoreError explains why a coroutine can't be restored here.
+func restoreError(a *app, id string, err error) error {
+	if missing := (*wasi.MissingMountError)(nil); errors.As(err, &missing) {
+		flags := make([]string, len(missing.Guests))
+		for i, name := range missing.Guests {
+			flags[i] = "--dir HOST:" + name
+		}
+		return &exitError{
+			code:   exitUsage,
+			err:    fmt.Errorf("resume %s: %w", id, err),
+			advice: "say which folders of this machine they are: " + a.commandLine("resume", strings.Join(flags, " "), id),
+		}
+	}
+	err = fmt.Errorf("resume %s: %w", id, err)
+	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
+		return dataError(err, "an earlier commit may do: export ID@SEQ, and import that under another id; for its number: "+a.commandLine("history", id))
+	}
+	return err
+}

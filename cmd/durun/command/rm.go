@@ -1,0 +1,81 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+type rmOptions struct {
+	format format
+}
+
+func newRmCommand(a *app) *cobra.Command {
+	var o rmOptions
+	cmd := &cobra.Command{
+		Use:   "rm ID...",
+		Short: "Forget coroutines",
+		Long: `Remove coroutines from the store: their commits and output, whether they have ended or not. It can't be undone;
+"durun export" keeps a copy. Modules stay, since other coroutines may need them.
+
+A coroutine that somebody drives is not removed: stop its driver first (exit code 75). All ids are looked up before the
+first is removed. The ids of what was removed are printed.`,
+		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.status == \"completed\").id' | xargs -r durun rm",
+		Args:    arguments(1, -1, "a coroutine's ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runRm(cmd.Context(), a, o, args)
+		},
+		ValidArgsFunction: completeIDs(a, -1, nil),
+	}
+	addFormatFlag(cmd, &o.format)
+	return cmd
+}
+
+func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) {
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, store.Close)
+	var ids []string
+	seen := map[string]bool{}
+	for _, arg := range args {
+		id, err := store.resolve(ctx, arg)
+		if err != nil {
+			return err
+		}
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	type removed struct {
+		ID string `json:"id"`
+	}
+	list := []removed{}
+	for _, id := range ids {
+		if err = removeOne(ctx, store, id); err != nil {
+			break
+		}
+		list = append(list, removed{id})
+		if o.format == formatText {
+			fmt.Fprintln(a.Stdout, id)
+		}
+	}
+	if o.format == formatJSON {
+		if jerr := writeJSON(a.Stdout, list); err == nil {
+			err = jerr
+		}
+	}
+	return err
+}
+
+func removeOne(ctx context.Context, store *store, id string) (err error) {
+	release, err := store.lock(ctx, id)
+	if err != nil {
+		return fmt.Errorf("rm: %w", err)
+	}
+	defer closeInto(&err, release)
+	return store.Delete(ctx, id)
+}

@@ -1,0 +1,272 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// Config is what the command gets from the process it runs in.
+type Config struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Drivers opens stores, by the scheme of their URL.
+	Drivers map[string]bucket.Opener
+}
+
+// Main runs the command with args, the command line without the program's name, and returns the exit code. It returns
+// early after a second signal, or when a command doesn't stop in time after the first; the process should end then.
+func Main(config Config, args []string) int {
+	ctx, again, stop := listen(context.Background())
+	defer stop()
+	a := &app{Config: config}
+	done := make(chan int, 1)
+	go func() { done <- a.execute(ctx, newRoot(a), args) }()
+	select {
+	case code := <-done:
+		return code
+	case <-again:
+	}
+	select {
+	case code := <-done:
+		return code
+	default:
+		return a.report(a.interrupted(context.Cause(ctx)))
+	}
+}
+
+// app is what the commands share: the process's streams, the flags that all of them have, and what is being driven.
+type app struct {
+	Config
+	storeURL string
+
+	mu      sync.Mutex
+	driving position
+}
+
+// position is the coroutine being driven, and its last commit.
+type position struct {
+	id  string // empty for none
+	seq uint64 // 0 before the first commit
+}
+
+func (a *app) setDriving(p position) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.driving = p
+}
+
+// interrupted returns the error that says where a command was stopped by cause.
+func (a *app) interrupted(cause error) error {
+	a.mu.Lock()
+	p := a.driving
+	a.mu.Unlock()
+	code := exitInterrupted
+	if i := (*interruptError)(nil); errors.As(cause, &i) {
+		code = i.exitCode()
+	}
+	switch {
+	case p.id == "":
+		return &exitError{code: code, err: cause}
+	case p.seq == 0:
+		return &exitError{code: code, err: fmt.Errorf("%w; nothing of coroutine %s has been committed yet", cause, p.id)}
+	}
+	return &exitError{
+		code:   exitSuspended,
+		err:    fmt.Errorf("%w; %s is suspended at commit %d", cause, p.id, p.seq),
+		advice: "resume with: " + a.commandLine("resume", p.id),
+	}
+}
+
+// commandLine is a durun command on the same store, to be copied by the reader of a message.
+func (a *app) commandLine(verb string, args ...string) string {
+	words := []string{"durun", verb}
+	if a.storeURL != "" && a.storeURL != os.Getenv(storeVariable) {
+		words = append(words, "--store", a.storeURL)
+	}
+	return strings.Join(append(words, args...), " ")
+}
+
+// execute runs root with args and returns the exit code.
+func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			code = a.reportPanic(r, debug.Stack())
+		}
+	}()
+	root.SetArgs(args)
+	return a.report(root.ExecuteContext(ctx))
+}
+
+// report prints err and returns the exit code for it.
+func (a *app) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	e := classify(err)
+	if e.err == nil {
+		return e.code
+	}
+	fmt.Fprintf(a.Stderr, "durun: %s\n", strings.TrimSpace(e.err.Error()))
+	for line := range strings.Lines(e.advice) {
+		fmt.Fprintf(a.Stderr, "  %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	return e.code
+}
+
+const bugAdvice = `This is a bug in durun: please report it, with the output of "durun version".` + "\n" +
+	"Coroutines are safe: each stays at its last commit."
+
+func (a *app) reportPanic(value any, stack []byte) int {
+	advice := bugAdvice
+	if os.Getenv("DURUN_DEBUG") == "" {
+		advice += "\nSet DURUN_DEBUG=1 to see the Go stack."
+	}
+	code := a.report(&exitError{code: exitBug, err: fmt.Errorf("panic: %v", value), advice: advice})
+	if os.Getenv("DURUN_DEBUG") != "" {
+		_, _ = io.Copy(a.Stderr, bytes.NewReader(stack))
+	}
+	return code
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "durun",
+		Short: "Run WebAssembly programs as durable coroutines",
+		Long: `durun runs WebAssembly programs as durable coroutines: an unmodified program (CPython, a Go, C or Rust binary) is
+suspended where it stands each time it waits, its state is committed to a store, and it goes on from there, in another
+process or on another machine.
+
+Coroutines live in a store. Without --store or DURUN_STORE it is a folder of the user's, under the XDG data directory.
+Wherever a command takes an ID, a prefix will do if only one id begins with it.
+
+` + exitCodesHelp,
+		Example: `  durun run --id p python.wasm -c 'import time; print(1, flush=True); time.sleep(60); print(2)'
+  ^C
+  durun ps
+  durun resume p`,
+		Args:          cobra.ArbitraryArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       buildVersion().Version,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			cmd.SetOut(a.Stderr)
+			_ = cmd.Help()
+			return exitStatus(exitUsage)
+		},
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{code: exitUsage, err: err, advice: seeHelp(cmd)}
+	})
+	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` or folder of the store (default: $"+storeVariable+", else a folder of the user's)")
+	_ = root.RegisterFlagCompletionFunc("store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
+	root.SetHelpCommand(newHelpCommand())
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"drive", "Drive coroutines:", []*cobra.Command{newRunCommand(a), newResumeCommand(a)}},
+		{"look", "Look at them:", []*cobra.Command{
+			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a),
+		}},
+		{"keep", "Move and remove them:", []*cobra.Command{newExportCommand(a), newImportCommand(a), newRmCommand(a)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(newInstrumentCommand(a), newDoctorCommand(a), newVersionCommand(a), newCompletionCommand(a))
+	return root
+}
+
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		Long:  "Explain a command, as its flag --help does.",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || found == nil || (found == cmd.Root() && len(rest) > 0) {
+				return unknownCommand(cmd.Root(), strings.Join(args, " "))
+			}
+			found.InitDefaultHelpFlag()
+			found.InitDefaultVersionFlag()
+			return found.Help()
+		},
+	}
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	advice := seeHelp(root)
+	if s := root.SuggestionsFor(name); len(s) > 0 {
+		advice = "did you mean: durun " + strings.Join(s, ", durun ") + "\n" + advice
+	}
+	return &exitError{code: exitUsage, err: fmt.Errorf("unknown command %q", name), advice: advice}
+}
+
+func seeHelp(cmd *cobra.Command) string { return "see: " + cmd.CommandPath() + " --help" }
+
+// arguments returns a validator for a command that takes at least min and at most max arguments, max < 0 for any number.
+// what names them.
+func arguments(min, max int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < min:
+			return &exitError{code: exitUsage, err: fmt.Errorf("%s: %s is missing", cmd.Name(), what), advice: seeHelp(cmd)}
+		case max >= 0 && len(args) > max:
+			return &exitError{code: exitUsage, err: fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[max]), advice: seeHelp(cmd)}
+		}
+		return nil
+	}
+}
+
+// addFormatFlag gives a command -o json|text.
+func addFormatFlag(cmd *cobra.Command, f *format) {
+	*f = formatText
+	cmd.Flags().VarP(f, "output", "o", "output `format`: text or json")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "text"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// completeIDs completes arguments that are coroutine ids, up to max of them, max < 0 for any number.
+func completeIDs(a *app, max int, wanted func(snapshot.Status) bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if max >= 0 && len(args) >= max {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		list, err := a.list(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var found []string
+		for _, c := range list {
+			if strings.HasPrefix(c.ID, prefix) && (wanted == nil || wanted(c.Status)) {
+				found = append(found, cobra.CompletionWithDesc(c.ID, string(c.Status)+" "+c.ModuleName))
+			}
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,99 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// TestExitCodes holds the classes of errors to the documented codes, through wrapping.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err  error
+		code int
+	}{
+		{usageError("x"), 64},
+		{exitStatus(42), 42},
+		{&runtime.ModuleError{Msg: "x"}, 65},
+		{&runtime.ModuleError{Msg: "x", Err: &fs.PathError{Op: "write", Path: "cache", Err: syscall.ENOSPC}}, 69},
+		{runtime.ErrMismatch, 65},
+		{&snapshot.FormatError{Section: "header", Err: snapshot.ErrCorrupt}, 65},
+		{snapshot.ErrVersion, 65},
+		{snapshot.ErrNotFound, 66},
+		{snapshot.ErrID, 64},
+		{&snapshot.AmbiguousError{}, 64},
+		{snapshot.ErrExist, 64},
+		{runtime.ErrEnded, 64},
+		{&wasi.MissingMountError{Guests: []string{"/d"}}, 64},
+		{&bucket.Error{Op: "put", Kind: bucket.ErrFull, Err: syscall.ENOSPC}, 69},
+		{&bucket.Error{Op: "open", Kind: bucket.ErrPermission, Err: fs.ErrPermission}, 69},
+		{&bucket.Error{Op: "get"}, 69},
+		{snapshot.ErrBusy, 75},
+		{snapshot.ErrFenced, 75},
+		{&interruptError{syscall.SIGINT}, 130},
+		{&interruptError{syscall.SIGTERM}, 143},
+		{syscall.EPIPE, 141},
+		{errors.New("nobody expected this"), 70},
+	} {
+		if got := classify(fmt.Errorf("do this: %w", test.err)).code; got != test.code {
+			t.Errorf("%T %v: exit code %d, want %d", test.err, test.err, got, test.code)
+		}
+	}
+}
+
+func TestGuestExit(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[uint32]int{0: 0, 1: 1, 255: 255, 256: 1, 257: 1, 0xffffffff: 255} {
+		if got := guestExit(code); got != want {
+			t.Errorf("guestExit(%d) = %d, want %d", code, got, want)
+		}
+	}
+}
+
+// TestPanic has a command panic: it is reported as a bug, and the stack is shown on request only.
+func TestPanic(t *testing.T) {
+	for _, debug := range []string{"", "1"} {
+		t.Setenv("DURUN_DEBUG", debug)
+		var stderr bytes.Buffer
+		a := &app{Config: Config{Stderr: &stderr}}
+		code := a.execute(context.Background(), &cobra.Command{Run: func(*cobra.Command, []string) { panic("wires crossed") }}, []string{})
+		got := stderr.String()
+		if code != exitBug || !strings.Contains(got, "durun: panic: wires crossed\n") || !strings.Contains(got, "report") {
+			t.Errorf("DURUN_DEBUG=%q: exit code %d, stderr %q", debug, code, got)
+		}
+		if stack := strings.Contains(got, "root_test.go"); stack != (debug != "") {
+			t.Errorf("DURUN_DEBUG=%q: a stack is shown: %v; stderr %q", debug, stack, got)
+		}
+	}
+}
+
+// TestHelp holds every command to a complete help.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, c := range newRoot(&app{}).Commands() {
+		if c.Name() == "help" {
+			continue
+		}
+		if c.Short == "" || c.Long == "" || c.Example == "" || c.RunE == nil || c.Args == nil {
+			t.Errorf("%s lacks a help text, an example or a check of its arguments", c.Name())
+		}
+		for _, line := range strings.Split(c.Long, "\n") {
+			if len(line) > 120 {
+				t.Errorf("%s: a line of %d characters: %s", c.Name(), len(line), line)
+			}
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+)
+
+type runOptions struct {
+	id      string
+	detach  bool
+	dirs    []string
+	env     []string
+	entry   string
+	input   string
+	noCache bool
+	format  format
+}
+
+func newRunCommand(a *app) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [flags] MODULE [ARGS...]",
+		Short: "Start a coroutine and drive it",
+		Long: `Start a WebAssembly program as a coroutine, and drive it in the foreground. MODULE is a .wasm file, as its compiler made
+it; all that follows it goes to the program, flags too.
+
+Each time the program waits (sleeps, reads standard input, yields) its state is committed to the store. So it can be
+stopped at any moment, by Ctrl-C or by kill -9, and "durun resume" goes on from the last commit. The store keeps the
+module: the file is not needed any more.
+
+The program's standard output and error are durun's; "durun logs" has them too, each line once, however often the
+coroutine was resumed. A value that the program yields is printed as a line on standard output, and the program goes on.
+
+The exit code is the program's own; see "durun --help" for the others. A program that traps has exit code 134.
+
+With -d, durun returns when the program first waits, and prints the coroutine's id; what the program writes is then in
+"durun logs" only. If the program ends without waiting, its exit code is the command's with -d too.
+
+The first run of a big module takes seconds, to prepare it. Later ones find it in a cache, under the XDG cache directory
+or in DURUN_CACHE (empty for none).`,
+		Example: `  durun run hello.wasm
+  durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
+  durun run -d --env TOKEN --input @request.json handler.wasm`,
+		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runRun(cmd.Context(), a, o, args[0], args[1:])
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return []string{"wasm"}, cobra.ShellCompDirectiveFilterFileExt
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false) // what follows MODULE is the guest's
+	f.StringVar(&o.id, "id", "", "the coroutine's `id` (default: a random one)")
+	f.BoolVarP(&o.detach, "detach", "d", false, "return when the program first waits, and print the id")
+	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	f.StringArrayVar(&o.env, "env", nil, "set an environment variable: `NAME=VALUE`, or NAME for the value it has here; may be repeated")
+	f.StringVar(&o.entry, "entry", "", "the `export` to call (default: _start, else main)")
+	f.StringVar(&o.input, "input", "", "what the program reads with durun.input: a `string`, or @FILE")
+	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
+	addFormatFlag(cmd, &o.format)
+	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
+	return cmd
+}
+
+func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
+	grants, err := parseMounts(o.dirs)
+	if err != nil {
+		return err
+	}
+	env, err := parseEnvironment(o.env)
+	if err != nil {
+		return err
+	}
+	input, err := readInput(o.input)
+	if err != nil {
+		return err
+	}
+	if o.id == "" {
+		o.id = snapshot.NewID()
+	} else if err := snapshot.ValidID(o.id); err != nil {
+		return usageError("run: --id %q: %w", o.id, err)
+	}
+	binary, err := readModule(path)
+	if err != nil {
+		return err
+	}
+
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, store.Close)
+	release, err := store.lock(ctx, o.id)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, release)
+	if head, err := store.Head(ctx, o.id); !errors.Is(err, snapshot.ErrNotFound) {
+		return a.taken(o.id, head, err)
+	}
+	a.setDriving(position{id: o.id})
+
+	name := filepath.Base(path)
+	e, err := a.newEngine(ctx, name, len(binary), o.noCache)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, func() error { return e.close(ctx) })
+	module, err := e.compile(ctx, binary)
+	if err != nil {
+		return err
+	}
+	// The module is in the store before any commit that names it.
+	if _, err := store.PutModule(ctx, binary); err != nil {
+		return fmt.Errorf("keep module %s: %w", name, err)
+	}
+	system, err := newSystem(systemConfig{
+		args:   append([]string{name}, args...),
+		env:    env,
+		tty:    [3]bool{isTerminal(a.Stdin), isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
+		grants: grants,
+		stdin:  a.Stdin,
+	})
+	if err != nil {
+		return err
+	}
+	out := newOutput(a, o.detach)
+	c, err := module.Start(ctx, runtime.StartConfig{
+		ID:         o.id,
+		ModuleName: name,
+		Entry:      o.entry,
+		Input:      input,
+		Hosts:      []hostabi.Instance{system},
+		Stdout:     out.stdout,
+		Stderr:     out.stderr,
+		Grants:     grants,
+	})
+	if err != nil {
+		return startError(name, o.entry, err)
+	}
+	d := drive{app: a, store: store.Store, id: o.id, output: out, once: o.detach}
+	status, err := d.run(ctx, c)
+	if !o.detach {
+		return err
+	}
+	if status == "" { // nothing was committed
+		return err
+	}
+	if perr := a.printDetached(ctx, store, o); perr != nil {
+		return perr
+	}
+	return err
+}
+
+// startError explains why a module can't be started. What is wrong with an entry that was asked for is the caller's.
+func startError(name, entry string, err error) error {
+	err = fmt.Errorf("start %s: %w", name, err)
+	if module := (*runtime.ModuleError)(nil); entry != "" && errors.As(err, &module) {
+		return usageError("--entry %s: %w", entry, err)
+	}
+	if classify(err).code == exitBug {
+		return usageError("%w", err)
+	}
+	return err
+}
+
+// printDetached prints the id of a coroutine that -d leaves behind.
+func (a *app) printDetached(ctx context.Context, store *store, o runOptions) error {
+	if o.format != formatJSON {
+		_, err := fmt.Fprintln(a.Stdout, o.id)
+		return err
+	}
+	c, err := store.Head(ctx, o.id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(a.Stdout, describe(c.Manifest, false))
+}
+
+// taken explains that there is a coroutine of that id. err is why more can't be said about it.
+func (a *app) taken(id string, head snapshot.Commit, err error) error {
+	switch {
+	case err != nil && !errors.Is(err, snapshot.ErrCorrupt) && !errors.Is(err, snapshot.ErrVersion):
+		return err
+	case err == nil && !head.Status.Ended():
+		return &exitError{
+			code:   exitUsage,
+			err:    fmt.Errorf("run: coroutine %s exists already, and is %s at commit %d", id, head.Status, head.Seq),
+			advice: "go on with it: " + a.commandLine("resume", id) + "\nor remove it: " + a.commandLine("rm", id),
+		}
+	}
+	return &exitError{
+		code:   exitUsage,
+		err:    fmt.Errorf("run: coroutine %s exists already", id),
+		advice: "take another --id, or remove it: " + a.commandLine("rm", id),
+	}
+}
+
+// readModule reads the file of a module.
+func readModule(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		advice := ""
+		if errors.Is(err, os.ErrNotExist) {
+			advice = "MODULE is the path of a .wasm file; flags of durun's own stand before it"
+		}
+		return nil, inputError(fmt.Errorf("read the module: %w", err), advice)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, inputError(fmt.Errorf("read the module: %w", err), "")
+	}
+	return b, nil
+}
+
+// closeInto calls f and keeps its error if there is none yet.
+func closeInto(err *error, f func() error) {
+	if cerr := f(); *err == nil {
+		*err = cerr
+	}
+}

@@ -1,0 +1,145 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+const storeVariable = "DURUN_STORE"
+
+// storeName is the URL or folder of the store: --store, else $DURUN_STORE, else durun under the XDG data directory.
+func (a *app) storeName() (string, error) {
+	if a.storeURL != "" {
+		return a.storeURL, nil
+	}
+	if s := os.Getenv(storeVariable); s != "" {
+		return s, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored
+		return filepath.Join(dir, "durun"), nil
+	}
+	if dir := os.Getenv("LOCALAPPDATA"); goruntime.GOOS == "windows" && dir != "" {
+		return filepath.Join(dir, "durun", "store"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", usageError("no place for the store: %w; give --store or set %s", err, storeVariable)
+	}
+	return filepath.Join(home, ".local", "share", "durun"), nil
+}
+
+// openBucket opens the storage of the store.
+func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
+	name, err := a.storeName()
+	if err != nil {
+		return nil, err
+	}
+	b, err := bucket.OpenURL(ctx, name, a.Drivers)
+	switch {
+	case errors.Is(err, bucket.ErrURL):
+		return nil, usageError("--store %s: %w", name, err)
+	case err != nil:
+		return nil, &exitError{
+			code:   exitUnavailable,
+			err:    fmt.Errorf("open the store %s: %w", name, err),
+			advice: "say where it is with --store or " + storeVariable + `; "durun doctor" checks it`,
+		}
+	}
+	return b, nil
+}
+
+// store is an open store. Closing it closes its bucket.
+type store struct {
+	*snapshot.Store
+}
+
+func (s *store) Close() error { return s.Bucket().Close() }
+
+func (a *app) openStore(ctx context.Context) (*store, error) {
+	b, err := a.openBucket(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &store{snapshot.NewStore(b)}, nil
+}
+
+// How long lock goes on trying: driven looks whether there is a driver by taking the lock itself, for a moment.
+const (
+	lockPatience = 300 * time.Millisecond
+	lockInterval = 10 * time.Millisecond
+)
+
+// lock makes the command the coroutine's driver.
+func (s *store) lock(ctx context.Context, id string) (release func() error, err error) {
+	for deadline := time.Now().Add(lockPatience); ; {
+		release, err = s.Lock(ctx, id)
+		if !errors.Is(err, snapshot.ErrBusy) || time.Now().After(deadline) {
+			return release, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(lockInterval):
+		}
+	}
+}
+
+// driven reports whether somebody drives the coroutine now, as far as that can be known.
+func (s *store) driven(ctx context.Context, id string) bool {
+	release, err := s.Lock(ctx, id)
+	if err == nil {
+		err = release()
+	}
+	return errors.Is(err, snapshot.ErrBusy)
+}
+
+// load returns the snapshot that an argument ID[@SEQ] means.
+func (s *store) load(ctx context.Context, arg string) (*snapshot.Snapshot, snapshot.Commit, error) {
+	r, err := s.reference(ctx, arg)
+	if err != nil {
+		return nil, snapshot.Commit{}, err
+	}
+	if r.seq == 0 {
+		return s.Latest(ctx, r.id)
+	}
+	return s.At(ctx, r.id, r.seq)
+}
+
+// reference is an argument ID[@SEQ].
+type reference struct {
+	id  string
+	seq uint64 // 0 for the last commit
+}
+
+// reference reads ID[@SEQ] and completes the id. The commit need not exist.
+func (s *store) reference(ctx context.Context, arg string) (reference, error) {
+	prefix, number, given := strings.Cut(arg, "@")
+	var r reference
+	var err error
+	if given {
+		if r.seq, err = strconv.ParseUint(number, 10, 64); err != nil || r.seq == 0 {
+			return r, usageError("%s: %q is not the number of a commit; they count from 1", arg, number)
+		}
+	}
+	r.id, err = s.resolve(ctx, prefix)
+	return r, err
+}
+
+// resolve returns the id that a prefix means.
+func (s *store) resolve(ctx context.Context, prefix string) (string, error) {
+	id, err := s.Resolve(ctx, prefix)
+	if errors.Is(err, snapshot.ErrNotFound) {
+		return "", inputError(err, `"durun ps -a" lists what there is`)
+	}
+	return id, err
+}

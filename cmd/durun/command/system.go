@@ -1,0 +1,30 @@
+package command
+
+import (
+	"io"
+
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/snapshot"
+)
+
+// systemConfig says what WASI gives a program.
+type systemConfig struct {
+	args, env []string         // of a new coroutine; a restored one brings its own
+	tty       [3]bool          // as above
+	grants    []snapshot.Grant // the folders
+	stdin     io.Reader
+}
+
+func newSystem(c systemConfig) (*wasi.Instance, error) {
+	config := wasi.Config{Args: c.args, Env: c.env, TTY: c.tty, Stdin: c.stdin}
+	for _, g := range c.grants {
+		if g.Kind == grantDir {
+			config.Mounts = append(config.Mounts, wasi.Mount{Host: g.Value, Guest: g.Name, ReadOnly: g.Flags == flagReadOnly})
+		}
+	}
+	i, err := wasi.New(config)
+	if err != nil {
+		return nil, usageError("set up the program's system interface: %w", err)
+	}
+	return i, nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/durun/durun/cmd/durun/command"
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/file"
+)
+
+// asDurun makes the test binary the command itself, for tests that start processes on their own.
+const asDurun = "DURUN_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asDurun) != "" {
+		os.Exit(run())
+	}
+	testscript.Main(m, map[string]func(){"durun": func() { os.Exit(run()) }})
+}
+
+// run is the command with one driver more: full://FOLDER?puts=N is a folder that takes N objects and is full then.
+func run() int {
+	c := config()
+	c.Drivers["full"] = openFull
+	return command.Main(c, os.Args[1:])
+}
+
+type fullBucket struct {
+	*file.Bucket
+	puts int
+}
+
+func openFull(_ context.Context, u *url.URL) (bucket.Bucket, error) {
+	puts, err := strconv.Atoi(u.Query().Get("puts"))
+	if err != nil {
+		return nil, err
+	}
+	b, err := file.Open(filepath.FromSlash(u.Path))
+	if err != nil {
+		return nil, err
+	}
+	return &fullBucket{b, puts}, nil
+}
+
+func (b *fullBucket) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	if b.puts <= 0 {
+		return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrFull, Err: syscall.ENOSPC}
+	}
+	b.puts--
+	return b.Bucket.Put(ctx, key, body, size)
+}
+
+// TestScript runs testdata/script. Beyond testscript's own commands there are:
+//
+//	exits N COMMAND...         run a command and expect exit code N; stdout and stderr look at its output
+//	until PATTERN COMMAND...   run a command again and again until its standard output matches
+//	damage FILE OFFSET         flip a bit; a negative offset counts from the end
+//	truncate FILE SIZE         cut a file; a negative size counts from the end
+//
+// $GUESTS and $WAT are the folders of the guests that the repository has.
+func TestScript(t *testing.T) {
+	guests, err := filepath.Abs("../../testdata/guests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := t.TempDir() // shared, so that each guest is prepared once
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GUESTS", guests)
+			e.Setenv("WAT", filepath.Join(filepath.Dir(guests), "wat"))
+			e.Setenv("DURUN_STORE", filepath.Join(e.WorkDir, "store"))
+			e.Setenv("DURUN_CACHE", cache)
+			return nil
+		},
+		Condition: func(c string) (bool, error) {
+			name, ok := strings.CutPrefix(c, "exists:")
+			if !ok {
+				return false, fmt.Errorf("unknown condition %s", c)
+			}
+			_, err := os.Stat(name)
+			return err == nil, nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":    cmdExits,
+			"until":    cmdUntil,
+			"damage":   cmdDamage,
+			"truncate": cmdTruncate,
+		},
+	})
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits N COMMAND [ARGS...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%s: %v", args[1], err)
+	}
+	if got != want {
+		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND [ARGS...]")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		_ = ts.Exec(args[1], args[2:]...)
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: no %q within 20 s", strings.Join(args[1:], " "), args[0])
+		}
+		time.Sleep(20 * time.Millisecond) // another process is at work
+	}
+}
+
+// offsetIn is a position in a file of that size, counted from the end if negative.
+func offsetIn(size int, s string) (int, error) {
+	at, err := strconv.Atoi(s)
+	if at < 0 {
+		at += size
+	}
+	if err == nil && (at < 0 || at >= size) {
+		err = fmt.Errorf("offset %s is outside of a file of %d bytes", s, size)
+	}
+	return at, err
+}
+
+func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage FILE OFFSET")
+	}
+	name := ts.MkAbs(args[0])
+	b, err := os.ReadFile(name)
+	ts.Check(err)
+	at, err := offsetIn(len(b), args[1])
+	ts.Check(err)
+	b[at] ^= 0x41
+	ts.Check(os.WriteFile(name, b, 0o666))
+}
+
+func cmdTruncate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: truncate FILE SIZE")
+	}
+	name := ts.MkAbs(args[0])
+	info, err := os.Stat(name)
+	ts.Check(err)
+	at, err := offsetIn(int(info.Size()), args[1])
+	ts.Check(err)
+	ts.Check(os.Truncate(name, int64(at)))
+}

@@ -1,0 +1,252 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// process is a durun in a process of its own, on a store of the test's.
+type process struct {
+	*exec.Cmd
+	out, err bytes.Buffer
+}
+
+// start begins durun with args in the folder dir, which has the store and the cache.
+func start(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	p := prepare(t, dir, args...)
+	p.Stdout = &p.out
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Process.Kill() })
+	return p
+}
+
+func prepare(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{Cmd: exec.Command(exe, args...)}
+	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+filepath.Join(dir, "store"), "DURUN_CACHE="+filepath.Join(dir, "cache"))
+	p.Stderr = &p.err
+	return p
+}
+
+// end waits for the process and returns its exit code, -1 if a signal ended it.
+func (p *process) end(t *testing.T) int {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- p.Wait() }()
+	select {
+	case err := <-done:
+		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+	case <-time.After(30 * time.Second):
+		_ = p.Process.Signal(syscall.SIGQUIT)
+		<-done
+		t.Fatalf("durun %s is still there after 30 s; stderr:\n%s", strings.Join(p.Args[1:], " "), p.err.String())
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// durun runs a command to its end and returns its standard output.
+func durun(t *testing.T, dir string, want int, args ...string) string {
+	t.Helper()
+	p := start(t, dir, args...)
+	if got := p.end(t); got != want {
+		t.Fatalf("durun %s: exit code %d, want %d; stderr:\n%s", strings.Join(args, " "), got, want, p.err.String())
+	}
+	return p.out.String()
+}
+
+// committed waits until a coroutine has a commit of at least that number.
+func committed(t *testing.T, dir, id string, seq int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		p := start(t, dir, "history", id, "-o", "json")
+		var commits []struct{ Seq int }
+		if p.end(t) == 0 {
+			if err := json.Unmarshal(p.out.Bytes(), &commits); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(commits); n > 0 && commits[n-1].Seq >= seq {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has no commit %d after 20 s", id, seq)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// guest copies a guest of the repository, so that a test may delete it.
+func guest(t *testing.T, dir, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../../testdata/guests", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// counting is a program for the guest interp: it prints 1 to 9 with a sleep after each, and leaves seven values on its
+// stack, which is its exit code.
+const counting = `0 !i begin @i 1 + !i @i . cr 120 sleep @i 9 = until 1 1 1 1 1 1 1`
+
+func countingOutput() string {
+	return "1 \n2 \n3 \n4 \n5 \n6 \n7 \n8 \n9 \n"
+}
+
+// TestKill kills drivers with kill -9 and resumes in new processes, with the module's file gone.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	module := guest(t, dir, "interp.wasm")
+	p := start(t, dir, "run", "--id", "k", module, "-c", counting)
+	for seq := 2; seq <= 8; seq += 2 {
+		committed(t, dir, "k", seq)
+		if err := p.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if code := p.end(t); code != -1 {
+			t.Fatalf("it had ended before it was killed, with exit code %d; stderr:\n%s", code, p.err.String())
+		}
+		if seq == 2 {
+			if err := os.Remove(module); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p = start(t, dir, "resume", "k")
+	}
+	if code := p.end(t); code != 7 {
+		t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
+	}
+	if diff := cmp.Diff(countingOutput(), durun(t, dir, 0, "logs", "k")); diff != "" {
+		t.Errorf("logs (-want +got):\n%s", diff)
+	}
+}
+
+// TestSignals stops drivers in the ways that a person or a supervisor does.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		program string
+		seq     int // wait for this commit; 0: for the guest's output
+		signals []os.Signal
+		code    int
+		stderr  string
+	}{
+		{"sleeping", "1 . cr 20 sleep 2 . cr 600000 sleep", 2, []os.Signal{os.Interrupt}, 79, "x is suspended at commit 2"},
+		{"terminated", "1 . cr 600000 sleep", 1, []os.Signal{syscall.SIGTERM}, 79, "x is suspended at commit 1"},
+		{"computing", "1 . cr 20 sleep 2 . cr begin 0 until", 1, []os.Signal{os.Interrupt}, 79, "x is suspended at commit 1"},
+		{"twice", "1 . cr 20 sleep begin 0 until", 1, []os.Signal{os.Interrupt, os.Interrupt}, 79, "x is suspended at commit 1"},
+		{"too early", "1 . cr begin 0 until", 0, []os.Signal{os.Interrupt}, 130, "nothing of coroutine x has been committed"},
+		{"too early, terminated", "1 . cr begin 0 until", 0, []os.Signal{syscall.SIGTERM}, 143, "nothing of coroutine x has been committed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			p := prepare(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", test.program)
+			out, err := p.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = p.Process.Kill() })
+			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+				t.Fatalf("no line of output: %v; stderr:\n%s", err, p.err.String())
+			}
+			if test.seq > 0 {
+				committed(t, dir, "x", test.seq)
+			}
+			for _, s := range test.signals {
+				if err := p.Process.Signal(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if code := p.end(t); code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			if got := p.err.String(); !strings.Contains(got, test.stderr) {
+				t.Errorf("stderr %q, want %q in it", got, test.stderr)
+			}
+			if hint := "resume with: durun resume x\n"; test.code == 79 && !strings.Contains(p.err.String(), hint) {
+				t.Errorf("stderr %q, want %q in it", p.err.String(), hint)
+			}
+		})
+	}
+}
+
+// TestClosedOutput takes the reader of a run's standard output away.
+func TestClosedOutput(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := prepare(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Process.Kill() })
+	if _, err := io.ReadFull(out, make([]byte, 3)); err != nil {
+		t.Fatalf("no output: %v; stderr:\n%s", err, p.err.String())
+	}
+	committed(t, dir, "x", 1)
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(t); code != 79 {
+		t.Errorf("exit code %d, want 79", code)
+	}
+	if got := p.err.String(); !strings.Contains(got, "standard output") || !strings.Contains(got, "resume with: durun resume x\n") {
+		t.Errorf("stderr %q names neither standard output nor what to do", got)
+	}
+	durun(t, dir, 7, "resume", "x")
+	if diff := cmp.Diff(countingOutput(), durun(t, dir, 0, "logs", "x")); diff != "" {
+		t.Errorf("logs (-want +got):\n%s", diff)
+	}
+
+	// A listing whose reader goes away just ends.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	list := prepare(t, dir, "ps", "-a")
+	list.Stdout = w
+	if err := list.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if code := list.end(t); code != 141 || list.err.Len() > 0 {
+		t.Errorf("exit code %d, stderr %q; want 141 and nothing", code, list.err.String())
+	}
+}

@@ -1,0 +1,203 @@
+// Command mkguests builds the guests into testdata/ and writes their manifest; `make guests` runs it, in the root of the
+// repository. Names as arguments build these guests only; -python fetches CPython instead (`make python`). The tools can be chosen by the environment: CLANG, SYSROOT,
+// RUSTC, WAT2WASM.
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/durun/durun/guests"
+)
+
+func main() {
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./guests/mkguests [-python | NAME…]")
+	}
+	python := flag.Bool("python", false, "fetch CPython into the cache")
+	flag.Parse()
+	do := func() error { return run(flag.Args()) }
+	if *python {
+		do = fetchPython
+	}
+	if err := do(); err != nil {
+		fmt.Fprintln(os.Stderr, "mkguests:", err)
+		os.Exit(1)
+	}
+}
+
+// A language knows how to build one source file, or folder, into a module.
+type language struct {
+	sources  string                                 // a pattern
+	folder   string                                 // of the module, under testdata/
+	versions [][]string                             // commands whose first line names a tool's version
+	commands func(name, src, out string) [][]string // run in the source's folder; $TMP is a scratch folder
+	env      []string
+}
+
+func env(name, fallback string) string { return cmp.Or(os.Getenv(name), fallback) }
+
+func languages() []language {
+	clang, sysroot := env("CLANG", "clang"), env("SYSROOT", "/usr")
+	rustc := env("RUSTC", "/usr/bin/rustc")
+	wat2wasm := env("WAT2WASM", "wat2wasm")
+	return []language{
+		{
+			sources:  "guests/c/*.c",
+			folder:   "guests",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}},
+			commands: func(name, src, out string) [][]string {
+				// Two steps: a linking clang that sees -O2 runs wasm-opt where one is installed, and loses the names.
+				return [][]string{
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug", "-o", out, "$TMP/" + name + ".o"},
+				}
+			},
+		},
+		{
+			sources:  "guests/go/*",
+			folder:   "guests",
+			versions: [][]string{{"go", "version"}},
+			commands: func(_, src, out string) [][]string {
+				return [][]string{{"go", "build", "-trimpath", "-buildvcs=false", "-o", out, "./" + src}}
+			},
+			env: []string{"GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOWASM="},
+		},
+		{
+			sources:  "guests/rust/*.rs",
+			folder:   "guests",
+			versions: [][]string{{rustc, "--version"}},
+			commands: func(_, src, out string) [][]string {
+				return [][]string{{rustc, "--edition=2021", "--target=wasm32-wasi", "-O", "-C", "strip=debuginfo", "-o", out, src}}
+			},
+		},
+		{
+			sources:  "testdata/wat/*.wat",
+			folder:   "wat",
+			versions: [][]string{{wat2wasm, "--version"}},
+			commands: func(_, src, out string) [][]string {
+				// --enable-all would have wabt type ref.func as a typed reference, which no table.set then takes.
+				return [][]string{{wat2wasm, "--debug-names", "--enable-tail-call", "--enable-extended-const", "-o", out, src}}
+			},
+		},
+	}
+}
+
+func run(only []string) error {
+	manifest, err := guests.Manifest("testdata")
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	old := map[string]guests.Guest{}
+	for _, g := range manifest {
+		old[g.Name] = g
+	}
+	tmp, err := os.MkdirTemp("", "mkguests-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+
+	var list []guests.Guest
+	for _, lang := range languages() {
+		sources, err := filepath.Glob(lang.sources)
+		if err != nil {
+			return err
+		}
+		var toolchain []string
+		for _, src := range sources {
+			base := filepath.Base(src)
+			name := strings.TrimSuffix(base, filepath.Ext(base))
+			if g, ok := old[name]; ok && len(only) > 0 && !slices.Contains(only, name) {
+				list = append(list, g)
+				continue
+			}
+			if toolchain == nil {
+				if toolchain, err = lang.versionsOf(); err != nil {
+					return err
+				}
+			}
+			g := guests.Guest{
+				Name:      name,
+				File:      lang.folder + "/" + name + ".wasm",
+				Source:    filepath.ToSlash(src),
+				Toolchain: toolchain,
+			}
+			if err := lang.build(&g, src, tmp); err != nil {
+				return fmt.Errorf("build %s: %w", name, err)
+			}
+			fmt.Printf("%-12s %8d bytes  %s\n", name, g.Size, g.SHA256[:16])
+			list = append(list, g)
+		}
+	}
+	for _, name := range only {
+		if !slices.ContainsFunc(list, func(g guests.Guest) bool { return g.Name == name }) {
+			return fmt.Errorf("no guest is called %s", name)
+		}
+	}
+	slices.SortFunc(list, func(a, b guests.Guest) int { return cmp.Compare(a.File, b.File) })
+	return guests.WriteManifest("testdata", list)
+}
+
+func (l language) versionsOf() ([]string, error) {
+	var out []string
+	for _, v := range l.versions {
+		b, err := exec.Command(v[0], v[1:]...).Output()
+		if err != nil && v[0] == "dpkg-query" {
+			continue // not on Debian
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w; on Debian 12 the guests need the packages that .ci/run names", v[0], err)
+		}
+		first, _, _ := strings.Cut(string(b), "\n")
+		if v[0] == env("WAT2WASM", "wat2wasm") {
+			first = "wabt " + first
+		}
+		out = append(out, first)
+	}
+	return out, nil
+}
+
+// build runs the language's commands and writes down what they made.
+func (l language) build(g *guests.Guest, src, tmp string) error {
+	dir := filepath.Dir(src)
+	module := filepath.Join("testdata", filepath.FromSlash(g.File))
+	if err := os.MkdirAll(filepath.Dir(module), 0o755); err != nil {
+		return err
+	}
+	out, err := filepath.Rel(dir, module)
+	if err != nil {
+		return err
+	}
+	for _, argv := range l.commands(g.Name, filepath.Base(src), filepath.ToSlash(out)) {
+		g.Build = append(g.Build, strings.Join(append(slices.Clone(l.env), argv...), " "))
+		for i := range argv {
+			argv[i] = strings.ReplaceAll(argv[i], "$TMP", tmp)
+		}
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), l.env...)
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+		}
+	}
+	if err := os.Chmod(module, 0o644); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(module)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b)
+	g.SHA256, g.Size = hex.EncodeToString(sum[:]), int64(len(b))
+	return nil
+}

@@ -1,0 +1,80 @@
+package hostabi
+
+import (
+	"context"
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+)
+
+// Module describes an import module that the host provides: its name and functions. It is the same for all
+// coroutines; what belongs to one of them is in its [Instance].
+type Module struct {
+	Name      string // as the guest imports it, for example "wasi_snapshot_preview1"
+	Functions []Function
+}
+
+// Function is one host function. Exactly one of Call and Await is set.
+//
+// Both find their arguments in stack and leave their results there from index 0, as wazero's [api.GoModuleFunc]; stack
+// has room for the larger of the two. They run on the guest's goroutine, and only one runs at a time for each coroutine.
+// They may panic with an error: the guest traps with it; [sys.ExitError] (of wazero's sys package) ends the guest
+// with that exit code.
+type Function struct {
+	Name            string
+	Params, Results []api.ValueType
+
+	// Call runs a function that never suspends.
+	Call func(ctx context.Context, g *Guest, i Instance, stack []uint64)
+
+	// Await runs a function that may suspend: an await point.
+	//
+	// The guest's call arrives with p nil. The function either completes (results in stack, return nil), or returns
+	// what it waits for; then it must have left the guest's memory and its own state as they were, but for what makes
+	// a repetition of the call harmless. The runtime captures the coroutine, and perhaps takes it elsewhere. When it is
+	// driven on, Await is called again, with the same arguments and the Pending it returned, until it completes.
+	// It doesn't block: waiting is [Instance.Wait]'s.
+	Await func(ctx context.Context, g *Guest, i Instance, stack []uint64, p *Pending) *Pending
+}
+
+// Guest is what a host function sees of the coroutine that calls it.
+type Guest struct {
+	// Memory is the guest's linear memory, nil if it has none. It must not be kept over calls.
+	Memory api.Memory
+	// Output takes what the guest writes to standard output (stream 1) or error (2). The runtime keeps it until the next
+	// commit, which stores it, and passes it on to whoever watches. p is not kept.
+	Output func(stream uint8, p []byte) error
+}
+
+// Pending is what a suspended call waits for. It travels in the snapshot.
+type Pending struct {
+	Kind   string    // "timer", "stdin", "yield", "checkpoint"
+	Until  time.Time // when the wait is over at the latest; zero if only an event ends it
+	Detail string    // for people, for example "sleep" or "input from fd 0"
+	Data   []byte    // the function's own, opaque to the runtime
+}
+
+// The kinds of [Pending] that durun knows.
+const (
+	KindTimer      = "timer"
+	KindStdin      = "stdin"
+	KindYield      = "yield"
+	KindCheckpoint = "checkpoint"
+)
+
+// Instance is the state of a [Module] for one coroutine. The runtime calls it from one goroutine at a time, except for
+// Wait, which may run beside nothing else but Close.
+type Instance interface {
+	// Module returns the description, the same value each time.
+	Module() *Module
+	// Save returns the state as bytes, the same bytes for the same state. It is called while the coroutine is
+	// suspended, and changes nothing. version is the encoding's.
+	Save() (version uint32, data []byte, err error)
+	// Restore takes over a saved state, in a fresh instance, before the guest runs. Bytes that don't decode are an error.
+	Restore(version uint32, data []byte) error
+	// Wait blocks until p, returned by one of the module's functions, may complete, or ctx is done; then it returns
+	// ctx's error. It may return early.
+	Wait(ctx context.Context, p *Pending) error
+	// Close releases what the instance holds outside the guest. The coroutine does not run any more.
+	Close() error
+}

@@ -1,0 +1,342 @@
+package wasi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/tetratelabs/wazero/experimental/sys"
+)
+
+// StateVersion is the version of the encoding that Save writes: deterministic CBOR (RFC 8949, 4.2.1) of the structs
+// below, with integer keys. It changes when an older durun would misread the bytes; Restore reads all versions up to its own.
+const StateVersion = 1
+
+// maxState is the longest encoding that is decoded, in bytes.
+const maxState = 64 << 20
+
+// state is what goes into a snapshot. Strings are byte strings: neither arguments nor file names need be UTF-8.
+type state struct {
+	Args              [][]byte  `cbor:"1,keyasint"`
+	Env               [][]byte  `cbor:"2,keyasint"`
+	TTY               uint8     `cbor:"3,keyasint"` // bit n: stream n
+	CheckpointOnYield bool      `cbor:"4,keyasint"`
+	Mono              int64     `cbor:"5,keyasint"` // the guest's monotonic time
+	Wall              int64     `cbor:"6,keyasint"` // the wall time at the same moment
+	StdinEOF          bool      `cbor:"7,keyasint"`
+	Mounts            [][]byte  `cbor:"8,keyasint"` // guest names of those that descriptors refer to
+	FDs               []fdState `cbor:"9,keyasint"` // in the order of their numbers
+}
+
+// fdState is a descriptor. Only the first three are for standard streams.
+type fdState struct {
+	FD       int32     `cbor:"1,keyasint"`
+	Kind     fdKind    `cbor:"2,keyasint"`
+	Nonblock bool      `cbor:"3,keyasint,omitempty"`
+	Mount    uint32    `cbor:"4,keyasint,omitempty"` // index into Mounts
+	Path     []byte    `cbor:"5,keyasint,omitempty"`
+	Flags    uint16    `cbor:"6,keyasint,omitempty"` // stateRead and so on
+	Offset   int64     `cbor:"7,keyasint,omitempty"`
+	Type     uint8     `cbor:"8,keyasint,omitempty"`  // WASI's file type
+	Size     int64     `cbor:"9,keyasint,omitempty"`  // at the capture
+	Gone     bool      `cbor:"10,keyasint,omitempty"` // its name did not lead to it any more
+	Dir      *dirState `cbor:"11,keyasint,omitempty"`
+}
+
+// Flags of an open file in a snapshot. They don't depend on wazero's numbers.
+const (
+	stateRead     = 1 << 0
+	stateWrite    = 1 << 1
+	stateAppend   = 1 << 2
+	stateSync     = 1 << 3
+	stateNofollow = 1 << 4
+	stateFlags    = 1<<5 - 1
+)
+
+func flagsToState(f sys.Oflag, isAppend bool) uint16 {
+	var n uint16
+	switch f & accessMode {
+	case sys.O_RDWR:
+		n = stateRead | stateWrite
+	case sys.O_WRONLY:
+		n = stateWrite
+	default:
+		n = stateRead
+	}
+	if isAppend {
+		n |= stateAppend
+	}
+	if f&(sys.O_DSYNC|sys.O_RSYNC|sys.O_SYNC) != 0 {
+		n |= stateSync
+	}
+	if f&sys.O_NOFOLLOW != 0 {
+		n |= stateNofollow
+	}
+	return n
+}
+
+func flagsFromState(n uint16) sys.Oflag {
+	f := sys.O_RDONLY
+	switch n & (stateRead | stateWrite) {
+	case stateRead | stateWrite:
+		f = sys.O_RDWR
+	case stateWrite:
+		f = sys.O_WRONLY
+	}
+	if n&stateAppend != 0 {
+		f |= sys.O_APPEND
+	}
+	if n&stateSync != 0 {
+		f |= sys.O_SYNC
+	}
+	if n&stateNofollow != 0 {
+		f |= sys.O_NOFOLLOW
+	}
+	return f
+}
+
+var (
+	encMode = must(cbor.CoreDetEncOptions().EncMode())
+	decMode = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   8,
+		MaxArrayElements:  1 << 17,
+		MaxMapPairs:       16,
+	}.DecMode())
+)
+
+// must is for options that are constants.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Save returns the state; see [hostabi.Instance]. Encoding is [StateVersion].
+func (i *Instance) Save() (version uint32, data []byte, err error) {
+	s := state{
+		Args: toBytes(i.args), Env: toBytes(i.env),
+		CheckpointOnYield: i.checkpointOnYield, StdinEOF: i.stdinEOF,
+	}
+	for n, tty := range i.tty {
+		if tty {
+			s.TTY |= 1 << n
+		}
+	}
+	s.Mono, s.Wall = i.clock.anchor()
+	index := make(map[*mount]uint32)
+	for fd, d := range i.fds.fds {
+		if d == nil {
+			continue
+		}
+		f := d.state()
+		f.FD = int32(fd)
+		if d.mount != nil {
+			n, ok := index[d.mount]
+			if !ok {
+				n = uint32(len(s.Mounts))
+				index[d.mount] = n
+				s.Mounts = append(s.Mounts, []byte(d.mount.guest))
+			}
+			f.Mount = n
+		}
+		s.FDs = append(s.FDs, f)
+	}
+	data, err = encMode.Marshal(s)
+	if err != nil {
+		return 0, nil, fmt.Errorf("save WASI state: %w", err)
+	}
+	if len(data) > maxState {
+		return 0, nil, fmt.Errorf("save WASI state: %d bytes, more than %d", len(data), maxState)
+	}
+	return StateVersion, data, nil
+}
+
+func toBytes(list []string) [][]byte {
+	out := make([][]byte, len(list))
+	for n, s := range list {
+		out[n] = []byte(s)
+	}
+	return out
+}
+
+func toStrings(list [][]byte) []string {
+	out := make([]string, len(list))
+	for n, b := range list {
+		out[n] = string(b)
+	}
+	return out
+}
+
+// state captures a descriptor, but for its number and mount's.
+func (d *descriptor) state() fdState {
+	if broken, ok := d.file.(brokenFile); ok {
+		s := broken.saved
+		s.Path = []byte(d.path)
+		return s
+	}
+	s := fdState{Kind: d.kind, Nonblock: d.nonblock}
+	if d.kind.stdio() {
+		return s
+	}
+	if d.dir != nil {
+		s.Dir = d.dir.state()
+	}
+	if d.kind == kindPreopen {
+		return s
+	}
+	s.Path = []byte(d.path)
+	s.Flags = flagsToState(d.flags, d.file.isAppend())
+	s.Type = typeDirectory
+	if f, ok := d.file.(interface{ current() bool }); ok {
+		s.Gone = !f.current()
+	}
+	if d.kind == kindFile {
+		st, _ := d.file.stat() // what fails here fails for the guest too
+		s.Type, s.Size = fileType(st.Mode), st.Size
+		s.Offset, _ = d.file.seek(0, io.SeekCurrent) // 0 for a device that has none
+	}
+	return s
+}
+
+// Restore takes over a saved state; see [hostabi.Instance]. It fails on bytes that don't decode, and with a
+// *[MissingMountError] if the Config lacks mounts that the state refers to. A file that can't be opened any more is no error here: it is EIO to the guest.
+func (i *Instance) Restore(version uint32, data []byte) error {
+	if version != StateVersion {
+		return fmt.Errorf("restore WASI state: version %d is not known; this durun reads version %d", version, StateVersion)
+	}
+	if len(data) > maxState {
+		return fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)
+	}
+	var s state
+	if err := decMode.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("restore WASI state: %w", err)
+	}
+	if err := s.check(); err != nil {
+		return fmt.Errorf("restore WASI state: %w", err)
+	}
+	mounts := make([]*mount, len(s.Mounts))
+	var missing []string
+	for n, guest := range s.Mounts {
+		if mounts[n] = i.mount(string(guest)); mounts[n] == nil {
+			missing = append(missing, string(guest))
+		}
+	}
+	if missing != nil {
+		return &MissingMountError{Guests: missing}
+	}
+
+	i.args, i.env = toStrings(s.Args), toStrings(s.Env)
+	for n := range i.tty {
+		i.tty[n] = s.TTY&(1<<n) != 0
+	}
+	i.checkpointOnYield, i.stdinEOF = s.CheckpointOnYield, s.StdinEOF
+	i.clock.restore(s.Mono, s.Wall)
+	i.fds.close()
+	for _, f := range s.FDs {
+		if f.Kind.stdio() {
+			d := newStdio(f.Kind, i.tty[f.Kind])
+			d.nonblock = f.Nonblock
+			i.fds.set(f.FD, d)
+			continue
+		}
+		i.fds.set(f.FD, f.reopen(mounts[f.Mount]))
+	}
+	return nil
+}
+
+// check refuses what Save can't have written and what would break the code here.
+func (s *state) check() error {
+	if err := checkStrings(toStrings(s.Args), toStrings(s.Env)); err != nil {
+		return err
+	}
+	if s.TTY > 7 {
+		return fmt.Errorf("terminals %#x", s.TTY)
+	}
+	if s.Mono < 0 {
+		return fmt.Errorf("monotonic time %d", s.Mono)
+	}
+	for n, f := range s.FDs {
+		if n > 0 && f.FD <= s.FDs[n-1].FD || f.FD < 0 || f.FD >= maxFDs {
+			return fmt.Errorf("descriptor %d: number is out of order or range", f.FD)
+		}
+		if err := f.check(len(s.Mounts)); err != nil {
+			return fmt.Errorf("descriptor %d: %w", f.FD, err)
+		}
+	}
+	return nil
+}
+
+func (f *fdState) check(mounts int) error {
+	switch {
+	case f.Kind >= kindEnd:
+		return fmt.Errorf("kind %d is not known", f.Kind)
+	case f.Kind.stdio():
+		return nil
+	case int64(f.Mount) >= int64(mounts):
+		return fmt.Errorf("mount %d of %d", f.Mount, mounts)
+	case f.Flags&^stateFlags != 0:
+		return fmt.Errorf("flags %#x", f.Flags)
+	case f.Offset < 0 || f.Size < 0:
+		return errors.New("offset or size is negative")
+	case f.Kind != kindPreopen && (len(f.Path) > maxPath || !fs.ValidPath(string(f.Path))):
+		return fmt.Errorf("path %.100q", f.Path)
+	case f.Dir != nil && f.Kind == kindFile:
+		return errors.New("a file is read as a folder")
+	case f.Dir != nil && f.Dir.Cookie > 1<<62:
+		return fmt.Errorf("cookie %d", f.Dir.Cookie)
+	}
+	return nil
+}
+
+// reopen opens the descriptor's file again, or puts a brokenFile in its place.
+func (f *fdState) reopen(m *mount) *descriptor {
+	var d *descriptor
+	ok := !f.Gone
+	if f.Kind == kindPreopen {
+		d = m.preopen()
+		ok = d.file != nil
+	} else {
+		d = &descriptor{kind: f.Kind, mount: m, path: string(f.Path), flags: flagsFromState(f.Flags)}
+		ok = ok && f.open(d)
+	}
+	if !ok {
+		d.file = brokenFile{saved: *f}
+	}
+	d.nonblock = f.Nonblock
+	if f.Dir != nil {
+		d.dir = &listing{resume: f.Dir}
+	}
+	return d
+}
+
+// open says whether it opened the file that was captured, as far as that can be told.
+func (f *fdState) open(d *descriptor) bool {
+	file, e := d.mount.fs.openFile(d.path, d.flags, 0)
+	if e != 0 {
+		return false
+	}
+	st, e := file.stat()
+	ok := e == 0 && fileType(st.Mode) == f.Type
+	if ok && f.Kind == kindFile {
+		// What the guest itself wrote since the capture is no reason to refuse. But nobody shortens a file that it only reads.
+		if f.Flags&stateWrite == 0 && f.Type == typeRegular && f.Size >= f.Offset && st.Size < f.Offset {
+			ok = false
+		}
+		if _, e := file.seek(f.Offset, io.SeekStart); e != 0 && f.Offset != 0 {
+			ok = false
+		}
+	}
+	if !ok {
+		file.close()
+		return false
+	}
+	d.file = file
+	return true
+}

@@ -1,0 +1,305 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
+)
+
+// Snapshot captures a coroutine that is suspended or has ended. Its sequence number is one more than that of the last
+// commit, see [Coroutine.Committed]; its output is what the guest has written since then. The snapshot's pages alias the
+// guest's memory: it is good until the next Resume or Close.
+//
+// Errors: [ErrNotSuspended] before the first Resume, [ErrInUse], [ErrClosed].
+func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
+	if !c.busy.CompareAndSwap(false, true) {
+		return nil, ErrInUse
+	}
+	defer c.busy.Store(false)
+	if c.closed {
+		return nil, ErrClosed
+	}
+	s := &snapshot.Snapshot{
+		Module: c.module.hash, ModuleName: c.name, Coroutine: c.id, Seq: 1, Parent: c.parent,
+		Time: time.Now().UTC(), Status: c.status, Entry: c.entry, Args: c.args,
+		ExitCode: c.exit, Output: c.output, Grants: c.grants,
+	}
+	if c.parent != nil {
+		s.Seq = c.parent.Seq + 1
+	}
+	if err := c.saveHosts(s); err != nil {
+		return nil, err
+	}
+	if c.status.Ended() {
+		if c.err != nil {
+			s.Error = c.err.Error()
+		}
+		t, _ := c.module.entryType(c.entry)
+		if c.results != nil {
+			s.Results, _ = valuesOf(t.Results, c.results)
+		}
+		return s, nil
+	}
+	if c.pending == nil {
+		return nil, ErrNotSuspended
+	}
+	s.InStart = c.inStart
+	s.Await = c.savedAwait()
+	s.Frames = c.frames
+	for _, i := range c.module.mutable {
+		s.Globals = append(s.Globals, snapshot.Global{Index: i, Value: c.global(i)})
+	}
+	for _, seg := range c.module.plan.DroppedData {
+		if c.main.ExportedGlobal(instrument.ExportDropped(seg)).Get() != 0 {
+			s.DroppedData = append(s.DroppedData, seg)
+		}
+	}
+	if c.memory != nil {
+		view, _ := c.memory.Read(0, c.memory.Size())
+		s.Memory.Size = uint64(len(view))
+		if l := c.module.env.Memories[0]; l.HasMax {
+			s.Memory.Max = l.Max * snapshot.WasmPageSize
+		}
+		s.Memory.Pages = snapshot.DiffPages(view, c.module.image)
+	}
+	return s, nil
+}
+
+// Committed tells the coroutine that a snapshot of it has become durable, as p: the next one follows it, and has only
+// the output since.
+func (c *Coroutine) Committed(p *snapshot.Parent) {
+	c.parent = p
+	c.output = nil
+}
+
+func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
+	for _, h := range c.hosts {
+		if h == nil {
+			continue
+		}
+		version, data, err := h.Save()
+		if err != nil {
+			return fmt.Errorf("capture host module %s: %w", h.Module().Name, err)
+		}
+		s.Host = append(s.Host, snapshot.Section{Name: h.Module().Name, Version: version, Data: data})
+	}
+	slices.SortFunc(s.Host, func(a, b snapshot.Section) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (c *Coroutine) savedAwait() *snapshot.Await {
+	p := c.pending
+	m := c.module.runtime.modules[p.host.module]
+	f := &m.Functions[p.host.function]
+	a := &snapshot.Await{
+		Import: m.Name + "." + f.Name, Kind: p.what.Kind, Until: p.what.Until, Detail: p.what.Detail, Data: p.what.Data,
+	}
+	for i, t := range f.Params {
+		v := snapshot.Value{Type: snapshot.ValueType(t), Lo: p.args[i]}
+		if t == api.ValueTypeI32 || t == api.ValueTypeF32 {
+			v.Lo = uint64(uint32(v.Lo))
+		}
+		a.Args = append(a.Args, v)
+	}
+	return a
+}
+
+// global reads a mutable global.
+func (c *Coroutine) global(i uint32) snapshot.Value {
+	t := c.module.env.Globals[i].Type
+	v := snapshot.Value{Type: snapshot.ValueType(t)}
+	switch t {
+	case wasm.V128:
+		// The engine's API shows the low half of a v128 only.
+		var stack [2]uint64
+		if err := c.main.ExportedFunction(instrument.ExportGetV128(i)).CallWithStack(context.Background(), stack[:]); err != nil {
+			panic(fmt.Errorf("read global %d: %w", i, err))
+		}
+		v.Lo, v.Hi = stack[0], stack[1]
+	case wasm.I32, wasm.F32:
+		v.Lo = uint64(uint32(c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()))
+	default:
+		v.Lo = c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()
+	}
+	return v
+}
+
+func (c *Coroutine) setGlobal(i uint32, v snapshot.Value) error {
+	if v.Type == snapshot.V128 {
+		stack := [2]uint64{v.Lo, v.Hi}
+		return c.main.ExportedFunction(instrument.ExportSetV128(i)).CallWithStack(context.Background(), stack[:])
+	}
+	c.main.ExportedGlobal(instrument.ExportGlobal(i)).(api.MutableGlobal).Set(v.Lo)
+	return nil
+}
+
+// RestoreConfig says what a restored coroutine gets from outside.
+type RestoreConfig struct {
+	Hash   snapshot.Hash      // of the snapshot's encoded bytes, see [snapshot.Digest]; its child names it as the parent
+	Hosts  []hostabi.Instance // fresh instances, which take over the state in the snapshot; the coroutine closes them
+	Stdout io.Writer          // as in [StartConfig]
+	Stderr io.Writer
+	Grants []snapshot.Grant
+}
+
+// Restore goes on from a snapshot of a suspended coroutine of this module. Nothing of the guest runs before the next
+// Resume. The snapshot may have been taken by another version of durun, on another machine.
+//
+// Errors: [ErrMismatch] for a snapshot of another module, or one whose contents don't fit the module; [ErrEnded]; and
+// those of the host instances, which may lack what the state needs.
+func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config RestoreConfig) (*Coroutine, error) {
+	if s.Module != m.hash {
+		return nil, fmt.Errorf("restore coroutine %s: %w: it was taken of module %x, this is %x", s.Coroutine, ErrMismatch, s.Module[:6], m.hash[:6])
+	}
+	if s.Status.Ended() {
+		return nil, fmt.Errorf("restore coroutine %s: %w", s.Coroutine, ErrEnded)
+	}
+	c := &Coroutine{
+		module: m, id: s.Coroutine, name: s.ModuleName, entry: s.Entry, args: s.Args, grants: config.Grants,
+		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, started: true, inStart: s.InStart,
+		parent: &snapshot.Parent{Seq: s.Seq, Hash: config.Hash}, abi: &abi{}, frames: s.Frames,
+	}
+	await, err := c.restoreAwait(s)
+	if err == nil {
+		err = c.init(ctx, config.Hosts)
+	}
+	if err == nil {
+		err = c.restoreState(s)
+	}
+	if err == nil {
+		err = c.restoreHosts(s)
+	}
+	if err == nil {
+		err = c.restoreStack(ctx, s, await)
+	}
+	if err != nil {
+		if c.main != nil {
+			_ = c.close()
+		}
+		return nil, fmt.Errorf("restore coroutine %s: %w", s.Coroutine, err)
+	}
+	return c, nil
+}
+
+// restoreAwait sets what the coroutine waits for and returns the index of the imported function.
+func (c *Coroutine) restoreAwait(s *snapshot.Snapshot) (uint32, error) {
+	if s.Await == nil {
+		return 0, fmt.Errorf("%w: it doesn't say in which host call the guest is", ErrMismatch)
+	}
+	if t, ok := c.module.entryType(s.Entry); !ok || !sameValues(s.Args, t.Params) {
+		return 0, fmt.Errorf("%w: no entry %q with such arguments", ErrMismatch, s.Entry)
+	}
+	for i, h := range c.module.imports {
+		m := c.module.runtime.modules[h.module]
+		f := &m.Functions[h.function]
+		if m.Name+"."+f.Name != s.Await.Import || f.Await == nil {
+			continue
+		}
+		t := c.module.env.FuncType(uint32(i))
+		if !sameValues(s.Await.Args, t.Params) {
+			break
+		}
+		c.pending = &pending{host: h, what: &hostabi.Pending{
+			Kind: s.Await.Kind, Until: s.Await.Until, Detail: s.Await.Detail, Data: s.Await.Data,
+		}}
+		for _, a := range s.Await.Args {
+			c.pending.args = append(c.pending.args, a.Lo)
+		}
+		return uint32(i), nil
+	}
+	return 0, fmt.Errorf("%w: the guest is in host call %s, which the module doesn't import as an await point", ErrMismatch, s.Await.Import)
+}
+
+func sameValues(vs []snapshot.Value, types []wasm.ValueType) bool {
+	return slices.EqualFunc(vs, types, func(v snapshot.Value, t wasm.ValueType) bool { return wasm.ValueType(v.Type) == t })
+}
+
+// restoreState puts back memory, globals and dropped segments.
+func (c *Coroutine) restoreState(s *snapshot.Snapshot) error {
+	switch {
+	case c.memory == nil:
+		if s.Memory.Size > 0 {
+			return fmt.Errorf("%w: it has a memory, and the module none", ErrMismatch)
+		}
+	default:
+		size := uint64(c.memory.Size())
+		if s.Memory.Size < size || s.Memory.Size%snapshot.WasmPageSize != 0 {
+			return fmt.Errorf("%w: a memory of %d bytes, where the module starts with %d", ErrMismatch, s.Memory.Size, size)
+		}
+		if _, ok := c.memory.Grow(uint32((s.Memory.Size - size) / snapshot.WasmPageSize)); !ok {
+			return fmt.Errorf("%w: a memory of %d bytes, which is more than the module or this machine allows", ErrMismatch, s.Memory.Size)
+		}
+		view, _ := c.memory.Read(0, c.memory.Size())
+		if err := snapshot.ApplyPages(view, s.Memory.Pages); err != nil {
+			return fmt.Errorf("%w: %w", ErrMismatch, err)
+		}
+	}
+	if len(s.Globals) != len(c.module.mutable) {
+		return fmt.Errorf("%w: %d mutable globals, where the module has %d", ErrMismatch, len(s.Globals), len(c.module.mutable))
+	}
+	for i, g := range s.Globals {
+		if g.Index != c.module.mutable[i] || wasm.ValueType(g.Value.Type) != c.module.env.Globals[g.Index].Type {
+			return fmt.Errorf("%w: global %d is not one of the module's mutable globals, or of another type", ErrMismatch, g.Index)
+		}
+		if err := c.setGlobal(g.Index, g.Value); err != nil {
+			return fmt.Errorf("set global %d: %w", g.Index, err)
+		}
+	}
+	for _, seg := range s.DroppedData {
+		if !slices.Contains(c.module.plan.DroppedData, seg) {
+			return fmt.Errorf("%w: data segment %d can't have been dropped", ErrMismatch, seg)
+		}
+		if _, err := c.main.ExportedFunction(instrument.ExportDrop(seg)).Call(context.Background()); err != nil {
+			return fmt.Errorf("drop data segment %d: %w", seg, err)
+		}
+	}
+	if len(s.Tables) > 0 || len(s.DroppedElements) > 0 {
+		return fmt.Errorf("%w: it has tables, and the module can't change any", ErrMismatch)
+	}
+	return nil
+}
+
+func (c *Coroutine) restoreHosts(s *snapshot.Snapshot) error {
+	for _, sec := range s.Host {
+		i := slices.IndexFunc(c.module.runtime.modules, func(m *hostabi.Module) bool { return m.Name == sec.Name })
+		if i < 0 || c.hosts[i] == nil {
+			return fmt.Errorf("%w: it has state of host module %s, of which no instance was given", ErrMismatch, sec.Name)
+		}
+		if err := c.hosts[i].Restore(sec.Version, sec.Data); err != nil {
+			return fmt.Errorf("host module %s: %w", sec.Name, err)
+		}
+	}
+	return nil
+}
+
+// restoreStack prepares for rebuilding the stack.
+func (c *Coroutine) restoreStack(ctx context.Context, s *snapshot.Snapshot, await uint32) error {
+	r, sequence, err := c.module.resumeFor(ctx, s.Frames, await)
+	if err != nil {
+		return err
+	}
+	if c.resume, err = r.instantiate(ctx, c.module.runtime.engine, c.main); err != nil {
+		return fmt.Errorf("instantiate continuations: %w", err)
+	}
+	c.stack.reset()
+	c.stack.continuations = sequence
+	for i := range s.Frames {
+		for _, sl := range s.Frames[i].Slots {
+			c.stack.words = append(c.stack.words, sl.Value.Lo)
+			if sl.Value.Type == snapshot.V128 {
+				c.stack.words = append(c.stack.words, sl.Value.Hi)
+			}
+		}
+	}
+	return nil
+}

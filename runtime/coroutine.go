@@ -1,0 +1,462 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
+)
+
+// ExitCodeTrap is the exit code of a coroutine whose guest trapped, as a shell reports an abort.
+const ExitCodeTrap = 134
+
+// StartConfig says how to start a coroutine.
+type StartConfig struct {
+	ID         string             // coroutine id, as [snapshot.ValidID] allows
+	ModuleName string             // file name of the module, for people; may be empty
+	Entry      string             // the export to call; default "_start", else "main"
+	Args       []uint64           // its arguments as bits, one for each parameter
+	Input      []byte             // what the guest reads with durun.input
+	Hosts      []hostabi.Instance // an instance of each host module that the program imports; the coroutine closes them
+	Stdout     io.Writer          // gets what the guest writes, as it writes it; nil for nobody. Its errors are ignored
+	Stderr     io.Writer
+	Grants     []snapshot.Grant // recorded in snapshots
+}
+
+// Coroutine is one durable run of a module.
+//
+// Its methods are for one goroutine at a time.
+type Coroutine struct {
+	module  *Module
+	id      string
+	name    string // the module's
+	entry   string
+	args    []snapshot.Value
+	grants  []snapshot.Grant
+	hosts   []hostabi.Instance // by index in Runtime.modules; nil where the program has no use for one
+	abi     *abi
+	stdout  io.Writer
+	stderr  io.Writer
+	busy    atomic.Bool
+	closed  bool
+	parent  *snapshot.Parent // the last commit
+	output  []snapshot.Output
+	status  snapshot.Status
+	started bool
+
+	main   api.Module // the instance of the running form
+	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
+	state  api.MutableGlobal
+	memory api.Memory
+	guest  hostabi.Guest
+	ctx    context.Context // of the current Resume
+
+	// The guest runs in a coroutine of Go's: next runs it until it suspends or ends, stop ends it while it is suspended, and
+	// suspend hands control back from inside.
+	next    func() (struct{}, bool)
+	stop    func()
+	suspend func(struct{}) bool
+
+	inStart   bool // the module's start function is on the stack
+	stack     stack
+	frames    []snapshot.Frame // of a suspended coroutine
+	pending   *pending
+	native    experimental.Snapshot // the native stack at the await call
+	rewinding bool
+	closing   bool
+
+	results []uint64
+	exit    uint32
+	endErr  error // of the guest's call, until the status is set from it
+	err     error // why it failed
+}
+
+// pending is the await call at which a coroutine is suspended.
+type pending struct {
+	host  hostImport
+	args  []uint64
+	stack []uint64 // arguments, then results
+	what  *hostabi.Pending
+}
+
+// Start begins a coroutine. Nothing of the guest runs before the first Resume. It returns an error for an entry that the
+// module doesn't export, for arguments that don't fit it, and for a host module that is imported and has no instance.
+func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, error) {
+	if config.Entry == "" {
+		config.Entry = m.defaultEntry()
+	}
+	t, ok := m.entryType(config.Entry)
+	if !ok {
+		return nil, &ModuleError{Msg: fmt.Sprintf("the module exports no function %q; it exports %q", config.Entry, m.exports())}
+	}
+	args, err := valuesOf(t.Params, config.Args)
+	if err != nil {
+		return nil, fmt.Errorf("arguments of %s: %w", config.Entry, err)
+	}
+	if _, err := valuesOf(t.Results, make([]uint64, len(t.Results))); err != nil {
+		return nil, &ModuleError{Msg: fmt.Sprintf("results of %s", config.Entry), Err: err}
+	}
+	c := &Coroutine{
+		module: m, id: config.ID, name: config.ModuleName, entry: config.Entry, args: args, grants: config.Grants,
+		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, abi: &abi{input: config.Input},
+	}
+	if err := c.init(ctx, config.Hosts); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// valuesOf types bits.
+func valuesOf(types []wasm.ValueType, bits []uint64) ([]snapshot.Value, error) {
+	if len(types) != len(bits) {
+		return nil, fmt.Errorf("%d values, where there are %d", len(bits), len(types))
+	}
+	var vs []snapshot.Value
+	for i, t := range types {
+		switch t {
+		case wasm.I32, wasm.F32:
+			vs = append(vs, snapshot.Value{Type: snapshot.ValueType(t), Lo: uint64(uint32(bits[i]))})
+		case wasm.I64, wasm.F64:
+			vs = append(vs, snapshot.Value{Type: snapshot.ValueType(t), Lo: bits[i]})
+		default:
+			return nil, errors.New("an entry takes and returns numbers only")
+		}
+	}
+	return vs, nil
+}
+
+// init makes the instance and takes the hosts.
+func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err error) {
+	m := c.module
+	c.hosts = make([]hostabi.Instance, len(m.runtime.modules))
+	c.hosts[0] = c.abi
+	for _, h := range hosts {
+		i := m.runtime.moduleIndex(h.Module())
+		if i < 0 {
+			return fmt.Errorf("host module %s: the runtime was configured without it", h.Module().Name)
+		}
+		c.hosts[i] = h
+	}
+	for _, im := range m.imports {
+		if c.hosts[im.module] == nil {
+			return fmt.Errorf("the program imports host module %s, and no instance of it was given", m.runtime.modules[im.module].Name)
+		}
+	}
+	if c.main, err = m.instantiate(ctx); err != nil {
+		return err
+	}
+	m.initialImage(c.main)
+	c.state = c.main.ExportedGlobal(instrument.ExportState).(api.MutableGlobal)
+	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
+		c.memory = mem
+	}
+	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write}
+	c.next, c.stop = iter.Pull(func(yield func(struct{}) bool) {
+		c.suspend = yield
+		c.endErr = c.run()
+	})
+	return nil
+}
+
+func (r *Runtime) moduleIndex(m *hostabi.Module) int {
+	for i, other := range r.modules {
+		if other == m {
+			return i
+		}
+	}
+	return -1
+}
+
+// run calls the guest: what is left of its stack, its start function and its entry.
+func (c *Coroutine) run() error {
+	ctx := &invocation{experimental.WithSnapshotter(context.Background()), c}
+	call := func(inst api.Module, name string, args []snapshot.Value) ([]uint64, error) {
+		f := inst.ExportedFunction(name)
+		n := len(f.Definition().ResultTypes())
+		stack := make([]uint64, max(n, len(args)))
+		for i, a := range args {
+			stack[i] = a.Lo
+		}
+		err := f.CallWithStack(ctx, stack)
+		return stack[:n], err
+	}
+	if c.resume != nil {
+		c.rewinding = true
+		results, err := call(c.resume, instrument.ExportResume, nil)
+		if err != nil || c.closing || !c.inStart {
+			c.results = results
+			return err
+		}
+	} else if c.main.ExportedFunction(instrument.ExportStart) != nil {
+		c.inStart = true
+		if _, err := call(c.main, instrument.ExportStart, nil); err != nil || c.closing {
+			return err
+		}
+	}
+	c.inStart = false
+	results, err := call(c.main, c.entry, c.args)
+	c.results = results
+	return err
+}
+
+// Resume drives the coroutine to its next await point or its end, and returns its status: suspended, completed or
+// failed. A guest that traps or exits with a code other than 0 is no error of Resume.
+//
+// When ctx is done, the guest is stopped at its next host call, the coroutine is closed, and Resume returns ctx's error:
+// the last snapshot is what is left. A guest that calls no host function is not stopped.
+//
+// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's.
+func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
+	if !c.busy.CompareAndSwap(false, true) {
+		return "", ErrInUse
+	}
+	defer c.busy.Store(false)
+	switch {
+	case c.status.Ended():
+		return c.status, ErrEnded
+	case c.closed:
+		return "", ErrClosed
+	case ctx.Err() != nil:
+		return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, ctx.Err())
+	}
+	c.ctx = ctx
+	c.started = true
+	if c.pending != nil {
+		ready, err := c.completeAwait()
+		if err != nil {
+			return c.end(err)
+		}
+		if !ready {
+			return c.status, nil
+		}
+	}
+	if _, suspended := c.next(); suspended {
+		return c.status, c.captureFrames()
+	}
+	return c.end(c.endErr)
+}
+
+// captureFrames takes over the frames that the guest has just stored.
+func (c *Coroutine) captureFrames() (err error) {
+	if c.frames, err = c.stack.frames(c.module.plan); err != nil {
+		return fmt.Errorf("capture the stack of coroutine %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// end settles the status of a coroutine whose guest has returned with err.
+func (c *Coroutine) end(err error) (snapshot.Status, error) {
+	var exit *sys.ExitError
+	switch {
+	case errors.Is(err, errInterrupted):
+		cause := c.ctx.Err()
+		c.close()
+		return "", fmt.Errorf("resume coroutine %s: %w", c.id, cause)
+	case errors.As(err, &exit):
+		c.status, c.exit = snapshot.Completed, exit.ExitCode()
+		c.results = nil
+	case err != nil:
+		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, err
+		c.results = nil
+	default:
+		c.status = snapshot.Completed
+	}
+	c.pending, c.frames = nil, nil
+	return c.status, nil
+}
+
+// await is the guest's call of a host function that may suspend.
+func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, stack []uint64) {
+	if c.rewinding {
+		// The stack has been rebuilt up to here; the call itself was completed before.
+		c.rewinding = false
+		if c.pending == nil || c.pending.host != (hostImport{mi, fi}) {
+			panic(errors.New("the rebuilt stack ends in another host call"))
+		}
+		copy(stack, c.pending.stack[:len(f.Results)])
+		c.pending, c.frames = nil, nil
+		return
+	}
+	c.checkContext()
+	args := append([]uint64(nil), stack[:len(f.Params)]...)
+	what := f.Await(c.ctx, &c.guest, c.hosts[mi], stack, nil)
+	if what == nil {
+		return
+	}
+	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: what}
+	c.native = experimental.GetSnapshotter(ctx).Snapshot()
+	c.stack.reset()
+	clear(stack[:len(f.Results)])
+	c.state.Set(1)
+}
+
+// unwound is called by the guest's outermost frame when all frames are stored. It hands control to whoever drives the
+// coroutine; driven on, it puts back the native stack as it was in the await call, and returns into that.
+func (c *Coroutine) unwound() {
+	if !c.suspend(struct{}{}) {
+		c.closing = true
+		return
+	}
+	c.state.Set(0)
+	results := c.pending.stack
+	native := c.native
+	c.pending, c.frames, c.native = nil, nil, nil
+	native.Restore(results)
+}
+
+// completeAwait tries to complete the await call. It returns false if it has to wait on, and an error if the
+// call ends the guest.
+func (c *Coroutine) completeAwait() (ready bool, err error) {
+	p := c.pending
+	f := &c.module.runtime.modules[p.host.module].Functions[p.host.function]
+	p.stack = append(p.stack[:0], p.args...)
+	for len(p.stack) < len(f.Results) {
+		p.stack = append(p.stack, 0)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(error)
+			if !ok {
+				panic(r)
+			}
+			err = fmt.Errorf("%s: %w", f.Name, e)
+		}
+	}()
+	what := f.Await(c.ctx, &c.guest, c.hosts[p.host.module], p.stack, p.what)
+	if what != nil {
+		p.what = what
+		return false, nil
+	}
+	p.stack = p.stack[:len(f.Results)]
+	return true, nil
+}
+
+// checkContext stops the guest if the current Resume's context is done.
+func (c *Coroutine) checkContext() {
+	if c.ctx.Err() != nil {
+		panic(errInterrupted)
+	}
+}
+
+// write takes what the guest writes to its standard output or error.
+func (c *Coroutine) write(stream uint8, p []byte) error {
+	if n := len(c.output); n > 0 && c.output[n-1].Stream == stream {
+		c.output[n-1].Data = append(c.output[n-1].Data, p...)
+	} else {
+		c.output = append(c.output, snapshot.Output{Stream: stream, Data: append([]byte(nil), p...)})
+	}
+	w := c.stdout
+	if stream == 2 {
+		w = c.stderr
+	}
+	if w != nil {
+		// Somebody who watches and goes away must not change what the guest does.
+		_, _ = w.Write(p)
+	}
+	return nil
+}
+
+// ID returns the coroutine's id.
+func (c *Coroutine) ID() string { return c.id }
+
+// Status returns the status. A coroutine that has not run yet is suspended.
+func (c *Coroutine) Status() snapshot.Status { return c.status }
+
+// Pending returns what a suspended coroutine waits for; nil before the first Resume and after the end.
+func (c *Coroutine) Pending() *hostabi.Pending {
+	if c.pending == nil {
+		return nil
+	}
+	return c.pending.what
+}
+
+// Wait blocks until what the coroutine waits for may have happened, or ctx is done; then it returns ctx's error. It
+// returns at once if the coroutine doesn't wait for anything that the host knows of.
+func (c *Coroutine) Wait(ctx context.Context) error {
+	if !c.busy.CompareAndSwap(false, true) {
+		return ErrInUse
+	}
+	defer c.busy.Store(false)
+	if c.closed {
+		return ErrClosed
+	}
+	if c.pending == nil {
+		return nil
+	}
+	if err := c.hosts[c.pending.host.module].Wait(ctx, c.pending.what); err != nil {
+		return fmt.Errorf("wait for coroutine %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// Yielded returns the value that the guest handed out with durun.yield, while the coroutine is suspended there.
+func (c *Coroutine) Yielded() (value []byte, ok bool) {
+	if c.pending == nil || c.pending.what.Kind != hostabi.KindYield {
+		return nil, false
+	}
+	return c.pending.what.Data, true
+}
+
+// Send sets the value that the guest receives from the durun.yield at which it is suspended. Without it, the guest
+// receives an empty one. value must not be changed afterwards.
+func (c *Coroutine) Send(value []byte) { c.abi.reply = value }
+
+// Result returns what the guest set with durun.output, nil if nothing.
+func (c *Coroutine) Result() []byte { return c.abi.result }
+
+// Results returns the entry's results as bits, once the coroutine has completed by a plain return.
+func (c *Coroutine) Results() []uint64 {
+	if c.status != snapshot.Completed {
+		return nil
+	}
+	return c.results
+}
+
+// ExitCode returns the guest's exit code once it has ended: 0 after a plain return, [ExitCodeTrap] after a trap.
+func (c *Coroutine) ExitCode() uint32 { return c.exit }
+
+// Err returns why a failed coroutine failed: the trap, with the stack at it.
+func (c *Coroutine) Err() error { return c.err }
+
+// Close releases the coroutine's memory and host instances. It must not be running.
+func (c *Coroutine) Close() error {
+	if !c.busy.CompareAndSwap(false, true) {
+		return ErrInUse
+	}
+	defer c.busy.Store(false)
+	return c.close()
+}
+
+func (c *Coroutine) close() error {
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	c.stop()
+	ctx := context.Background()
+	var errs []error
+	if c.resume != nil {
+		errs = append(errs, c.resume.Close(ctx))
+	}
+	errs = append(errs, c.main.Close(ctx))
+	for _, h := range c.hosts {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close coroutine %s: %w", c.id, err)
+	}
+	return nil
+}

@@ -1,0 +1,395 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/durun/durun/guests"
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/snapshot"
+)
+
+// virtualClock stands still but when somebody sleeps, so that every run of a program sees the same times.
+type virtualClock struct {
+	mu  sync.Mutex
+	now int64
+}
+
+func (c *virtualClock) read() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *virtualClock) Wall() int64 { return 1_800_000_000e9 + c.read() }
+func (c *virtualClock) Mono() int64 { return 7e9 + c.read() }
+
+func (c *virtualClock) Sleep(ctx context.Context, d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now += int64(max(d, 0))
+	return ctx.Err()
+}
+
+// world is everything outside a guest, the same at the start of every run.
+type world struct {
+	args, env []string
+	stdin     *wasi.Stdin
+	clock     *virtualClock
+	random    io.Reader
+	mounts    []wasi.Mount
+	out, err  bytes.Buffer
+}
+
+func newWorld(t *testing.T, c guests.Case, extra ...wasi.Mount) *world {
+	w := &world{
+		args: append([]string{c.Guest}, c.Args...), stdin: wasi.NewStdin(strings.NewReader(c.Stdin)),
+		clock: &virtualClock{}, random: rand.NewChaCha8([32]byte{1, 2, 3}), mounts: extra,
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
+		w.env = append(w.env, k+"="+c.Env[k])
+	}
+	for _, guest := range slices.Sorted(maps.Keys(c.Dirs)) {
+		dir := t.TempDir()
+		for name, text := range c.Dirs[guest] {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.mounts = append(w.mounts, wasi.Mount{Host: dir, Guest: guest})
+	}
+	return w
+}
+
+func (w *world) instance(t *testing.T) *wasi.Instance {
+	i, err := wasi.New(wasi.Config{
+		Args: w.args, Env: w.env, Stdin: w.stdin, Clock: w.clock, Random: w.random, Mounts: w.mounts,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// outcome is what a run leaves.
+type outcome struct {
+	Out     string
+	Err     string
+	Exit    uint32
+	Results []uint64
+	Trap    string // the first line
+	Yielded []string
+	Awaits  int // of durun's module
+	memory  []byte
+}
+
+// plain runs the original module on wazero alone; what would suspend blocks instead.
+func plain(t *testing.T, binary []byte, entry string, w *world) outcome {
+	ctx := context.Background()
+	engine := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))
+	defer engine.Close(ctx)
+	var o outcome
+	var memory api.Memory
+	output := func(stream uint8, p []byte) error {
+		if stream == 2 {
+			w.err.Write(p)
+		} else {
+			w.out.Write(p)
+		}
+		return nil
+	}
+	for _, h := range []hostabi.Instance{&abi{}, w.instance(t)} {
+		b := engine.NewHostModuleBuilder(h.Module().Name)
+		for _, f := range h.Module().Functions {
+			b = b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
+				if len(mod.ExportedMemoryDefinitions()) > 0 {
+					memory = mod.Memory()
+				}
+				g := &hostabi.Guest{Memory: memory, Output: output}
+				if f.Call != nil {
+					f.Call(ctx, g, h, stack)
+					return
+				}
+				args := slices.Clone(stack)
+				if h.Module() == abiModule {
+					o.Awaits++
+				}
+				p := f.Await(ctx, g, h, stack, nil)
+				for p != nil {
+					if p.Kind == hostabi.KindYield {
+						o.Yielded = append(o.Yielded, string(p.Data))
+					}
+					if err := h.Wait(ctx, p); err != nil {
+						panic(err)
+					}
+					copy(stack, args)
+					p = f.Await(ctx, g, h, stack, p)
+				}
+			}), f.Params, f.Results).Export(f.Name)
+		}
+		if _, err := b.Instantiate(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mod, err := engine.InstantiateWithConfig(ctx, binary, wazero.NewModuleConfig().WithStartFunctions().WithName(""))
+	if err == nil {
+		if len(mod.ExportedMemoryDefinitions()) > 0 {
+			memory = mod.Memory()
+		}
+		if entry == "" {
+			entry = "_start"
+		}
+		o.Results, err = mod.ExportedFunction(entry).Call(ctx)
+	}
+	o.end(err)
+	if memory != nil {
+		view, _ := memory.Read(0, memory.Size())
+		o.memory = slices.Clone(view)
+	}
+	o.Out, o.Err = w.out.String(), w.err.String()
+	return o
+}
+
+func (o *outcome) end(err error) {
+	var exit *sys.ExitError
+	switch {
+	case errors.As(err, &exit):
+		o.Exit, o.Results = exit.ExitCode(), nil
+	case err != nil:
+		o.Trap, _, _ = strings.Cut(err.Error(), "\n")
+		o.Exit, o.Results = ExitCodeTrap, nil
+	}
+	if len(o.Results) == 0 {
+		o.Results = nil
+	}
+}
+
+// durable runs a module under durun. transfer is called at each await point and returns the coroutine to go on with.
+func durable(t *testing.T, m *Module, entry string, w *world, transfer func(*Coroutine) *Coroutine) outcome {
+	t.Helper()
+	ctx := context.Background()
+	c, err := m.Start(ctx, StartConfig{
+		ID: "test", Entry: entry, Hosts: []hostabi.Instance{w.instance(t)}, Stdout: &w.out, Stderr: &w.err,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var o outcome
+	for {
+		if err := c.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		before := c.Pending()
+		status, err := c.Resume(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Ended() {
+			break
+		}
+		if before != nil && c.Pending() == before {
+			continue
+		}
+		if c.hosts[c.pending.host.module].Module() == abiModule {
+			o.Awaits++
+		}
+		if v, ok := c.Yielded(); ok {
+			o.Yielded = append(o.Yielded, string(v))
+		}
+		c = transfer(c)
+	}
+	o.Exit, o.Results = c.ExitCode(), c.Results()
+	if err := c.Err(); err != nil {
+		o.Trap, _, _ = strings.Cut(err.Error(), "\n")
+	}
+	if len(o.Results) == 0 {
+		o.Results = nil
+	}
+	if c.memory != nil {
+		view, _ := c.memory.Read(0, c.memory.Size())
+		o.memory = slices.Clone(view)
+	}
+	o.Out, o.Err = w.out.String(), w.err.String()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// move takes a suspended coroutine through its encoded snapshot into a fresh instance.
+func move(t *testing.T, m *Module, w *world, c *Coroutine) *Coroutine {
+	t.Helper()
+	s, err := c.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := snapshot.Encode(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = snapshot.Decode(data); err != nil {
+		t.Fatal(err)
+	}
+	c, err = m.Restore(context.Background(), s, RestoreConfig{
+		Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{w.instance(t)}, Stdout: &w.out, Stderr: &w.err,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A coroutine that has just been restored gives the snapshot that it was restored from, but for number and time.
+	again, err := c.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Seq, again.Parent, again.Time, again.Output = s.Seq, s.Parent, s.Time, s.Output
+	data2, err := snapshot.Encode(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, data2) {
+		t.Fatalf("the restored coroutine's snapshot differs from the one it was restored from:\n%s", cmp.Diff(s, again))
+	}
+	return c
+}
+
+func testRuntime(t testing.TB) *Runtime {
+	ctx := context.Background()
+	r, err := New(ctx, NewConfig().WithModules(wasi.Module))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(ctx) })
+	return r
+}
+
+// unsupported lists the guests that are refused, with a part of the reason.
+var unsupported = map[string]string{
+	"funcref": "references",
+	"tables":  "tables that change",
+}
+
+// compare runs a module three ways and compares what is left: on plain wazero, under durun without leaving the process, and
+// moved at every await point.
+func compare(t *testing.T, binary []byte, c guests.Case) outcome {
+	t.Helper()
+	m, err := testRuntime(t).Compile(context.Background(), binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := plain(t, binary, c.Entry, newWorld(t, c))
+	// Bytes that differ between two plain runs tell of the folders, which are others in each run: inode numbers, times.
+	other := plain(t, binary, c.Entry, newWorld(t, c))
+	foreign := map[int]bool{}
+	for i := range min(len(want.memory), len(other.memory)) {
+		if want.memory[i] != other.memory[i] {
+			// Part of a field of up to 8 bytes, some of which may be equal by chance.
+			for j := i - 7; j <= i+7; j++ {
+				foreign[j] = true
+			}
+		}
+	}
+	if len(foreign) > 0 {
+		t.Logf("%d bytes of memory are around differences between two plain runs", len(foreign))
+		if len(c.Dirs) == 0 {
+			t.Fatal("the program isn't deterministic")
+		}
+	}
+	check := func(how string, got outcome) {
+		t.Helper()
+		if d := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "memory" }, cmp.Ignore())); d != "" {
+			t.Fatalf("%s: differs from plain wazero (-want +got):\n%s", how, d)
+		}
+		if len(got.memory) != len(want.memory) {
+			t.Fatalf("%s: final memory has %d bytes, not %d", how, len(got.memory), len(want.memory))
+		}
+		for i := range want.memory {
+			if want.memory[i] != got.memory[i] && !foreign[i] {
+				t.Fatalf("%s: final memory differs from byte %#x on", how, i)
+			}
+		}
+	}
+	check("resident", durable(t, m, c.Entry, newWorld(t, c), func(c *Coroutine) *Coroutine { return c }))
+	w := newWorld(t, c)
+	moves := 0
+	check("moved at every await point", durable(t, m, c.Entry, w, func(c *Coroutine) *Coroutine {
+		moves++
+		return move(t, m, w, c)
+	}))
+	t.Logf("%d moves", moves)
+	return want
+}
+
+func TestGuests(t *testing.T) {
+	testdata := filepath.Join("..", "testdata")
+	manifest, err := guests.Manifest(testdata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases, err := guests.Cases(testdata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, g := range manifest {
+		files[g.Name] = filepath.Join(testdata, filepath.FromSlash(g.File))
+	}
+	ran := 0
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			binary, err := os.ReadFile(files[c.Guest])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reason, ok := unsupported[c.Guest]; ok {
+				_, err := testRuntime(t).Compile(context.Background(), binary)
+				var me *ModuleError
+				var ue *instrument.UnsupportedError
+				if !errors.As(err, &me) || !errors.As(err, &ue) || !strings.Contains(err.Error(), reason) {
+					t.Fatalf("got error %v, want one about %q", err, reason)
+				}
+				t.Skipf("left out: %v", err)
+			}
+			got := compare(t, binary, c)
+			got.memory = nil
+			if got.Exit != c.Exit && c.Trap == "" || got.Out != c.Stdout || c.Awaits != 0 && got.Awaits != c.Awaits || !strings.Contains(got.Trap, c.Trap) {
+				t.Errorf("got %+v, want %+v", got, c)
+			}
+			for i, r := range c.Results {
+				typ, bits, _ := strings.Cut(r, ":")
+				want, err := strconv.ParseUint(bits, 16, 64)
+				if err != nil || i >= len(got.Results) || got.Results[i] != want {
+					t.Errorf("result %d is %s %#x, want %s", i, typ, got.Results, r)
+				}
+			}
+		})
+		ran++
+	}
+	if ran < 20 {
+		t.Fatalf("only %d cases", ran)
+	}
+	fmt.Printf("%d cases\n", ran)
+}

@@ -1,0 +1,10 @@
+// Package runtime runs WebAssembly programs as durable coroutines.
+//
+// A [Runtime] holds compiled code and the host's modules. [Runtime.Compile] makes a program suspendable, whatever
+// compiler it came from, and compiles it. [Module.Start] begins a [Coroutine]; [Coroutine.Resume] drives it to its next
+// await point, a host call that has to wait. There [Coroutine.Snapshot] captures all of it, and [Module.Restore] goes on
+// from a snapshot, in this process or another, on this machine or another. A [Driver] does these in a loop, committing to
+// a [snapshot.Store] at each await point.
+//
+// A coroutine is used by one goroutine at a time; many run in parallel.
+package runtime

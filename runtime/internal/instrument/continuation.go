@@ -1,0 +1,173 @@
+package instrument
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// continuation returns the locals and the body of what is left of a function after a site, as a function without
+// parameters: it loads the frame, calls the next frame's continuation in place of the site's call, and goes on.
+//
+// Around the site it opens the constructs that are open there in the original, without the code that has run in them,
+// and with the operands that lie below each. A loop is peeled: what is left of the current iteration stands in a block,
+// a branch to the loop's label leaves the block, and behind it stands the whole loop as it was:
+//
+//	block $exit
+//	  block $again
+//	    ... the rest of this iteration; br $loop is br $again ...
+//	    br $exit
+//	  end
+//	  loop $loop ... end
+//	end
+//
+// So there is no dispatch and no test at loop heads, and a loop that is resumed runs as fast as before.
+//
+// slots is what the frame holds, which another version of this package may have chosen: it has the operands, and
+// at least the locals that matter. next is a table of continuations, nextType the type of the next one, nextFrame the function
+// that says which it is.
+func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, nextType, nextTable uint32) (locals []wasm.ValueType, body []byte, err error) {
+	st := &f.sites[s]
+	if err := checkSlots(f, st, slots); err != nil {
+		return nil, nil, err
+	}
+	emit := func(wraps int32) {
+		e.begin(f, wraps)
+		e.loadFrame(st, slots)
+		around := e.reopen(st)
+		e.index(wasm.OpCall, nextFrame)
+		e.index(wasm.OpCallIndirect, nextType)
+		e.code = wasm.AppendU32(e.code, nextTable)
+		e.test(s)
+		e.tees(st.instr)
+		e.rest(st.instr+1, around)
+	}
+	emit(0) // counts the occurrences of sites
+	emit(int32(len(e.cold)))
+	body = e.finish()
+	locals = append(slices.Clone(f.locals), f.spillTypes...)
+	return locals, body, nil
+}
+
+// checkSlots checks that a frame from outside fits the site.
+func checkSlots(f *function, s *site, slots []Slot) error {
+	operands := 0
+	for i, sl := range slots {
+		if sl.Operand {
+			if sl.Index != uint32(operands) || operands >= len(s.operands) || f.operands[s.operands[operands]].typ != sl.Type {
+				return fmt.Errorf("operand %d of type %#x doesn't fit the call", sl.Index, sl.Type)
+			}
+			operands++
+			continue
+		}
+		if operands > 0 || i > 0 && slots[i-1].Index >= sl.Index {
+			return fmt.Errorf("local %d is out of order", sl.Index)
+		}
+		if uint64(sl.Index) >= uint64(len(f.locals)) || f.locals[sl.Index] != sl.Type {
+			return fmt.Errorf("local %d of type %#x doesn't exist", sl.Index, sl.Type)
+		}
+	}
+	if operands != len(s.operands) {
+		return fmt.Errorf("%d operands, where the call leaves %d", operands, len(s.operands))
+	}
+	return nil
+}
+
+// loadFrame moves the frame's values into locals: operands into the spill local of their depth and type, and into the
+// local that they are a copy of, if so, because that is where later cold paths find them.
+func (e *emitter) loadFrame(s *site, slots []Slot) {
+	f := e.f
+	types := make([]wasm.ValueType, len(slots))
+	for i, sl := range slots {
+		types[i] = sl.Type
+	}
+	first := 0
+	for _, end := range chunks(types) {
+		if first == end {
+			break
+		}
+		e.index(wasm.OpCall, e.link.load(types[first:end]))
+		for i := end - 1; i >= first; i-- {
+			sl := slots[i]
+			if !sl.Operand {
+				e.index(wasm.OpLocalSet, sl.Index)
+				continue
+			}
+			e.index(wasm.OpLocalSet, f.spillLocal(int32(sl.Index), sl.Type))
+		}
+		first = end
+	}
+	for _, o := range s.operands {
+		if op := &f.operands[o]; op.source == fromLocal {
+			e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
+			e.index(wasm.OpLocalSet, op.local)
+		}
+	}
+}
+
+// reopen opens the constructs around a site, pushes the operands below its call, and returns the constructs, the
+// innermost first, the function last.
+func (e *emitter) reopen(s *site) []int32 {
+	f := e.f
+	var around []int32
+	for c := s.within; c >= 0; c = f.constructs[c].parent {
+		around = append(around, c)
+	}
+	operands := s.operands
+	push := func(height int32) {
+		for len(operands) > 0 && f.operands[operands[0]].depth < height {
+			op := &f.operands[operands[0]]
+			e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
+			operands = operands[1:]
+		}
+	}
+	for i := len(around) - 2; i >= 0; i-- {
+		c := &f.constructs[around[i]]
+		push(c.height)
+		if c.op == wasm.OpLoop {
+			e.block(c.results) // $exit
+			e.pos[around[i]] = e.depth
+			e.block(c.params) // $again
+			continue
+		}
+		e.pos[around[i]] = e.depth
+		e.block(c.results)
+	}
+	push(int32(len(s.operands)))
+	return around
+}
+
+func (e *emitter) block(results []wasm.ValueType) {
+	e.op(wasm.OpBlock)
+	e.code = wasm.AppendBlockType(e.code, e.link.blockType(results))
+	e.depth++
+}
+
+// rest emits what is left of the constructs around a site, from instruction from on.
+func (e *emitter) rest(from int32, around []int32) {
+	f := e.f
+	for _, ci := range around {
+		c := &f.constructs[ci]
+		to := c.stop
+		if c.els >= from {
+			to = c.els
+		}
+		e.rangeOf(from, to)
+		from = c.stop + 1
+		if ci == 0 {
+			return
+		}
+		if c.op == wasm.OpLoop {
+			e.index(wasm.OpBr, 1) // $exit
+			e.depth--
+			e.op(wasm.OpEnd) // $again
+			e.rangeOf(c.start, c.stop)
+			e.depth--
+			e.op(wasm.OpEnd) // the loop
+		}
+		e.depth--
+		e.op(wasm.OpEnd)
+		e.tees(c.stop)
+	}
+}

@@ -1,0 +1,317 @@
+package instrument
+
+import (
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// linker resolves what emitted code refers to. The running form and the resume module number functions differently, and
+// only the former has the segments; types, globals, tables and tags keep their original indices in both.
+type linker interface {
+	// funcIndex returns the index of a function of the original module.
+	funcIndex(original uint32) uint32
+	// state returns the global that is not zero while the stack is unwound.
+	state() uint32
+	// save and load return the functions that move values of these types to and from the runtime:
+	// save: [types, i32 site] -> [], load: [] -> [types].
+	save(types []wasm.ValueType) uint32
+	load(types []wasm.ValueType) uint32
+	// blockType returns the type of a block without parameters.
+	blockType(results []wasm.ValueType) wasm.BlockType
+	// refFunc, dropData, initMemory and dropElements append a ref.func of a function of the original module, a data.drop,
+	// a memory.init and an elem.drop.
+	refFunc(code []byte, original uint32) []byte
+	dropData(code []byte, segment uint32) []byte
+	initMemory(code []byte, segment uint32) []byte
+	dropElements(code []byte, segment uint32) []byte
+}
+
+// more stands in place of a site in a call of save that doesn't end the frame.
+const more = -1
+
+// emitter writes the code of one function: the original's instructions with a test after each site, and cold code behind
+// them. The code stands in nested blocks, one for each occurrence of a site, so that a test can branch to the end of
+// one, where the cold path of the occurrence begins:
+//
+//	block $1 block $0
+//	  ... call $f  global.get $state  br_if $0 ... call $g  global.get $state  br_if $1 ...
+//	  return
+//	end $0  (save the frame of the first occurrence)  return
+//	end $1  (save the frame of the second)  return
+//
+// A block of its own for each means that a cold path has one predecessor. Were they merged, every local that is live at
+// any site would become a block parameter in the compiler, and cost registers in the hot code.
+type emitter struct {
+	f    *function
+	link linker
+
+	code  []byte
+	depth int32   // open blocks in the emitted code, those for cold paths included
+	pos   []int32 // by construct that is open: the depth at which its label stands; -1 is the function
+	wraps int32   // blocks for cold paths
+	cold  []int32 // by occurrence: index of the site
+	tee   int     // next of f.tees, a hint
+}
+
+func (e *emitter) begin(f *function, wraps int32) {
+	e.f, e.wraps, e.depth, e.tee = f, wraps, wraps, 0
+	e.code, e.cold = e.code[:0], e.cold[:0]
+	if cap(e.pos) < len(f.constructs) {
+		e.pos = make([]int32, len(f.constructs))
+	}
+	e.pos = e.pos[:len(f.constructs)]
+	e.pos[0] = -1
+	for range wraps {
+		e.code = append(e.code, byte(wasm.OpBlock), 0x40)
+	}
+}
+
+// running returns the body of the function in the running form.
+func (e *emitter) running(f *function) []byte {
+	e.begin(f, int32(len(f.sites)))
+	e.rangeOf(0, int32(len(f.instrs))-1)
+	return e.finish()
+}
+
+// finish ends the hot code, adds the cold paths and returns the body.
+func (e *emitter) finish() []byte {
+	if len(e.cold) > 0 {
+		e.op(wasm.OpReturn)
+	}
+	for _, s := range e.cold {
+		e.op(wasm.OpEnd)
+		e.coldPath(&e.f.sites[s])
+	}
+	e.op(wasm.OpEnd)
+	return e.code
+}
+
+// coldPath saves the frame of a site and returns. The results are ignored: the caller unwinds as well.
+func (e *emitter) coldPath(s *site) {
+	f := e.f
+	types := make([]wasm.ValueType, 0, len(s.live)+len(s.operands))
+	for _, l := range s.live {
+		types = append(types, f.locals[l])
+	}
+	for _, o := range s.operands {
+		types = append(types, f.operands[o].typ)
+	}
+	first := 0
+	for _, end := range chunks(types) {
+		for i := first; i < end; i++ {
+			if i < len(s.live) {
+				e.index(wasm.OpLocalGet, s.live[i])
+			} else {
+				e.operand(s.operands[i-len(s.live)])
+			}
+		}
+		id := int32(s.id)
+		if end < len(types) {
+			id = more
+		}
+		e.i32(id)
+		e.index(wasm.OpCall, e.link.save(types[first:end]))
+		first = end
+	}
+	for _, t := range f.typ.Results {
+		e.code = appendZero(e.code, t)
+	}
+	e.op(wasm.OpReturn)
+}
+
+// operand pushes an operand as it was at a site.
+func (e *emitter) operand(o int32) {
+	switch op := &e.f.operands[o]; op.source {
+	case fromConst:
+		in := &e.f.instrs[op.producer]
+		e.code = append(e.code, e.f.code.Body()[in.off:in.end]...)
+	case fromLocal:
+		e.index(wasm.OpLocalGet, op.local)
+	case fromSpill:
+		e.index(wasm.OpLocalGet, e.f.spillLocal(op.depth, op.typ))
+	}
+}
+
+// chunks splits the values of a frame into what one call moves, and returns the end of each chunk; there is at least
+// one.
+func chunks(types []wasm.ValueType) []int {
+	var ends []int
+	n := 0
+	for i, t := range types {
+		if n += words(t); n > MaxValues {
+			ends = append(ends, i)
+			n = words(t)
+		}
+	}
+	return append(ends, len(types))
+}
+
+// rangeOf emits the instructions [from, to).
+func (e *emitter) rangeOf(from, to int32) {
+	f := e.f
+	body := f.code.Body()
+	site := firstSite(f.sites, from)
+	for i := from; i < to; i++ {
+		in := &f.instrs[i]
+		switch in.op {
+		case dead:
+			continue
+		case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
+			e.open(in)
+		case wasm.OpEnd:
+			e.depth--
+			e.op(wasm.OpEnd)
+		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
+			e.index(in.op, e.label(in.arg))
+		case wasm.OpBrTable:
+			row := f.tables[in.arg]
+			e.index(in.op, uint32(len(row)-1))
+			for _, c := range row {
+				e.code = wasm.AppendU32(e.code, e.label(c))
+			}
+		case wasm.OpCall, wasm.OpReturnCall:
+			e.index(in.op, e.link.funcIndex(immediate(body[in.off+1:])))
+		case wasm.OpRefFunc:
+			e.code = e.link.refFunc(e.code, immediate(body[in.off+1:]))
+		case wasm.OpDataDrop:
+			e.code = e.link.dropData(e.code, immediate(body[in.off+2:]))
+		case wasm.OpMemoryInit:
+			e.code = e.link.initMemory(e.code, immediate(body[in.off+2:]))
+		case wasm.OpElemDrop:
+			e.code = e.link.dropElements(e.code, immediate(body[in.off+2:]))
+		default:
+			e.code = append(e.code, body[in.off:in.end]...)
+		}
+		if site < len(f.sites) && f.sites[site].instr == i {
+			e.test(int32(site))
+			site++
+		}
+		e.tees(i)
+	}
+}
+
+// test emits what follows a site's call.
+func (e *emitter) test(site int32) {
+	e.index(wasm.OpGlobalGet, e.link.state())
+	// Occurrence n's block is the n-th from inside of those for cold paths.
+	e.index(wasm.OpBrIf, uint32(e.depth-e.wraps)+uint32(len(e.cold)))
+	e.cold = append(e.cold, site)
+}
+
+// open emits the opcode of a construct.
+func (e *emitter) open(in *instr) {
+	c := &e.f.constructs[in.arg]
+	if in.op != wasm.OpTryTable {
+		e.code = append(e.code, e.f.code.Body()[in.off:in.end]...)
+	} else {
+		e.op(in.op)
+		e.code = wasm.AppendBlockType(e.code, c.block)
+		e.code = wasm.AppendU32(e.code, uint32(len(c.catches)))
+		for _, k := range c.catches {
+			e.code = append(e.code, k.kind)
+			if k.kind <= wasm.CatchTagRef {
+				e.code = wasm.AppendU32(e.code, k.tag)
+			}
+			e.code = wasm.AppendU32(e.code, e.label(k.target))
+		}
+	}
+	e.pos[in.arg] = e.depth
+	e.depth++
+}
+
+// tees copies operands that instruction i has just pushed to their spill locals.
+func (e *emitter) tees(i int32) {
+	ts := e.f.tees
+	for e.tee < len(ts) && ts[e.tee].instr < i {
+		e.tee++
+	}
+	for e.tee > 0 && ts[e.tee-1].instr >= i {
+		e.tee--
+	}
+	if e.tee == len(ts) || ts[e.tee].instr != i {
+		return
+	}
+	os := ts[e.tee].operands
+	for k := len(os) - 1; k > 0; k-- {
+		op := &e.f.operands[os[k]]
+		e.index(wasm.OpLocalSet, e.f.spillLocal(op.depth, op.typ))
+	}
+	op := &e.f.operands[os[0]]
+	e.index(wasm.OpLocalTee, e.f.spillLocal(op.depth, op.typ))
+	for _, o := range os[1:] {
+		op := &e.f.operands[o]
+		e.index(wasm.OpLocalGet, e.f.spillLocal(op.depth, op.typ))
+	}
+}
+
+// label returns the label of a construct as seen from where the code stands.
+func (e *emitter) label(construct int32) uint32 { return uint32(e.depth - 1 - e.pos[construct]) }
+
+func (e *emitter) op(op wasm.Opcode) { e.code = append(e.code, byte(op)) }
+
+func (e *emitter) index(op wasm.Opcode, i uint32) {
+	e.code = wasm.AppendU32(append(e.code, byte(op)), i)
+}
+
+func (e *emitter) i32(v int32) {
+	e.code = wasm.AppendS32(append(e.code, byte(wasm.OpI32Const)), v)
+}
+
+// firstSite returns the index of the first site at or after instruction i.
+func firstSite(sites []site, i int32) int {
+	lo, hi := 0, len(sites)
+	for lo < hi {
+		if mid := (lo + hi) / 2; sites[mid].instr < i {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// immediate reads an unsigned LEB128 number that has been validated.
+func immediate(b []byte) uint32 {
+	var v uint32
+	for i := 0; ; i++ {
+		v |= uint32(b[i]&0x7f) << (7 * i)
+		if b[i]&0x80 == 0 {
+			return v
+		}
+	}
+}
+
+// appendZero appends the instruction that pushes the default value of a type.
+func appendZero(code []byte, t wasm.ValueType) []byte {
+	switch t {
+	case wasm.I32:
+		return append(code, byte(wasm.OpI32Const), 0)
+	case wasm.I64:
+		return append(code, byte(wasm.OpI64Const), 0)
+	case wasm.F32:
+		return append(code, byte(wasm.OpF32Const), 0, 0, 0, 0)
+	case wasm.F64:
+		return append(code, byte(wasm.OpF64Const), 0, 0, 0, 0, 0, 0, 0, 0)
+	case wasm.V128:
+		return wasm.AppendInstr(code, &wasm.Instr{Op: wasm.OpV128Const})
+	}
+	return wasm.AppendInstr(code, &wasm.Instr{Op: wasm.OpRefNull, Heap: t.Heap()})
+}
+
+// appendLocals appends the declaration of locals, neighbours of one type in one group.
+func appendLocals(code []byte, types []wasm.ValueType) []byte {
+	groups := 0
+	for i := range types {
+		if i == 0 || types[i] != types[i-1] {
+			groups++
+		}
+	}
+	code = wasm.AppendU32(code, uint32(groups))
+	for i := 0; i < len(types); {
+		first := i
+		for i++; i < len(types) && types[i] == types[first]; i++ {
+		}
+		code = wasm.AppendU32(code, uint32(i-first))
+		code = wasm.AppendValueType(code, types[first])
+	}
+	return code
+}

@@ -1,0 +1,365 @@
+package instrument
+
+import (
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// instr is an instruction of a function under analysis, without what can be read again from its bytes.
+type instr struct {
+	op       wasm.Opcode
+	off, end uint32 // its bytes in the body
+	// arg is the local of local.*, the construct of block, loop, if, else, try_table and end, the construct whose label
+	// br, br_if and br_on_* name, or the row of tables of br_table.
+	arg int32
+}
+
+// dead marks an instruction that control can't reach; it is dropped.
+const dead = ^wasm.Opcode(0)
+
+// construct is a control construct: a block, loop, if or try_table; or, as the first, the function's body.
+type construct struct {
+	op               wasm.Opcode // OpBlock for the body
+	parent           int32
+	start, els, stop int32 // instruction indices of its opcode (-1 for the body), its else (-1 if none), its end
+	height           int32 // operands below its parameters
+	block            wasm.BlockType
+	params, results  []wasm.ValueType
+	catches          []catch
+}
+
+// catch is a catch clause of a try_table with its target resolved.
+type catch struct {
+	kind   byte
+	tag    uint32
+	target int32 // construct
+}
+
+// operand is a value that is or was on the operand stack.
+type operand struct {
+	producer int32 // index of the instruction that pushed it
+	depth    int32
+	typ      wasm.ValueType
+	source   source
+	local    uint32 // fromLocal
+	spill    bool   // some site needs it, and only a spill local has it
+}
+
+// source says where a cold path finds an operand.
+type source uint8
+
+const (
+	fromSpill source = iota // a local of its own, set when it is pushed
+	fromConst               // the constant instruction that pushed it
+	fromLocal               // a local that isn't written while the operand is on the stack
+)
+
+// site is a call that may suspend, in a function under analysis.
+type site struct {
+	instr    int32
+	within   int32   // the innermost construct around it
+	operands []int32 // below the call's results: indices into function.operands
+	results  []wasm.ValueType
+	live     []uint32 // locals, ascending
+	id       uint32   // in the module's table of sites
+}
+
+// spillKey identifies a spill local: operands of one depth and type share one, as only one is on the stack at a time.
+type spillKey struct {
+	depth int32
+	typ   wasm.ValueType
+}
+
+// tee is a stretch of operands, just pushed by an instruction, that has to be copied to spill locals: those from operand
+// first up to the top of the stack.
+type tee struct {
+	instr    int32
+	operands []int32
+}
+
+// function is one function under analysis. It is reused from function to function.
+type function struct {
+	index      uint32
+	code       *wasm.Code
+	typ        *wasm.FuncType
+	locals     []wasm.ValueType // parameters first
+	instrs     []instr
+	constructs []construct
+	tables     [][]int32 // of br_table: constructs, the default last
+	operands   []operand
+	sites      []site
+	tees       []tee
+	spills     map[spillKey]uint32
+	spillTypes []wasm.ValueType
+}
+
+// spillLocal returns the local that holds operands of this depth and type.
+func (f *function) spillLocal(depth int32, t wasm.ValueType) uint32 {
+	k := spillKey{depth, t}
+	if l, ok := f.spills[k]; ok {
+		return l
+	}
+	l := uint32(len(f.locals) + len(f.spillTypes))
+	f.spills[k] = l
+	f.spillTypes = append(f.spillTypes, t)
+	return l
+}
+
+// offset returns the offset of an instruction in the function's code, as frames have it.
+func (f *function) offset(instr int32) uint32 {
+	return uint32(f.code.BodyOffset) + f.instrs[instr].off
+}
+
+// analyser fills in function. It keeps what it allocates for the next one.
+type analyser struct {
+	m   *wasm.Module
+	env *wasm.Env
+	sus *suspension
+	v   *wasm.FuncValidator
+
+	f       function
+	stack   []int32  // operands on the stack
+	written []int32  // by local: index of the last instruction that wrote it, -1 for none
+	open    []int32  // constructs around the current instruction
+	live    liveness // scratch
+}
+
+func newAnalyser(m *wasm.Module, env *wasm.Env, sus *suspension) *analyser {
+	return &analyser{m: m, env: env, sus: sus}
+}
+
+// analyse follows the body of defined function i and finds its sites, with what is live at each.
+// The result is valid until the next call. firstSite is the id of the function's first call.
+func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
+	index := uint32(a.env.NumImportedFuncs + i)
+	if a.v == nil {
+		a.v = wasm.NewFuncValidator(a.env, index)
+	} else {
+		a.v.Reset(index)
+	}
+	f := &a.f
+	*f = function{
+		index:      index,
+		code:       &a.m.Code[i],
+		typ:        a.env.FuncType(index),
+		locals:     a.v.Locals(),
+		instrs:     f.instrs[:0],
+		constructs: f.constructs[:0],
+		tables:     f.tables[:0],
+		operands:   f.operands[:0],
+		sites:      f.sites[:0],
+		tees:       f.tees[:0],
+		spills:     map[spillKey]uint32{},
+		spillTypes: f.spillTypes[:0],
+	}
+	a.stack = a.stack[:0]
+	a.written = a.written[:0]
+	for range f.locals {
+		a.written = append(a.written, -1)
+	}
+	f.constructs = append(f.constructs, construct{
+		op: wasm.OpBlock, parent: -1, start: -1, els: -1, stop: -1, results: f.typ.Results,
+	})
+	a.open = append(a.open[:0], 0)
+	if err := a.follow(firstSite); err != nil {
+		return nil, err
+	}
+	if len(f.sites) > 0 {
+		a.live.solve(f)
+		a.planSpills()
+	}
+	return f, nil
+}
+
+// follow runs the validator over the body and records instructions, constructs, operands and sites.
+func (a *analyser) follow(nextSite uint32) error {
+	f, v := &a.f, a.v
+	var r wasm.Reader
+	var in wasm.Instr
+	r.Reset(f.code.Body())
+	// deadDepth counts the constructs opened in code that control can't reach; unreachable says that it is such code.
+	unreachable, deadDepth := false, 0
+	for !v.Done() {
+		if err := r.Next(&in); err != nil {
+			return err
+		}
+		if err := v.Step(&in); err != nil {
+			return err
+		}
+		idx := int32(len(f.instrs))
+		id := nextSite
+		switch in.Op {
+		case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
+			nextSite++
+		}
+		if unreachable {
+			switch in.Op {
+			case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
+				deadDepth++
+			case wasm.OpEnd:
+				deadDepth--
+			}
+			if deadDepth > 0 || deadDepth == 0 && in.Op != wasm.OpElse {
+				f.instrs = append(f.instrs, instr{op: dead, off: uint32(in.Offset), end: uint32(in.End)})
+				continue
+			}
+			unreachable, deadDepth = false, 0 // the else or end of the construct that control left
+		}
+		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End)}
+		within := a.open[len(a.open)-1]
+		label := func(l uint32) int32 { return a.open[len(a.open)-1-int(l)] }
+		switch in.Op {
+		case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
+			ins.arg = int32(len(f.constructs))
+			params, results := a.env.BlockTypes(in.Block)
+			c := construct{
+				op: in.Op, parent: within, start: idx, els: -1, stop: -1, block: in.Block,
+				params: params, results: results, height: int32(len(v.Stack()) - len(params)),
+			}
+			if in.Op == wasm.OpTryTable {
+				for _, k := range in.Catches {
+					c.catches = append(c.catches, catch{k.Kind, k.Tag, label(k.Label)})
+				}
+			}
+			f.constructs = append(f.constructs, c)
+			a.open = append(a.open, ins.arg)
+		case wasm.OpElse:
+			ins.arg = within
+			f.constructs[within].els = idx
+		case wasm.OpEnd:
+			ins.arg = within
+			f.constructs[within].stop = idx
+			a.open = a.open[:len(a.open)-1]
+		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
+			ins.arg = label(in.Index)
+		case wasm.OpBrTable:
+			ins.arg = int32(len(f.tables))
+			row := make([]int32, len(in.Labels))
+			for i, l := range in.Labels {
+				row[i] = label(l)
+			}
+			f.tables = append(f.tables, row)
+		case wasm.OpLocalGet, wasm.OpLocalSet, wasm.OpLocalTee:
+			ins.arg = int32(in.Index)
+		}
+		f.instrs = append(f.instrs, ins)
+
+		a.track(idx, &in)
+		switch in.Op {
+		case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
+			if a.sus.mayCall(a.env, &in) {
+				if err := a.addSite(idx, within, id, &in); err != nil {
+					return err
+				}
+			}
+		case wasm.OpBr, wasm.OpBrTable, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef,
+			wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
+			unreachable = true
+		}
+	}
+	return nil
+}
+
+// track applies an instruction's effect on the operand stack to a.stack.
+func (a *analyser) track(idx int32, in *wasm.Instr) {
+	f := &a.f
+	types, low := a.v.Stack(), a.v.Low()
+	for _, o := range a.stack[min(low, len(a.stack)):] {
+		op := &f.operands[o]
+		// Loops may run what stands between in any order: any write in the text between push and pop counts.
+		if op.source == fromLocal && a.written[op.local] > op.producer {
+			op.source = fromSpill
+		}
+	}
+	a.stack = a.stack[:min(low, len(a.stack))]
+	for d := len(a.stack); d < len(types); d++ {
+		o := operand{producer: idx, depth: int32(d), typ: types[d]}
+		switch in.Op {
+		case wasm.OpI32Const, wasm.OpI64Const, wasm.OpF32Const, wasm.OpF64Const, wasm.OpV128Const:
+			o.source = fromConst
+		case wasm.OpLocalGet:
+			o.source, o.local = fromLocal, in.Index
+		}
+		a.stack = append(a.stack, int32(len(f.operands)))
+		f.operands = append(f.operands, o)
+	}
+	if in.Op == wasm.OpLocalSet || in.Op == wasm.OpLocalTee {
+		a.written[in.Index] = idx
+	}
+}
+
+func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
+	f := &a.f
+	t := in.Index
+	if in.Op == wasm.OpCall {
+		t = a.env.FuncTypeIndex(in.Index)
+	}
+	results := a.env.Types[t].Results
+	for c := within; c > 0; c = f.constructs[c].parent {
+		if f.constructs[c].op == wasm.OpTryTable {
+			return a.unsupported(idx, "a call that may suspend inside try_table")
+		}
+	}
+	s := site{
+		instr: idx, within: within, results: results, id: id,
+		operands: append([]int32(nil), a.stack[:len(a.stack)-len(results)]...),
+	}
+	for _, o := range s.operands {
+		if f.operands[o].typ.IsRef() {
+			return a.unsupported(idx, "a call that may suspend while a reference is on the operand stack")
+		}
+	}
+	f.sites = append(f.sites, s)
+	return nil
+}
+
+func (a *analyser) unsupported(idx int32, feature string) error {
+	return &UnsupportedError{
+		Function: a.f.index, HasFunction: true, Offset: int(a.f.offset(idx)), Feature: feature,
+	}
+}
+
+// planSpills decides which operands need a spill local, and where it is set.
+func (a *analyser) planSpills() {
+	f := &a.f
+	for i := range f.sites {
+		for _, o := range f.sites[i].operands {
+			if op := &f.operands[o]; op.source == fromSpill {
+				op.spill = true
+			}
+		}
+	}
+	// Operands that one instruction pushed stand next to each other.
+	for o := 0; o < len(f.operands); {
+		end := o + 1
+		for end < len(f.operands) && f.operands[end].producer == f.operands[o].producer {
+			end++
+		}
+		for ; o < end; o++ {
+			if f.operands[o].spill {
+				t := tee{instr: f.operands[o].producer}
+				for ; o < end; o++ {
+					t.operands = append(t.operands, int32(o))
+					f.spillLocal(f.operands[o].depth, f.operands[o].typ)
+				}
+				f.tees = append(f.tees, t)
+			}
+		}
+	}
+}
+
+// slots returns what the frame of a site holds, and an error if some of it can't be held.
+func (a *analyser) slots(s *site) ([]Slot, error) {
+	f := &a.f
+	slots := make([]Slot, 0, len(s.live)+len(s.operands))
+	for _, l := range s.live {
+		t := f.locals[l]
+		if t.IsRef() {
+			return nil, a.unsupported(s.instr, "a call that may suspend while a local holds a reference")
+		}
+		slots = append(slots, Slot{Index: l, Type: t})
+	}
+	for _, o := range s.operands {
+		slots = append(slots, Slot{Operand: true, Index: uint32(f.operands[o].depth), Type: f.operands[o].typ})
+	}
+	return slots, nil
+}

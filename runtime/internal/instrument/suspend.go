@@ -1,0 +1,147 @@
+package instrument
+
+import (
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// callGraph is who calls whom, as far as suspension needs it.
+type callGraph struct {
+	// callers lists for each function those that name it in a call; indirect lists for each canonical type the functions
+	// that call through a table or a reference of that type. A function may stand in a list more than once.
+	callers  [][]uint32
+	indirect map[uint32][]uint32
+	// taken reports for each function whether something other than a direct call can reach it.
+	taken []bool
+	// calls counts the calls in the text of each function that is defined here, tail calls excepted.
+	calls []uint32
+	// droppedData and initData are the data segments that data.drop and memory.init name, ascending.
+	droppedData, initData []uint32
+	// tableWrite says where the code first changes a table, nil if nowhere.
+	tableWrite *UnsupportedError
+}
+
+// scan reads all code once.
+func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
+	n := env.NumFuncs()
+	g := &callGraph{
+		callers:  make([][]uint32, n),
+		indirect: map[uint32][]uint32{},
+		taken:    make([]bool, n),
+		calls:    make([]uint32, len(m.Code)),
+	}
+	var r wasm.Reader
+	var in wasm.Instr
+	for i := range m.Code {
+		caller := uint32(env.NumImportedFuncs + i)
+		r.Reset(m.Code[i].Body())
+		for {
+			err := r.Next(&in)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			switch in.Op {
+			case wasm.OpCall, wasm.OpReturnCall:
+				if cs := g.callers[in.Index]; len(cs) == 0 || cs[len(cs)-1] != caller {
+					g.callers[in.Index] = append(cs, caller)
+				}
+			case wasm.OpCallIndirect, wasm.OpReturnCallIndirect, wasm.OpCallRef, wasm.OpReturnCallRef:
+				t := env.CanonicalType(in.Index)
+				if cs := g.indirect[t]; len(cs) == 0 || cs[len(cs)-1] != caller {
+					g.indirect[t] = append(cs, caller)
+				}
+			case wasm.OpRefFunc:
+				g.taken[in.Index] = true
+			case wasm.OpDataDrop:
+				g.droppedData = append(g.droppedData, in.Index)
+			case wasm.OpMemoryInit:
+				g.initData = append(g.initData, in.Index)
+			case wasm.OpTableSet, wasm.OpTableGrow, wasm.OpTableFill, wasm.OpTableCopy, wasm.OpTableInit:
+				if g.tableWrite == nil {
+					g.tableWrite = &UnsupportedError{
+						Function: caller, HasFunction: true, Offset: m.Code[i].BodyOffset + in.Offset,
+						Feature: "tables that change at run time (" + in.Op.String() + ")",
+					}
+				}
+			}
+			switch in.Op {
+			case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
+				g.calls[i]++
+			}
+		}
+	}
+	inExpr := func(e wasm.Expr) {
+		for r.Reset(e); r.Next(&in) == nil; {
+			if in.Op == wasm.OpRefFunc {
+				g.taken[in.Index] = true
+			}
+		}
+	}
+	for i := range m.Elements {
+		for _, f := range m.Elements[i].Funcs {
+			g.taken[f] = true
+		}
+		for _, e := range m.Elements[i].Exprs {
+			inExpr(e)
+		}
+	}
+	for i := range m.Globals {
+		inExpr(m.Globals[i].Init)
+	}
+	for i := range m.Tables {
+		inExpr(m.Tables[i].Init)
+	}
+	slices.Sort(g.droppedData)
+	g.droppedData = slices.Compact(g.droppedData)
+	slices.Sort(g.initData)
+	g.initData = slices.Compact(g.initData)
+	return g, nil
+}
+
+// suspension is the set of functions that may suspend: those that can reach an await import through direct calls, or
+// through indirect calls of a type that some function which may suspend and whose address is taken has.
+type suspension struct {
+	funcs []bool          // by function index
+	types map[uint32]bool // by canonical type: an indirect call of it may suspend
+}
+
+func suspends(env *wasm.Env, g *callGraph, awaits []uint32) *suspension {
+	s := &suspension{funcs: make([]bool, env.NumFuncs()), types: map[uint32]bool{}}
+	var work []uint32
+	mark := func(fs []uint32) {
+		for _, f := range fs {
+			if !s.funcs[f] {
+				s.funcs[f] = true
+				work = append(work, f)
+			}
+		}
+	}
+	mark(awaits)
+	for len(work) > 0 {
+		f := work[len(work)-1]
+		work = work[:len(work)-1]
+		mark(g.callers[f])
+		if t := env.CanonicalType(env.FuncTypeIndex(f)); g.taken[f] && !s.types[t] {
+			s.types[t] = true
+			mark(g.indirect[t])
+		}
+	}
+	return s
+}
+
+// mayCall reports whether the call in may suspend.
+func (s *suspension) mayCall(env *wasm.Env, in *wasm.Instr) bool {
+	switch in.Op {
+	case wasm.OpCall, wasm.OpReturnCall:
+		return s.funcs[in.Index]
+	case wasm.OpCallIndirect, wasm.OpReturnCallIndirect, wasm.OpCallRef, wasm.OpReturnCallRef:
+		return s.types[env.CanonicalType(in.Index)]
+	}
+	return false
+}

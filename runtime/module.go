@@ -1,0 +1,348 @@
+package runtime
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
+)
+
+// Module is a compiled program. It is safe for concurrent use.
+type Module struct {
+	runtime  *Runtime
+	hash     snapshot.Hash
+	original *wasm.Module
+	env      *wasm.Env
+	plan     *instrument.Plan
+	code     wazero.CompiledModule
+	imports  []hostImport // by index of the imported function
+	mutable  []uint32     // the mutable globals
+
+	imageOnce sync.Once
+	image     []byte // memory as instantiated, without trailing zeros
+
+	mu      sync.Mutex
+	resumes map[string]*resumeModule
+	order   []string // of resumes, the least recently used first
+}
+
+// hostImport is the host function behind an import.
+type hostImport struct {
+	module, function int // indices in Runtime.modules and its Functions
+}
+
+// Compile makes a module suspendable and compiles it. It returns a *[ModuleError] for bytes that aren't a valid module, for
+// imports that no host module provides, and for programs that can't be captured faithfully; the error says what and
+// where.
+func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
+	m := &Module{runtime: r, hash: sha256.Sum256(binary), resumes: map[string]*resumeModule{}}
+	var err error
+	if m.original, err = wasm.Decode(binary); err != nil {
+		return nil, &ModuleError{Msg: "not a module that durun can run", Err: err}
+	}
+	if m.env, err = wasm.NewEnv(m.original); err != nil {
+		return nil, &ModuleError{Msg: "invalid module", Err: err}
+	}
+	if err := m.resolveImports(); err != nil {
+		return nil, err
+	}
+	for i, g := range m.env.Globals {
+		if g.Mutable {
+			m.mutable = append(m.mutable, uint32(i))
+		}
+	}
+	running, err := m.transform(len(binary))
+	if err != nil {
+		return nil, err
+	}
+	r.report(StepCompile, len(binary))
+	defer r.report(StepDone, len(binary))
+	m.code, err = r.engine.CompileModule(compileContext(ctx), running)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("compile module: %w", ctx.Err())
+		}
+		return nil, &ModuleError{Msg: "compile module", Err: err}
+	}
+	return m, nil
+}
+
+func (r *Runtime) report(step Step, bytes int) {
+	if r.config.progress != nil {
+		r.config.progress(Progress{Step: step, Bytes: bytes})
+	}
+}
+
+// resolveImports finds the host function behind each import.
+func (m *Module) resolveImports() error {
+	var missing []string
+	for i := range m.original.Imports {
+		im := &m.original.Imports[i]
+		if im.Kind != wasm.ExternFunc {
+			missing = append(missing, fmt.Sprintf("%q.%q (only functions are provided)", im.Module, im.Name))
+			continue
+		}
+		h, f := m.runtime.lookup(im.Module, im.Name)
+		t := &m.original.Types[im.Type]
+		switch {
+		case f == nil:
+			missing = append(missing, fmt.Sprintf("%q.%q", im.Module, im.Name))
+		case !sameTypes(t.Params, f.Params) || !sameTypes(t.Results, f.Results):
+			missing = append(missing, fmt.Sprintf("%q.%q with this signature", im.Module, im.Name))
+		}
+		m.imports = append(m.imports, h)
+	}
+	if len(missing) > 0 {
+		return &ModuleError{Msg: "the module imports what nobody provides: " + strings.Join(missing, ", ")}
+	}
+	return nil
+}
+
+func sameTypes(a []wasm.ValueType, b []api.ValueType) bool {
+	return slices.EqualFunc(a, b, func(x wasm.ValueType, y api.ValueType) bool { return x == wasm.ValueType(y) })
+}
+
+func (r *Runtime) lookup(module, name string) (hostImport, *hostabi.Function) {
+	for mi, m := range r.modules {
+		if m.Name != module {
+			continue
+		}
+		for fi := range m.Functions {
+			if m.Functions[fi].Name == name {
+				return hostImport{mi, fi}, &m.Functions[fi]
+			}
+		}
+	}
+	return hostImport{}, nil
+}
+
+// isAwait reports whether an import is an await point.
+func (r *Runtime) isAwait(module, name string) bool {
+	_, f := r.lookup(module, name)
+	return f != nil && f.Await != nil
+}
+
+// transform sets the plan and returns the running form, from the cache if it is there.
+func (m *Module) transform(size int) ([]byte, error) {
+	r := m.runtime
+	key := r.transformKey(m.hash)
+	if plan, running, ok := r.readTransform(key); ok {
+		m.plan = plan
+		return running, nil
+	}
+	r.report(StepTransform, size)
+	if err := wasm.Validate(m.original); err != nil {
+		return nil, &ModuleError{Msg: "invalid module", Err: err}
+	}
+	t, err := instrument.Transform(m.original, instrument.Config{Await: r.isAwait})
+	if err != nil {
+		return nil, &ModuleError{Msg: "make module suspendable", Err: err}
+	}
+	m.plan = t.Plan
+	running := t.Module.Encode()
+	r.writeTransform(key, t.Plan, running)
+	return running, nil
+}
+
+// Hash returns the SHA-256 of the module's bytes.
+func (m *Module) Hash() snapshot.Hash { return m.hash }
+
+// Close releases the module's code. Its coroutines must have been closed.
+func (m *Module) Close(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	errs := []error{m.code.Close(ctx)}
+	for _, key := range m.order {
+		errs = append(errs, m.resumes[key].code.Close(ctx))
+	}
+	m.resumes, m.order = map[string]*resumeModule{}, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close module: %w", err)
+	}
+	return nil
+}
+
+// defaultEntry returns the export that a coroutine starts with unless it is told otherwise.
+func (m *Module) defaultEntry() string {
+	for _, name := range []string{"_start", "main"} {
+		if _, ok := m.entryType(name); ok {
+			return name
+		}
+	}
+	return "_start"
+}
+
+// entryType returns the type of an exported function.
+func (m *Module) entryType(name string) (*wasm.FuncType, bool) {
+	for _, e := range m.original.Exports {
+		if e.Name == name && e.Kind == wasm.ExternFunc {
+			return m.env.FuncType(e.Index), true
+		}
+	}
+	return nil, false
+}
+
+// exports returns the names of the exported functions.
+func (m *Module) exports() []string {
+	var names []string
+	for _, e := range m.original.Exports {
+		if e.Kind == wasm.ExternFunc {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// instantiate returns a fresh instance of the running form, in which nothing of the guest has run.
+func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
+	// No name, so that there can be many; no start functions, as the runtime calls the entry itself.
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
+	inst, err := m.runtime.engine.InstantiateModule(ctx, m.code, config)
+	if err != nil {
+		return nil, &ModuleError{Msg: "instantiate module", Err: err}
+	}
+	return inst, nil
+}
+
+// initialImage returns memory as it is after instantiation, without trailing zeros. inst is a fresh instance.
+func (m *Module) initialImage(inst api.Module) []byte {
+	m.imageOnce.Do(func() {
+		mem := inst.ExportedMemory(instrument.ExportMemory)
+		if mem == nil {
+			return
+		}
+		all, _ := mem.Read(0, mem.Size())
+		n := len(all)
+		for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
+			n -= snapshot.PageSize
+		}
+		m.image = slices.Clone(all[:n])
+	})
+	return m.image
+}
+
+var zeroPage [snapshot.PageSize]byte
+
+func allZero(page []byte) bool { return string(page) == string(zeroPage[:len(page)]) }
+
+// resumeModule is a compiled module that rebuilds stacks of one shape.
+type resumeModule struct {
+	code wazero.CompiledModule
+}
+
+// maxResumeModules is how many resume modules a Module keeps. One takes as much memory as the code of the functions on
+// the stack that it rebuilds.
+const maxResumeModules = 64
+
+// resumeFor returns the module that rebuilds a snapshot's stack, and the continuations of its frames, outermost first.
+func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await uint32) (*resumeModule, []uint32, error) {
+	var conts []instrument.Continuation
+	index := map[string]uint32{}
+	var sequence []uint32
+	var key []byte
+	for i := range frames {
+		f := &frames[i]
+		key = appendShape(key[:0], f)
+		at, ok := index[string(key)]
+		if !ok {
+			at = uint32(len(conts))
+			index[string(key)] = at
+			c := instrument.Continuation{Function: f.Function, Offset: f.Offset}
+			for _, s := range f.Slots {
+				c.Slots = append(c.Slots, instrument.Slot{Operand: s.Operand, Index: s.Index, Type: wasm.ValueType(s.Value.Type)})
+			}
+			conts = append(conts, c)
+		}
+		sequence = append(sequence, at)
+	}
+	// The shapes in order, so that equal sets met in another order share a module.
+	shapes := make([]string, 0, len(index))
+	for s := range index {
+		shapes = append(shapes, s)
+	}
+	slices.Sort(shapes)
+	rank := make([]uint32, len(shapes))
+	sorted := make([]instrument.Continuation, len(shapes))
+	for i, s := range shapes {
+		rank[index[s]] = uint32(i)
+		sorted[i] = conts[index[s]]
+	}
+	for i := range sequence {
+		sequence[i] = rank[sequence[i]]
+	}
+	sequence = append(sequence, uint32(len(sorted)))
+	outer := await
+	if len(frames) > 0 {
+		outer = frames[0].Function
+	}
+	all := fmt.Sprintf("%d %d %q", outer, await, shapes)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r, ok := m.resumes[all]; ok {
+		i := slices.Index(m.order, all)
+		m.order = append(slices.Delete(m.order, i, i+1), all)
+		return r, sequence, nil
+	}
+	mod, err := m.plan.Resume(m.original, sorted, outer, await)
+	if err != nil {
+		var mismatch *instrument.MismatchError
+		if errors.As(err, &mismatch) {
+			return nil, nil, fmt.Errorf("%w: %w", ErrMismatch, err)
+		}
+		return nil, nil, fmt.Errorf("build continuations: %w", err)
+	}
+	m.runtime.report(StepResume, len(sorted))
+	defer m.runtime.report(StepDone, len(sorted))
+	code, err := m.runtime.engine.CompileModule(compileContext(ctx), mod.Encode())
+	if err != nil {
+		return nil, nil, fmt.Errorf("compile continuations: %w", err)
+	}
+	r := &resumeModule{code: code}
+	m.resumes[all] = r
+	m.order = append(m.order, all)
+	if len(m.order) > maxResumeModules {
+		// Instances of it that run keep their code.
+		_ = m.resumes[m.order[0]].code.Close(ctx)
+		delete(m.resumes, m.order[0])
+		m.order = m.order[1:]
+	}
+	return r, sequence, nil
+}
+
+// appendShape appends what a continuation depends on.
+func appendShape(b []byte, f *snapshot.Frame) []byte {
+	b = wasm.AppendU32(b, f.Function)
+	b = wasm.AppendU32(b, f.Offset)
+	for _, s := range f.Slots {
+		kind := byte(s.Value.Type) & 0x7f
+		if s.Operand {
+			kind |= 0x80
+		}
+		b = wasm.AppendU32(append(b, kind), s.Index)
+	}
+	return b
+}
+
+// instantiate returns an instance that shares the state of an instance of the running form.
+func (r *resumeModule) instantiate(ctx context.Context, engine wazero.Runtime, main api.Module) (api.Module, error) {
+	ctx = experimental.WithImportResolver(ctx, func(name string) api.Module {
+		if name == instrument.MainModule {
+			return main
+		}
+		return nil
+	})
+	return engine.InstantiateModule(ctx, r.code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+}

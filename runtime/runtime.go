@@ -1,0 +1,129 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	goruntime "runtime"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/durun/durun/hostabi"
+)
+
+// features is the language that durun's guests may use: all that wazero v1.12 runs, threads excepted.
+const features = api.CoreFeaturesV2 |
+	experimental.CoreFeaturesTailCall |
+	experimental.CoreFeaturesExtendedConst |
+	experimental.CoreFeaturesExceptionHandling |
+	experimental.CoreFeaturesTypedFunctionReferences
+
+// Runtime compiles modules and holds what they share. It is safe for concurrent use.
+type Runtime struct {
+	config  Config
+	engine  wazero.Runtime
+	cache   wazero.CompilationCache
+	modules []*hostabi.Module // durun's own first
+
+	mu       sync.Mutex
+	closed   bool
+	compiled map[*Module]struct{}
+}
+
+// New returns a runtime. It fails if the cache folder can't be used.
+func New(ctx context.Context, config Config) (*Runtime, error) {
+	rc := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false)
+	r := &Runtime{
+		config:   config,
+		modules:  append([]*hostabi.Module{abiModule}, config.modules...),
+		compiled: map[*Module]struct{}{},
+	}
+	if config.cacheDir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(config.cacheDir, "wazero"))
+		if err != nil {
+			return nil, fmt.Errorf("open cache folder %s: %w", config.cacheDir, err)
+		}
+		r.cache = cache
+		rc = rc.WithCompilationCache(cache)
+	}
+	r.engine = wazero.NewRuntimeWithConfig(ctx, rc)
+	if err := r.instantiateHosts(ctx); err != nil {
+		_ = r.Close(ctx)
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Runtime) instantiateHosts(ctx context.Context) error {
+	for mi, m := range r.modules {
+		b := r.engine.NewHostModuleBuilder(m.Name)
+		for fi := range m.Functions {
+			f := &m.Functions[fi]
+			b = b.NewFunctionBuilder().
+				WithGoModuleFunction(hostFunction(mi, fi, f), f.Params, f.Results).
+				Export(f.Name)
+		}
+		if _, err := b.Instantiate(ctx); err != nil {
+			return fmt.Errorf("offer host module %s: %w", m.Name, err)
+		}
+	}
+	return instantiateFrames(ctx, r.engine)
+}
+
+// hostFunction returns what the engine calls for function fi of module mi.
+func hostFunction(mi, fi int, f *hostabi.Function) api.GoModuleFunc {
+	if f.Await != nil {
+		return func(ctx context.Context, _ api.Module, stack []uint64) {
+			current(ctx).await(ctx, mi, fi, f, stack)
+		}
+	}
+	return func(ctx context.Context, _ api.Module, stack []uint64) {
+		c := current(ctx)
+		c.checkContext()
+		f.Call(c.ctx, &c.guest, c.hosts[mi], stack)
+	}
+}
+
+// Close releases the runtime's compiled code and closes its coroutines. None of them may be running.
+func (r *Runtime) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	err := r.engine.Close(ctx)
+	if r.cache != nil {
+		if cerr := r.cache.Close(ctx); err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("close runtime: %w", err)
+	}
+	return nil
+}
+
+// compileContext returns the context for compiling: with as many workers as there are processors.
+func compileContext(ctx context.Context) context.Context {
+	return experimental.WithCompilationWorkers(ctx, goruntime.GOMAXPROCS(0))
+}
+
+// invocation is the context of a call into a guest. It carries the coroutine.
+type invocation struct {
+	context.Context
+	c *Coroutine
+}
+
+type coroutineKey struct{}
+
+// Value implements context.Context.
+func (i *invocation) Value(key any) any {
+	if key == (coroutineKey{}) {
+		return i.c
+	}
+	return i.Context.Value(key)
+}
+
+// current returns the coroutine whose guest is calling.
+func current(ctx context.Context) *Coroutine { return ctx.Value(coroutineKey{}).(*Coroutine) }

@@ -1,0 +1,91 @@
+package bucket_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"path/filepath"
+	"testing"
+
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
+)
+
+func TestMem(t *testing.T) {
+	buckettest.Run(t, func(*testing.T) bucket.Bucket { return bucket.NewMem() })
+}
+
+// TestFaulty holds the wrapper, at rest, to the contract of what it wraps.
+func TestFaulty(t *testing.T) {
+	buckettest.Run(t, func(*testing.T) bucket.Bucket { return buckettest.NewFaulty(bucket.NewMem(), nil) })
+}
+
+func TestFaultyPlans(t *testing.T) {
+	ctx := t.Context()
+	f := buckettest.NewFaulty(bucket.NewMem(), buckettest.FailAt(0, bucket.ErrFull, false))
+	if err := bucket.PutBytes(ctx, f, "k", nil); !errors.Is(err, bucket.ErrFull) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := f.Stat(ctx, "k"); !errors.Is(err, bucket.ErrNotExist) {
+		t.Errorf("a put that failed before was done: %v", err)
+	}
+	f.Plan(buckettest.FailAt(0, buckettest.ErrInjected, true))
+	if err := bucket.PutBytes(ctx, f, "k", []byte("data")); !errors.Is(err, buckettest.ErrInjected) {
+		t.Errorf("got %v", err)
+	}
+	if e, err := f.Stat(ctx, "k"); err != nil || e.Size != 4 {
+		t.Errorf("a put that failed after was not done: %v, %v", e, err)
+	}
+	f.Plan(func(buckettest.Op) buckettest.Fault {
+		return buckettest.Fault{Before: buckettest.ErrInjected, Short: 2}
+	})
+	if got, err := bucket.ReadAll(ctx, f, "k", 10); !errors.Is(err, buckettest.ErrInjected) {
+		t.Errorf("short read: %q, %v", got, err)
+	}
+	f.Plan(buckettest.CrashAt(1, true))
+	for i, want := range []bool{false, true, true} {
+		if _, err := f.Stat(ctx, "k"); errors.Is(err, buckettest.ErrInjected) != want {
+			t.Errorf("operation %d: %v", i, err)
+		}
+	}
+	if len(f.Ops()) != 3 || f.Ops()[2].String() != "#2 stat k" {
+		t.Errorf("operations: %v", f.Ops())
+	}
+}
+
+func TestOpenURL(t *testing.T) {
+	var got *url.URL
+	openers := map[string]bucket.Opener{
+		"mem": bucket.OpenMem,
+		"file": func(_ context.Context, u *url.URL) (bucket.Bucket, error) {
+			got = u
+			return bucket.NewMem(), nil
+		},
+	}
+	abs := func(p string) string {
+		a, err := filepath.Abs(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filepath.ToSlash(a)
+	}
+	for in, path := range map[string]string{
+		"file:///a/b%20c": "/a/b c",
+		"/a/50%25 off?#":  abs("/a/50%25 off?#"),
+		"rel/x":           abs("rel/x"),
+		"./s3://x":        abs("./s3://x"),
+	} {
+		got = nil
+		if _, err := bucket.OpenURL(t.Context(), in, openers); err != nil || got == nil || got.Path != path {
+			t.Errorf("%s: path %v, %v; want %s", in, got, err, path)
+		}
+	}
+	if _, err := bucket.OpenURL(t.Context(), "mem://", openers); err != nil {
+		t.Error(err)
+	}
+	for _, in := range []string{"", "s3://bucket", "mem://name", "file://%zz"} {
+		if _, err := bucket.OpenURL(t.Context(), in, openers); !errors.Is(err, bucket.ErrURL) {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package bucket
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Opener opens the bucket that a URL of its scheme names.
+type Opener func(ctx context.Context, u *url.URL) (Bucket, error)
+
+// OpenURL opens the bucket at a URL with the opener of its scheme, or, where s is no URL, the folder of that path with the
+// opener "file". There is no global registry: a program lists the drivers that it links.
+//
+//	b, err := bucket.OpenURL(ctx, s, map[string]bucket.Opener{"file": file.OpenURL, "mem": bucket.OpenMem})
+//
+// Errors: [ErrURL] for an unknown scheme or a malformed URL, and those of the opener.
+func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, error) {
+	u, err := parse(s)
+	if err != nil {
+		return nil, &Error{Op: "open", Key: s, Kind: ErrURL, Err: err}
+	}
+	open, ok := openers[u.Scheme]
+	if !ok {
+		known := slices.Sorted(maps.Keys(openers))
+		return nil, &Error{Op: "open", Key: s, Kind: ErrURL,
+			Err: fmt.Errorf("unknown scheme %q; known are %s, or a folder's path", u.Scheme, strings.Join(known, ", "))}
+	}
+	return open(ctx, u)
+}
+
+func parse(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, fmt.Errorf("it is empty")
+	}
+	if scheme, _, ok := strings.Cut(s, "://"); ok && scheme != "" && !strings.ContainsAny(scheme, `/\.`) {
+		return url.Parse(s)
+	}
+	// A path is taken as it is: a percent sign or a question mark in it is just that.
+	path, err := filepath.Abs(s)
+	if err != nil {
+		return nil, err
+	}
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") { // C:/…
+		path = "/" + path
+	}
+	return &url.URL{Scheme: "file", Path: path}, nil
+}

@@ -1,0 +1,318 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// wireBundle is the manifest of an exported coroutine. Its sections are the module, a log if commits precede the one
+// that is exported, and that one.
+type wireBundle struct {
+	Coroutine string    `cbor:"1,keyasint"`
+	Seq       uint64    `cbor:"2,keyasint"`
+	Module    []byte    `cbor:"4,keyasint"`
+	Sections  []section `cbor:"17,keyasint"`
+}
+
+// Export writes a coroutine as one self-contained file, a bundle: its module, the snapshot of commit seq (0 for the
+// newest) and the output of the commits before it. Grants stay behind. The bundle is deterministic and ends in a digest
+// of all. Nothing is written before all has been read and verified; Export holds the bundle, and for a while the module,
+// in memory.
+//
+// Errors: [ErrNotFound]; [ErrCorrupt]; [ErrVersion]; the writer's own.
+func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) error {
+	fail := func(err error) error { return fmt.Errorf("export coroutine %s: %w", id, err) }
+	e, newest, err := s.newest(ctx, id)
+	if err != nil {
+		return fail(err)
+	}
+	key := e.Key
+	if seq == 0 {
+		seq = newest
+	} else {
+		key = commitKey(id, seq)
+	}
+	snap, commit, _, err := s.read(ctx, id, seq, key)
+	if err != nil {
+		return fail(err)
+	}
+	module := snap.Module
+	if len(snap.Grants) > 0 {
+		snap.Grants = nil
+		if commit, err = Encode(snap); err != nil {
+			return fail(err)
+		}
+	}
+	snap = nil // its memory can go
+	var parts []part
+	wasm, err := s.Module(ctx, module)
+	if err != nil {
+		return fail(err)
+	}
+	parts = append(parts, bytesPart(sectionModule, wasm))
+	if seq > 1 {
+		var entries []entry
+		err := s.output(ctx, id, seq-1, func(seq uint64, output []Output) error {
+			entries = append(entries, entry{seq, output})
+			return nil
+		})
+		if err != nil {
+			return fail(err)
+		}
+		logs, err := encodeLog(id, 1, seq-1, entries)
+		if err != nil {
+			return fail(err)
+		}
+		parts = append(parts, bytesPart(sectionLog, logs))
+	}
+	parts = append(parts, bytesPart(sectionCommit, commit))
+	data, err := encodeContainer(kindBundle, func(sections []section) any {
+		return &wireBundle{Coroutine: id, Seq: seq, Module: module[:], Sections: sections}
+	}, parts)
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// ImportOptions says how a coroutine is imported.
+type ImportOptions struct {
+	ID string // the coroutine's new id; empty for the one that it had
+}
+
+// Import creates a coroutine from a bundle that [Store.Export] wrote, under its own id or a new one, and returns its
+// commit. All of the bundle is read and verified before anything is written; then come the module, the output and last
+// the commit, so that an import which is cut short leaves no coroutine. The coroutine has no grants, whatever the bundle
+// says. Where the bucket has locks, Import holds the coroutine's.
+//
+// Errors: [ErrCorrupt] for a bundle that was changed or truncated anywhere, or is none; [ErrVersion]; [ErrExist] if the
+// store has a coroutine of that id; [ErrBusy]; [ErrID]; the reader's own.
+func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Commit, error) {
+	c, err := s.importBundle(ctx, r, o)
+	if err != nil {
+		return Commit{}, fmt.Errorf("import: %w", err)
+	}
+	return c, nil
+}
+
+func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) (Commit, error) {
+	if o.ID != "" {
+		if err := ValidID(o.ID); err != nil {
+			return Commit{}, err
+		}
+	}
+	in, err := readBundle(r)
+	if err != nil {
+		return Commit{}, err
+	}
+	snap, entries := in.snap, in.entries
+	if o.ID != "" {
+		snap.Coroutine = o.ID
+	}
+	id := snap.Coroutine
+	release, err := s.Lock(ctx, id)
+	if err != nil {
+		return Commit{}, err
+	}
+	defer release() //nolint:errcheck // the import is done or not, whatever becomes of the lock
+
+	data, logs := in.commit, in.log
+	if id != in.id || len(snap.Grants) > 0 {
+		snap.Grants = nil
+		if data, err = Encode(snap); err != nil {
+			return Commit{}, err
+		}
+	}
+	if id != in.id && snap.Seq > 1 {
+		if logs, err = encodeLog(id, 1, snap.Seq-1, entries); err != nil {
+			return Commit{}, err
+		}
+	}
+	m, err := DecodeManifest(data)
+	if err != nil {
+		return Commit{}, err
+	}
+	key := commitKey(id, snap.Seq)
+	if err := s.prepare(ctx, id, ""); err != nil {
+		return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
+	}
+	if err := s.putModule(ctx, snap.Module, in.module); err != nil {
+		return Commit{}, err
+	}
+	if snap.Seq > 1 {
+		if err := bucket.PutBytes(ctx, s.b, logKey(id, snap.Seq-1), logs); err != nil {
+			return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
+		}
+	}
+	if err := bucket.PutBytes(ctx, s.b, key, data); err != nil {
+		if errors.Is(err, bucket.ErrExist) {
+			err = fmt.Errorf("%w: %w", ErrExist, err)
+		}
+		return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
+	}
+	return Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+}
+
+// imported is a bundle, read and verified.
+type imported struct {
+	id      string
+	module  []byte
+	log     []byte // nil if there are no earlier commits
+	entries []entry
+	commit  []byte
+	snap    *Snapshot
+}
+
+// readBundle reads and verifies a bundle. It holds the module twice, compressed and not.
+func readBundle(r io.Reader) (*imported, error) {
+	sum := sha256.New()
+	read := func(section string, n int64) ([]byte, error) {
+		var b bytes.Buffer // grows with what arrives
+		got, err := io.Copy(&b, io.LimitReader(r, n))
+		if err != nil {
+			return nil, err
+		}
+		if got < n {
+			return nil, corrupt(section, int(got), "truncated: %d bytes of %d", got, n)
+		}
+		return b.Bytes(), nil
+	}
+	var head bytes.Buffer
+	if _, err := io.Copy(&head, io.LimitReader(r, headerSize)); err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(head.Bytes())
+	if errors.Is(err, ErrVersion) {
+		return nil, newerBundle(err, head.Bytes(), r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if h.kind != kindBundle {
+		return nil, corrupt("header", 10, "it holds no exported coroutine (kind %v)", h.kind)
+	}
+	raw, err := read("manifest", int64(h.manifest))
+	if err != nil {
+		return nil, err
+	}
+	front := append(head.Bytes(), raw...)
+	if _, err := h.checkManifest(front); err != nil {
+		return nil, err
+	}
+	sum.Write(front)
+	w := &wireBundle{}
+	if err := unmarshal("manifest", headerSize, raw, w); err != nil {
+		return nil, err
+	}
+	if err := h.checkSections(w.Sections, sectionModule, sectionLog, sectionCommit); err != nil {
+		return nil, err
+	}
+	in := &imported{id: w.Coroutine}
+	for _, sec := range w.Sections {
+		stored, err := read(sec.name(), int64(sec.Stored))
+		if err != nil {
+			return nil, err
+		}
+		sum.Write(stored)
+		content, err := sectionContent(sec, stored)
+		if err != nil {
+			return nil, err
+		}
+		switch sec.ID {
+		case sectionModule:
+			in.module = content
+		case sectionLog:
+			in.log = content
+		case sectionCommit:
+			in.commit = content
+		}
+	}
+	digest, err := read("digest", digestSize)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(digest, sum.Sum(nil)) {
+		return nil, corrupt("digest", int(h.total)-digestSize, "does not match: damaged")
+	}
+	if n, err := io.CopyN(io.Discard, r, 1); n > 0 {
+		return nil, corrupt("digest", int(h.total), "bytes follow the end")
+	} else if err != io.EOF { //nolint:errorlint // io.CopyN returns it bare
+		return nil, err
+	}
+	return in, in.check(w)
+}
+
+// check decodes the parts and holds them to each other.
+func (in *imported) check(w *wireBundle) error {
+	within := func(section string, err error) error {
+		var fe *FormatError
+		if errors.As(err, &fe) {
+			c := *fe
+			c.Section = section + "'s " + fe.Section
+			return &c
+		}
+		return err
+	}
+	var err error
+	if in.commit == nil || in.module == nil {
+		return corrupt("manifest", headerSize, "a part is missing")
+	}
+	if in.snap, err = Decode(in.commit); err != nil {
+		return within("commit", err)
+	}
+	if h := HashOf(in.module); h != in.snap.Module || !bytes.Equal(h[:], w.Module) {
+		return corrupt("module", -1, "it has the hash %v, not that of the snapshot's module", h)
+	}
+	if in.snap.Coroutine != w.Coroutine || in.snap.Seq != w.Seq {
+		return corrupt("commit", -1, "it is %d of coroutine %s, not %d of %s", in.snap.Seq, in.snap.Coroutine, w.Seq, w.Coroutine)
+	}
+	if (in.log != nil) != (w.Seq > 1) {
+		return corrupt("manifest", headerSize, "earlier output is missing, or too much")
+	}
+	if in.log != nil {
+		l, entries, err := decodeLog(in.log)
+		if err != nil {
+			return within("log", err)
+		}
+		if l.Coroutine != w.Coroutine || l.First != 1 || l.Last != w.Seq-1 {
+			return corrupt("log", -1, "it is of commits %d to %d of coroutine %s", l.First, l.Last, l.Coroutine)
+		}
+		in.entries = entries
+	}
+	return nil
+}
+
+// newerBundle tells a bundle of a newer version from a damaged one: it reads to the end, where in every version there is
+// the digest of all before.
+func newerBundle(version error, head []byte, r io.Reader) error {
+	sum := sha256.New()
+	tail := append([]byte{}, head...)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buf)
+		tail = append(tail, buf[:n]...)
+		if keep := len(tail) - digestSize; keep > 0 {
+			sum.Write(tail[:keep])
+			tail = append(tail[:0], tail[keep:]...)
+		}
+		if err == io.EOF { //nolint:errorlint // as io.Reader returns it
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !bytes.Equal(tail, sum.Sum(nil)) {
+		return corrupt("digest", -1, "does not match: damaged")
+	}
+	return version
+}

@@ -1,0 +1,32 @@
+// Package snapshot holds what durun knows of a coroutine at rest: the [Snapshot], its encoding and the [Store].
+//
+// A snapshot speaks WebAssembly: call sites of the original module, typed values by local index and operand depth,
+// globals, tables and pages of memory. So any durun, engine and processor can go on from it, and tools can read it. A
+// snapshot is encoded as one container; FORMAT.md specifies it to the byte:
+//
+//	+--------+----------+-----------------------------+---------+
+//	| header | manifest | sections                    | digest  |
+//	| 32 B   | CBOR     | output | state | memory     | SHA-256 |
+//	+--------+----------+-----------------------------+---------+
+//	  magic    what a     what the | frames, | pages    of all
+//	  version  listing    guest    | globals,| that     before
+//	  kind     shows      wrote    | tables… | differ
+//	  lengths
+//	  CRC-32C of header and manifest
+//
+// The manifest alone says what a listing needs ([DecodeManifest]); it and each section carry a checksum of their own,
+// so that a part can be read and verified without the rest. [Encode] is deterministic: the same state gives the same
+// bytes. [Decode] takes bytes from anywhere: whatever they are, it returns a snapshot that is sound in itself or a
+// [FormatError], and allocates no more than the bytes really hold.
+//
+// A [Store] keeps modules, commits and output in a bucket (package bucket and the drivers below it):
+//
+//	modules/<sha256>               the original module
+//	coroutines/<id>/<inverted seq> a commit; the newest is listed first
+//	logs/<id>/<seq>                output of commits up to seq that are no longer there
+//
+// A commit is one object, created only if absent under its sequence number: durability, fence and history in one write.
+// [Store.Export] and [Store.Import] move a coroutine as one file.
+//
+// The package imports bucket, a CBOR and a zstd library. It knows no WebAssembly engine, no driver and no command.
+package snapshot

@@ -1,0 +1,198 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// firstRead is how much of a commit is read for its manifest: most are shorter.
+const firstRead = 4096
+
+// Head returns a coroutine's newest commit, from its manifest alone; its Hash is not set. Errors: [ErrNotFound],
+// [ErrCorrupt], [ErrVersion].
+func (s *Store) Head(ctx context.Context, id string) (Commit, error) {
+	for try := 0; ; try++ {
+		e, seq, err := s.newest(ctx, id)
+		if err != nil {
+			return Commit{}, err
+		}
+		c, err := s.peek(ctx, id, seq, e.Key)
+		if errors.Is(err, ErrNotFound) && try < retries && ctx.Err() == nil {
+			continue
+		}
+		if err == nil && c.Err != nil {
+			err = fmt.Errorf("commit %d of coroutine %s: %w", seq, id, c.Err)
+		}
+		return c, err
+	}
+}
+
+// List iterates over the store's coroutines, by id ascending, and gives the newest commit of each, from its manifest
+// alone. A commit that can't be read has its Err set and does not stop the listing; an error of the iteration does.
+func (s *Store) List(ctx context.Context) iter.Seq2[Commit, error] {
+	return func(yield func(Commit, error) bool) {
+		for id, err := range s.ids(ctx, "") {
+			if err != nil {
+				yield(Commit{}, err)
+				return
+			}
+			e, seq, err := s.newest(ctx, id)
+			var c Commit
+			if err == nil {
+				c, err = s.peek(ctx, id, seq, e.Key)
+			}
+			switch {
+			case errors.Is(err, ErrNotFound):
+				continue // deleted meanwhile
+			case errors.Is(err, ErrCorrupt):
+				c, err = Commit{Manifest: Manifest{Coroutine: id}, Err: err}, nil
+			}
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ids iterates over the ids that start with a prefix and have a folder.
+func (s *Store) ids(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinesPrefix + prefix, Folders: true}) {
+			if err != nil {
+				yield("", fmt.Errorf("list coroutines: %w", err))
+				return
+			}
+			id := strings.TrimSuffix(strings.TrimPrefix(e.Key, coroutinesPrefix), "/")
+			if !e.Folder() || ValidID(id) != nil {
+				continue // not ours
+			}
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+// History returns a coroutine's commits, the oldest first, from their manifests alone; their Hash is not set. A commit
+// that can't be read has its Err set. Errors: [ErrNotFound].
+func (s *Store) History(ctx context.Context, id string) ([]Commit, error) {
+	if _, _, err := s.newest(ctx, id); err != nil {
+		return nil, err
+	}
+	var commits []Commit
+	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinePrefix(id)}) {
+		if err != nil {
+			return nil, fmt.Errorf("history of coroutine %s: %w", id, err)
+		}
+		seq, ok := commitSeq(id, e.Key)
+		if !ok {
+			continue
+		}
+		c, err := s.peek(ctx, id, seq, e.Key)
+		if errors.Is(err, ErrNotFound) {
+			continue // dropped meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		commits = append(commits, c)
+	}
+	if len(commits) == 0 {
+		return nil, fmt.Errorf("coroutine %s: %w in %s", id, ErrNotFound, s.b.URL())
+	}
+	slices.Reverse(commits)
+	return commits, nil
+}
+
+// peek reads a commit's manifest. What is wrong with the commit itself is in its Err.
+func (s *Store) peek(ctx context.Context, id string, seq uint64, key string) (Commit, error) {
+	c := Commit{Manifest: Manifest{Coroutine: id, Seq: seq}}
+	fail := func(err error) (Commit, error) {
+		if errors.Is(err, bucket.ErrNotExist) {
+			err = ErrNotFound
+		}
+		return c, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
+	}
+	_, w, snap, size, err := s.front(ctx, key)
+	var broken *FormatError
+	switch c.Bytes = size; {
+	case errors.As(err, &broken):
+		c.Err = err
+		return c, nil
+	case err != nil:
+		return fail(err)
+	}
+	if c.Err = isCommit(snap, id, seq); c.Err == nil {
+		c.Manifest = *w.manifest(snap)
+	}
+	return c, nil
+}
+
+// front reads the start of a snapshot: at least its header and manifest. It returns the bytes read, the decoded
+// manifest and the object's size.
+func (s *Store) front(ctx context.Context, key string) ([]byte, *wireManifest, *Snapshot, int64, error) {
+	data, size, err := bucket.ReadRange(ctx, s.b, key, 0, firstRead)
+	if err != nil {
+		return nil, nil, nil, 0, err
+	}
+	h, err := parseHeader(data)
+	if err != nil {
+		return nil, nil, nil, size, err
+	}
+	if h.total != size {
+		return nil, nil, nil, size, corrupt("header", 16, "the object has %d bytes of %d: truncated or damaged", size, h.total)
+	}
+	if end := int64(headerSize + h.manifest); end > int64(len(data)) {
+		more, _, err := bucket.ReadRange(ctx, s.b, key, int64(len(data)), end-int64(len(data)))
+		if err != nil {
+			return nil, nil, nil, size, err
+		}
+		data = append(data, more...)
+	}
+	w, snap, err := parseManifest(h, data)
+	return data, w, snap, size, err
+}
+
+// Resolve returns the id of the coroutine that a prefix means: the one of exactly that id, or else the only one whose id
+// starts so. Errors: [ErrNotFound]; an [*AmbiguousError], which is [ErrAmbiguous].
+func (s *Store) Resolve(ctx context.Context, prefix string) (string, error) {
+	if prefix == "" {
+		return "", fmt.Errorf("%w: it is empty", ErrID)
+	}
+	if ValidID(prefix) != nil {
+		return "", fmt.Errorf("coroutine %q: %w in %s", prefix, ErrNotFound, s.b.URL())
+	}
+	if _, _, err := s.newest(ctx, prefix); err == nil || errors.Is(err, ErrCorrupt) {
+		return prefix, nil
+	} else if !errors.Is(err, ErrNotFound) {
+		return "", err
+	}
+	found := &AmbiguousError{Prefix: prefix}
+	for id, err := range s.ids(ctx, prefix) {
+		if err != nil {
+			return "", err
+		}
+		if _, _, err := s.newest(ctx, id); errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if len(found.IDs) == 10 {
+			found.More = true
+			break
+		}
+		found.IDs = append(found.IDs, id)
+	}
+	switch len(found.IDs) {
+	case 0:
+		return "", fmt.Errorf("coroutine %s: %w in %s", prefix, ErrNotFound, s.b.URL())
+	case 1:
+		return found.IDs[0], nil
+	default:
+		return "", found
+	}
+}

@@ -1,0 +1,279 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// wireLog is the manifest of a log: the output of the commits First to Last, which are no longer there.
+type wireLog struct {
+	Coroutine string    `cbor:"1,keyasint"`
+	First     uint64    `cbor:"2,keyasint"`
+	Last      uint64    `cbor:"3,keyasint"`
+	Output    uint64    `cbor:"16,keyasint,omitempty"` // bytes
+	Sections  []section `cbor:"17,keyasint,omitempty"`
+}
+
+// entry is the output of one commit.
+type entry struct {
+	seq    uint64
+	output []Output
+}
+
+// encodeLog encodes a log. The content is, for each commit that wrote anything, its number less First, the length of
+// its output's encoding, and that, as in a snapshot.
+func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
+	var parts []part
+	raw, size := uint64(0), uint64(0)
+	for _, e := range entries {
+		n := outputSize(e.output)
+		raw += uint64(uvarintLen(e.seq-first)) + uint64(uvarintLen(n)) + n
+		for _, o := range e.output {
+			size += uint64(len(o.Data))
+		}
+	}
+	if raw > MaxOutput {
+		return nil, &FormatError{Section: "output", Offset: -1, Err: ErrInvalid,
+			Msg: fmt.Sprintf("%d bytes of output, at most %d are allowed", raw, MaxOutput)}
+	}
+	if raw > 0 {
+		parts = append(parts, part{sectionOutput, raw, func(w io.Writer) error {
+			for _, e := range entries {
+				head := binary.AppendUvarint(nil, e.seq-first)
+				head = binary.AppendUvarint(head, outputSize(e.output))
+				if _, err := w.Write(head); err != nil {
+					return err
+				}
+				if err := writeOutput(w, e.output); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+	}
+	return encodeContainer(kindLog, func(sections []section) any {
+		return &wireLog{Coroutine: id, First: first, Last: last, Output: size, Sections: sections}
+	}, parts)
+}
+
+// decodeLog decodes and verifies a log.
+func decodeLog(data []byte) (*wireLog, []entry, error) {
+	h, err := verify(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if h.kind != kindLog {
+		return nil, nil, corrupt("header", 10, "a %v snapshot, not a log", h.kind)
+	}
+	raw, err := h.checkManifest(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := &wireLog{}
+	if err := unmarshal("manifest", headerSize, raw, w); err != nil {
+		return nil, nil, err
+	}
+	if err := h.checkSections(w.Sections, sectionOutput); err != nil {
+		return nil, nil, err
+	}
+	if ValidID(w.Coroutine) != nil || w.First == 0 || w.First > w.Last || w.Last > MaxSeq {
+		return nil, nil, corrupt("manifest", headerSize, "output of commits %d to %d of %q", w.First, w.Last, w.Coroutine)
+	}
+	var entries []entry
+	size := uint64(0)
+	if len(w.Sections) == 1 {
+		content, err := sectionContent(w.Sections[0], data[headerSize+h.manifest:len(data)-digestSize])
+		if err != nil {
+			return nil, nil, err
+		}
+		u := &unpacker{name: "output", b: content}
+		next, stretches := w.First, 0
+		for u.more() {
+			seq := w.First + u.uvarint(w.Last-w.First)
+			n := u.uvarint(MaxOutput)
+			v := &unpacker{name: "output", b: u.bytes(int(n)), err: u.err}
+			e := entry{seq: seq, output: v.output()}
+			if u.err = v.err; u.err == nil && (seq < next || len(e.output) == 0) {
+				u.fail("commit %d is out of order or wrote nothing", seq)
+			}
+			if stretches += len(e.output); stretches > MaxStretches {
+				u.fail("more than %d stretches", MaxStretches)
+			}
+			next = seq + 1
+			for _, o := range e.output {
+				size += uint64(len(o.Data))
+			}
+			entries = append(entries, e)
+		}
+		if u.err != nil {
+			return nil, nil, u.err
+		}
+	}
+	if size != w.Output {
+		return nil, nil, corrupt("output", -1, "%d bytes, but the manifest says %d", size, w.Output)
+	}
+	return w, entries, nil
+}
+
+// Logs writes a coroutine's whole output, in order and each byte once: that of commits which are no longer there, then
+// that of each commit. Standard output goes to stdout and standard error to stderr, either of which may be nil; to have
+// both in one stream, give it twice.
+//
+// Errors: [ErrNotFound]; [ErrCorrupt], also for output that is missing; the writers' own. What came before the error has
+// been written.
+func (s *Store) Logs(ctx context.Context, id string, stdout, stderr io.Writer) error {
+	return s.output(ctx, id, MaxSeq, func(_ uint64, list []Output) error {
+		for _, o := range list {
+			w := stdout
+			if o.Stream == 2 {
+				w = stderr
+			}
+			if w == nil {
+				continue
+			}
+			if _, err := w.Write(o.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// output calls f with the output of each commit up to last that wrote anything, in order.
+func (s *Store) output(ctx context.Context, id string, last uint64, f func(seq uint64, output []Output) error) error {
+	if _, _, err := s.newest(ctx, id); err != nil {
+		return err
+	}
+	fail := func(err error) error { return fmt.Errorf("output of coroutine %s: %w", id, err) }
+	// A commit that is dropped is in a log first. So the commits are listed before the logs: what is in neither was
+	// never there.
+	var commits []uint64
+	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinePrefix(id)}) {
+		if err != nil {
+			return fail(err)
+		}
+		if seq, ok := commitSeq(id, e.Key); ok && seq <= last {
+			commits = append(commits, seq)
+		}
+	}
+	slices.Reverse(commits)
+	next := uint64(1) // the first commit whose output has not been given
+	upTo := func(oldest uint64) error {
+		if next < oldest {
+			return s.fromLogs(ctx, id, &next, oldest-1, f)
+		}
+		return nil
+	}
+	for _, seq := range commits {
+		if err := upTo(seq); err != nil {
+			return fail(err)
+		}
+		list, err := s.commitOutput(ctx, id, seq)
+		if errors.Is(err, bucket.ErrNotExist) {
+			continue // dropped meanwhile: the next one, or the end, finds it in a log
+		}
+		if err != nil {
+			return fail(fmt.Errorf("commit %d: %w", seq, err))
+		}
+		if len(list) > 0 {
+			if err := f(seq, list); err != nil {
+				return fail(err)
+			}
+		}
+		next = seq + 1
+	}
+	if len(commits) > 0 {
+		if err := upTo(commits[len(commits)-1] + 1); err != nil {
+			return fail(err)
+		}
+	}
+	if last != MaxSeq {
+		if err := upTo(last + 1); err != nil {
+			return fail(err)
+		}
+	}
+	return nil
+}
+
+// fromLogs gives the output of the commits *next to last from logs, and sets *next to what follows them. Logs may
+// overlap: each says which commits it covers.
+func (s *Store) fromLogs(ctx context.Context, id string, next *uint64, last uint64, f func(uint64, []Output) error) error {
+	prefix := logsPrefix + id + "/"
+	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: prefix}) {
+		if err != nil {
+			return err
+		}
+		covers, ok := parseSeq(strings.TrimPrefix(e.Key, prefix))
+		if !ok || covers < *next {
+			continue
+		}
+		data, err := bucket.ReadAll(ctx, s.b, e.Key, math.MaxInt64)
+		if err != nil {
+			return err
+		}
+		w, entries, err := decodeLog(data)
+		if err == nil && (w.Coroutine != id || w.Last != covers) {
+			err = corrupt("manifest", -1, "it says that it is of commits %d to %d of coroutine %s: the object was moved", w.First, w.Last, w.Coroutine)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Key, err)
+		}
+		if w.First > *next {
+			break
+		}
+		for _, e := range entries {
+			if e.seq < *next || e.seq > last {
+				continue
+			}
+			if err := f(e.seq, e.output); err != nil {
+				return err
+			}
+		}
+		if *next = min(w.Last, last) + 1; *next > last {
+			return nil
+		}
+	}
+	return corrupt("output", -1, "that of commits %d to %d is missing", *next, last)
+}
+
+// commitOutput reads the output of a commit, and little more.
+func (s *Store) commitOutput(ctx context.Context, id string, seq uint64) ([]Output, error) {
+	key := commitKey(id, seq)
+	data, w, snap, _, err := s.front(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := isCommit(snap, id, seq); err != nil {
+		return nil, err
+	}
+	sec := w.section(sectionOutput)
+	if sec.Raw == 0 {
+		return nil, nil
+	}
+	h, err := parseHeader(data)
+	if err != nil {
+		return nil, err
+	}
+	// The output is the first section.
+	start := headerSize + int64(h.manifest)
+	stored := data[start:]
+	if have := uint64(len(stored)); have < sec.Stored {
+		more, _, err := bucket.ReadRange(ctx, s.b, key, int64(len(data)), int64(sec.Stored-have))
+		if err != nil {
+			return nil, err
+		}
+		stored = append(stored, more...)
+	}
+	if uint64(len(stored)) < sec.Stored {
+		return nil, corrupt("output", len(stored), "truncated: %d bytes of %d", len(stored), sec.Stored)
+	}
+	return decodeOutput(sec, stored[:sec.Stored], w.Output)
+}

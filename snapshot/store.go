@@ -1,0 +1,297 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// Store keeps coroutines in a bucket: their modules, commits and output. It has no state of its own, so any number of
+// goroutines and processes may work on one bucket. Whatever a method reads, it verifies.
+//
+// Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
+type Store struct {
+	b bucket.Bucket
+}
+
+// NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
+func NewStore(b bucket.Bucket) *Store { return &Store{b} }
+
+// Bucket returns the bucket that the store is in.
+func (s *Store) Bucket() bucket.Bucket { return s.b }
+
+// Commit is a snapshot in a store, as far as its manifest tells.
+type Commit struct {
+	Manifest
+	Bytes int64 // size of the encoded snapshot
+	Hash  Hash  // its [Digest]; zero if only the manifest was read: in listings
+	// Err is why the manifest can't be read, an [ErrCorrupt] or [ErrVersion], in listings: then of the rest only
+	// Coroutine, Seq and Bytes are set.
+	Err error
+}
+
+// AsParent returns what the next commit names as its parent. The commit must have its Hash.
+func (c Commit) AsParent() *Parent { return &Parent{Seq: c.Seq, Hash: c.Hash} }
+
+// The store's layout. A commit's key ends in its sequence number, inverted so that the newest is listed first. The key
+// that would belong to the highest number of all is a tombstone: Delete puts it first and removes it last.
+const (
+	modulesPrefix    = "modules/"
+	coroutinesPrefix = "coroutines/"
+	logsPrefix       = "logs/"
+	leasesPrefix     = "leases/"
+	inboxPrefix      = "inbox/"
+	seqDigits        = 16
+	retries          = 10 // of reads that found an object gone which had just been listed
+	tombstone        = "0000000000000000"
+)
+
+func moduleKey(h Hash) string         { return modulesPrefix + h.String() }
+func coroutinePrefix(i string) string { return coroutinesPrefix + i + "/" }
+func commitKey(id string, seq uint64) string {
+	return fmt.Sprintf("%s%016x", coroutinePrefix(id), math.MaxUint64-seq)
+}
+func logKey(id string, last uint64) string { return fmt.Sprintf("%s%s/%016x", logsPrefix, id, last) }
+
+// commitSeq returns the sequence number of a commit's key.
+func commitSeq(id, key string) (uint64, bool) {
+	seq, ok := parseSeq(strings.TrimPrefix(key, coroutinePrefix(id)))
+	seq = math.MaxUint64 - seq
+	return seq, ok && seq >= 1 && seq <= MaxSeq
+}
+
+func parseSeq(s string) (uint64, bool) {
+	n, err := strconv.ParseUint(s, 16, 64)
+	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
+}
+
+// PutModule keeps a module and returns its hash. A module that is there already is not written again. Errors: those of
+// the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
+	if len(wasm) > MaxModule {
+		return Hash{}, &FormatError{Section: "module", Offset: -1, Err: ErrInvalid,
+			Msg: fmt.Sprintf("%d bytes, at most %d are allowed", len(wasm), MaxModule)}
+	}
+	h := HashOf(wasm)
+	return h, s.putModule(ctx, h, wasm)
+}
+
+func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
+	key := moduleKey(h)
+	e, err := s.b.Stat(ctx, key)
+	if err == nil && e.Size == int64(len(wasm)) {
+		if sync, ok := s.b.(bucket.Syncer); ok {
+			err = sync.Sync(ctx, key)
+		}
+		if err != nil {
+			return fmt.Errorf("keep module %v: %w", h, err)
+		}
+		return nil
+	}
+	if err == nil {
+		return fmt.Errorf("keep module %v: %w", h, corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+	}
+	if !errors.Is(err, bucket.ErrNotExist) {
+		return fmt.Errorf("keep module %v: %w", h, err)
+	}
+	if err := bucket.PutBytes(ctx, s.b, key, wasm); err != nil && !errors.Is(err, bucket.ErrExist) {
+		return fmt.Errorf("keep module %v: %w", h, err)
+	}
+	return nil
+}
+
+// Module returns the module with a hash. Errors: [ErrNotFound], [ErrCorrupt] if what is stored has another hash.
+func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
+	data, err := bucket.ReadAll(ctx, s.b, moduleKey(h), MaxModule)
+	switch {
+	case errors.Is(err, bucket.ErrNotExist):
+		return nil, fmt.Errorf("module %v: %w in %s", h, ErrNotFound, s.b.URL())
+	case errors.Is(err, bucket.ErrTooLarge):
+		return nil, fmt.Errorf("module %v: %w", h, corrupt("module", -1, "%v", err))
+	case err != nil:
+		return nil, fmt.Errorf("module %v: %w", h, err)
+	}
+	if got := HashOf(data); got != h {
+		return nil, fmt.Errorf("module %v: %w", h, corrupt("module", -1, "the stored bytes have the hash %v: damaged", got))
+	}
+	return data, nil
+}
+
+// Commit makes a snapshot durable, as the commit of its sequence number, and returns what the store has. The first
+// commit of a coroutine, number 1, creates it. Of several drivers that commit the same number one wins; the others get
+// [ErrFenced] and must stop, for what they have done since their last commit did not happen.
+//
+// After any other error it is unknown whether the commit was made. The caller may call Commit with the same snapshot
+// again: a commit that is there and equal is its own. The snapshot is encoded by [Encode]; it does not change.
+//
+// Errors: [ErrFenced]; for number 1, [ErrExist] together with ErrFenced; [ErrInvalid]; [bucket.ErrFull] and the others
+// of the bucket.
+func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
+	data, err := Encode(snap)
+	if err != nil {
+		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+	}
+	if err := s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1); err != nil {
+		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+	}
+	m, err := DecodeManifest(data)
+	if err != nil {
+		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+	}
+	return Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+}
+
+// commit puts an encoded snapshot. If it is to create the coroutine, there must be none of that id.
+func (s *Store) commit(ctx context.Context, id string, seq uint64, data []byte, create bool) error {
+	key := commitKey(id, seq)
+	if create {
+		if err := s.prepare(ctx, id, key); err != nil {
+			return err
+		}
+	}
+	err := bucket.PutBytes(ctx, s.b, key, data)
+	if !errors.Is(err, bucket.ErrExist) {
+		return err
+	}
+	there, err := bucket.ReadAll(ctx, s.b, key, int64(len(data)))
+	switch {
+	case err == nil && bytes.Equal(there, data):
+		return nil
+	case err == nil, errors.Is(err, bucket.ErrTooLarge), errors.Is(err, bucket.ErrNotExist):
+		if create {
+			return errExist
+		}
+		return fmt.Errorf("%w: another driver has made it", ErrFenced)
+	default:
+		return err
+	}
+}
+
+// prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
+// one whose deletion or import was cut short are removed.
+func (s *Store) prepare(ctx context.Context, id, key string) error {
+	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	if err != nil {
+		return err
+	}
+	if ok && e.Key == coroutinePrefix(id)+tombstone {
+		if err := s.remove(ctx, id); err != nil {
+			return err
+		}
+		ok = false
+	}
+	if ok {
+		if e.Key != key {
+			return errExist
+		}
+		return nil // perhaps a retry
+	}
+	return s.deleteAll(ctx, logsPrefix+id+"/", "")
+}
+
+// errExist is for a commit that was to create a coroutine.
+var errExist = fmt.Errorf("%w (%w: it has commits already)", ErrExist, ErrFenced)
+
+// Latest returns a coroutine's newest snapshot, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
+// It never falls back to an older commit; that is the caller's to decide, with [Store.At].
+func (s *Store) Latest(ctx context.Context, id string) (*Snapshot, Commit, error) {
+	for try := 0; ; try++ {
+		e, seq, err := s.newest(ctx, id)
+		if err != nil {
+			return nil, Commit{}, err
+		}
+		snap, _, c, err := s.read(ctx, id, seq, e.Key)
+		if errors.Is(err, ErrNotFound) && try < retries && ctx.Err() == nil {
+			continue // dropped meanwhile: there is a newer one, or none
+		}
+		return snap, c, err
+	}
+}
+
+// At returns the snapshot of a commit, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
+func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commit, error) {
+	if _, _, err := s.newest(ctx, id); err != nil { // also: it is not being deleted
+		return nil, Commit{}, err
+	}
+	snap, _, c, err := s.read(ctx, id, seq, commitKey(id, seq))
+	return snap, c, err
+}
+
+// newest returns the entry and number of a coroutine's newest commit.
+func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, error) {
+	if err := ValidID(id); err != nil {
+		return bucket.Entry{}, 0, err
+	}
+	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	if err != nil {
+		return bucket.Entry{}, 0, fmt.Errorf("coroutine %s: %w", id, err)
+	}
+	if !ok || e.Key == coroutinePrefix(id)+tombstone {
+		return bucket.Entry{}, 0, fmt.Errorf("coroutine %s: %w in %s", id, ErrNotFound, s.b.URL())
+	}
+	seq, ok := commitSeq(id, e.Key)
+	if !ok {
+		return bucket.Entry{}, 0, fmt.Errorf("coroutine %s: %w", id, corrupt("store", -1, "%s is no commit", e.Key))
+	}
+	return e, seq, nil
+}
+
+// read reads and decodes a commit.
+func (s *Store) read(ctx context.Context, id string, seq uint64, key string) (*Snapshot, []byte, Commit, error) {
+	data, err := bucket.ReadAll(ctx, s.b, key, math.MaxInt64)
+	switch {
+	case errors.Is(err, bucket.ErrNotExist):
+		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w in %s", seq, id, ErrNotFound, s.b.URL())
+	case err != nil:
+		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
+	}
+	snap, w, err := decode(data)
+	if err == nil {
+		err = isCommit(snap, id, seq)
+	}
+	if err != nil {
+		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
+	}
+	m := w.manifest(snap)
+	if snap.Await != nil { // a copy, without what a listing doesn't have
+		m.Await = &Await{Import: snap.Await.Import, Kind: snap.Await.Kind, Until: snap.Await.Until, Detail: snap.Await.Detail}
+	}
+	return snap, data, Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+}
+
+// isCommit holds an object to the key that it lies under.
+func isCommit(snap *Snapshot, id string, seq uint64) error {
+	if snap.Coroutine != id || snap.Seq != seq {
+		return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", snap.Seq, snap.Coroutine)
+	}
+	return nil
+}
+
+// Lock makes the caller the coroutine's only driver, until it calls release or its process ends, however it ends. It
+// returns at once, with [ErrBusy] if somebody else has the lock. The coroutine need not exist. Release may be called
+// more than once. On a bucket without locks Lock does nothing, and the commits' fence alone keeps drivers apart.
+func (s *Store) Lock(ctx context.Context, id string) (release func() error, err error) {
+	if err := ValidID(id); err != nil {
+		return nil, err
+	}
+	l, ok := s.b.(bucket.Locker)
+	if !ok {
+		return func() error { return nil }, nil
+	}
+	release, err = l.TryLock(ctx, leasesPrefix+id)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return func() error { return nil }, nil
+	case errors.Is(err, bucket.ErrLocked):
+		return nil, fmt.Errorf("coroutine %s: %w: somebody else drives it", id, ErrBusy)
+	case err != nil:
+		return nil, fmt.Errorf("lock coroutine %s: %w", id, err)
+	}
+	return release, nil
+}

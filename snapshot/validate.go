@@ -1,0 +1,247 @@
+package snapshot
+
+import (
+	"fmt"
+	"unicode/utf8"
+)
+
+// Validate returns nil if the snapshot keeps the rules of the format, which [Encode] and [Decode] hold it to:
+//
+//   - the coroutine's id is valid, the sequence number from 1 to [MaxSeq], the parent's one less
+//   - a suspended snapshot has an Await, and neither results, exit code nor error; one that has ended has neither an
+//     Await nor frames; only a completed one has results, only a failed or cancelled one an error
+//   - values have no bits that their type doesn't have; frames' slots are locals, then operands, each ascending
+//   - globals, tables, dropped segments, host sections and pages are ascending and without duplicates
+//   - memory is whole WebAssembly pages, at most [MaxMemory] and its limit; pages lie in it
+//   - lists and texts keep the format's limits; names of WebAssembly are UTF-8
+//
+// Else it returns a [*FormatError] with [ErrInvalid].
+func (s *Snapshot) Validate() error { return s.validate(ErrInvalid) }
+
+func (s *Snapshot) validate(kind error) error {
+	if err := s.validateManifest(kind); err != nil {
+		return err
+	}
+	return s.validateState(kind)
+}
+
+func (s *Snapshot) validateManifest(kind error) error {
+	bad := func(format string, args ...any) error {
+		return &FormatError{Section: "manifest", Offset: -1, Msg: fmt.Sprintf(format, args...), Err: kind}
+	}
+	if err := ValidID(s.Coroutine); err != nil {
+		return bad("coroutine: %v", err)
+	}
+	if s.Seq == 0 || s.Seq > MaxSeq {
+		return bad("sequence number %d", s.Seq)
+	}
+	if s.Parent != nil && (s.Parent.Seq == 0 || s.Parent.Seq != s.Seq-1) {
+		return bad("sequence number %d with parent %d", s.Seq, s.Parent.Seq)
+	}
+	for _, text := range []struct {
+		what, text string
+		utf8       bool
+	}{
+		{"module name", s.ModuleName, false}, {"entry", s.Entry, true}, {"error", s.Error, false},
+	} {
+		if err := validText(text.text, text.utf8); err != "" {
+			return bad("%s %s", text.what, err)
+		}
+	}
+	if t := s.Time.Unix(); t < minTime || t > maxTime {
+		return bad("time %v is out of range", s.Time)
+	}
+	switch {
+	case statusCode(s.Status) == 0:
+		return bad("status %q can't be stored", s.Status)
+	case s.Status == Suspended && s.Await == nil:
+		return bad("suspended, but at no await")
+	case s.Status != Suspended && s.Await != nil:
+		return bad("%s, but at an await", s.Status)
+	case s.Status == Suspended && s.ExitCode != 0:
+		return bad("suspended, but with exit code %d", s.ExitCode)
+	case s.Status != Failed && s.Status != Cancelled && s.Error != "":
+		return bad("%s, but with an error", s.Status)
+	}
+	if a := s.Await; a != nil {
+		for _, text := range []struct {
+			what, text string
+			utf8       bool
+		}{
+			{"import", a.Import, true}, {"kind", a.Kind, true}, {"detail", a.Detail, false},
+		} {
+			if err := validText(text.text, text.utf8); err != "" {
+				return bad("await: %s %s", text.what, err)
+			}
+		}
+		if t := a.Until.Unix(); t < minTime || t > maxTime {
+			return bad("await: time %v is out of range", a.Until)
+		}
+	}
+	switch m := s.Memory; {
+	case m.Size%WasmPageSize != 0 || m.Size > MaxMemory:
+		return bad("memory of %d bytes", m.Size)
+	case m.Max > MaxMemory || m.Max != 0 && m.Max < m.Size:
+		return bad("memory of %d bytes with a limit of %d", m.Size, m.Max)
+	}
+	return nil
+}
+
+func validText(s string, mustBeUTF8 bool) string {
+	if len(s) > MaxText {
+		return fmt.Sprintf("is longer than %d bytes", MaxText)
+	}
+	if mustBeUTF8 && !utf8.ValidString(s) {
+		return "is not UTF-8"
+	}
+	return ""
+}
+
+func (s *Snapshot) validateState(kind error) error {
+	section := "state"
+	bad := func(format string, args ...any) error {
+		return &FormatError{Section: section, Offset: -1, Msg: fmt.Sprintf(format, args...), Err: kind}
+	}
+	if s.Status.Ended() && (len(s.Frames) > 0 || s.InStart) {
+		return bad("%s, but with a call stack", s.Status)
+	}
+	if s.Status != Completed && len(s.Results) > 0 {
+		return bad("%s, but with results", s.Status)
+	}
+	lists := []struct {
+		what   string
+		values []Value
+	}{{"argument", s.Args}, {"result", s.Results}, {}}
+	if s.Await != nil {
+		lists[2].what, lists[2].values = "await's argument", s.Await.Args
+		if len(s.Await.Data) > MaxState {
+			return bad("await's data of %d bytes", len(s.Await.Data))
+		}
+	}
+	for _, l := range lists {
+		if len(l.values) > maxList {
+			return bad("%d %ss", len(l.values), l.what)
+		}
+		for i, v := range l.values {
+			if why := v.check(); why != "" {
+				return bad("%s %d is %s", l.what, i, why)
+			}
+		}
+	}
+
+	section = "frames"
+	if len(s.Frames) > MaxFrames {
+		return bad("%d frames, at most %d are allowed", len(s.Frames), MaxFrames)
+	}
+	total := 0
+	for i := range s.Frames {
+		slots := s.Frames[i].Slots
+		if total += len(slots); total > MaxSlots {
+			return bad("more than %d slots", MaxSlots)
+		}
+		for j := range slots {
+			if why := slots[j].Value.check(); why != "" {
+				return bad("frame %d: slot %d is %s", i, j, why)
+			}
+			if j == 0 {
+				continue
+			}
+			if a, b := &slots[j-1], &slots[j]; a.Operand && !b.Operand || a.Operand == b.Operand && a.Index >= b.Index {
+				return bad("frame %d: slot %d is out of order", i, j)
+			}
+		}
+	}
+
+	section = "globals"
+	if len(s.Globals) > maxList {
+		return bad("%d globals, at most %d are allowed", len(s.Globals), maxList)
+	}
+	for i, g := range s.Globals {
+		if why := g.Value.check(); why != "" {
+			return bad("global %d is %s", g.Index, why)
+		}
+		if i > 0 && s.Globals[i-1].Index >= g.Index {
+			return bad("global %d is out of order", g.Index)
+		}
+	}
+
+	section = "tables"
+	elements := 0
+	if len(s.Tables) > maxList {
+		return bad("%d tables, at most %d are allowed", len(s.Tables), maxList)
+	}
+	for i, t := range s.Tables {
+		if elements += len(t.Elements); elements > MaxElements {
+			return bad("more than %d elements", MaxElements)
+		}
+		if i > 0 && s.Tables[i-1].Index >= t.Index {
+			return bad("table %d is out of order", t.Index)
+		}
+	}
+
+	section = "dropped segments"
+	for _, ns := range [][]uint32{s.DroppedData, s.DroppedElements} {
+		if len(ns) > MaxElements {
+			return bad("%d segments", len(ns))
+		}
+		for i := range ns {
+			if i > 0 && ns[i-1] >= ns[i] {
+				return bad("segment %d is out of order", ns[i])
+			}
+		}
+	}
+
+	section = "memory"
+	for i, p := range s.Memory.Pages {
+		switch {
+		case i > 0 && s.Memory.Pages[i-1].Number >= p.Number:
+			return bad("page %d is out of order", p.Number)
+		case (uint64(p.Number)+1)*PageSize > s.Memory.Size:
+			return bad("page %d is beyond the memory's %d bytes", p.Number, s.Memory.Size)
+		case len(p.Data) != PageSize:
+			return bad("page %d has %d bytes", p.Number, len(p.Data))
+		}
+	}
+
+	section = "host sections"
+	if len(s.Host) > maxList {
+		return bad("%d host sections, at most %d are allowed", len(s.Host), maxList)
+	}
+	for i, h := range s.Host {
+		if why := validText(h.Name, true); why != "" || h.Name == "" {
+			return bad("name of host section %d is empty or %s", i, why)
+		}
+		if i > 0 && s.Host[i-1].Name >= h.Name {
+			return bad("host section %q is out of order", h.Name)
+		}
+		if len(h.Data) > MaxState {
+			return bad("host section %q has %d bytes", h.Name, len(h.Data))
+		}
+	}
+
+	section = "grants"
+	if len(s.Grants) > maxList {
+		return bad("%d grants, at most %d are allowed", len(s.Grants), maxList)
+	}
+	for i, g := range s.Grants {
+		for _, text := range []string{g.Kind, g.Name, g.Value, g.Flags} {
+			if why := validText(text, false); why != "" {
+				return bad("grant %d: text %s", i, why)
+			}
+		}
+	}
+
+	section = "output"
+	if len(s.Output) > MaxStretches {
+		return bad("%d stretches, at most %d are allowed", len(s.Output), MaxStretches)
+	}
+	for i, o := range s.Output {
+		if o.Stream != 1 && o.Stream != 2 {
+			return bad("stretch %d is of stream %d", i, o.Stream)
+		}
+	}
+	if n := s.outputBytes(); n > MaxOutput-uint64(len(s.Output))*11 {
+		return bad("%d bytes, at most %d are allowed", n, MaxOutput)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package snapshot
+
+import (
+	"bytes"
+	"hash/crc32"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	zstdWindow    = 1 << 20 // what Encode uses
+	maxZstdWindow = 8 << 20 // what Decode takes
+	minZstd       = 256     // shorter contents are stored as they are
+	chunkSize     = 1 << 20 // memory is allocated in such chunks as decompressed bytes arrive
+)
+
+// encoders and decoders work in the caller's goroutine: their output must not depend on scheduling.
+var encoders = sync.Pool{New: func() any {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(zstdWindow), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err)
+	}
+	return e
+}}
+
+var decoders = sync.Pool{New: func() any {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecodeBuffersBelow(0))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}}
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func getBuffer() *bytes.Buffer {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	return b
+}
+
+func putBuffer(b *bytes.Buffer) {
+	if b.Cap() <= 8<<20 {
+		buffers.Put(b)
+	}
+}
+
+// appender is the end of a byte slice as a writer.
+type appender struct{ b []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}
+
+// appendSection appends the content that write writes, of raw bytes, to dst as a section with the codec that the format
+// prescribes: compressed where it is long enough and becomes shorter. write may be called twice.
+func appendSection(dst []byte, id uint8, raw uint64, write func(io.Writer) error) ([]byte, section, error) {
+	s := section{ID: id, Codec: codecRaw, Raw: raw}
+	start := len(dst)
+	out := &appender{dst}
+	if raw >= minZstd && !isContainer(id) {
+		e := encoders.Get().(*zstd.Encoder)
+		defer encoders.Put(e)
+		e.Reset(out)
+		err := write(e)
+		if e := e.Close(); err == nil {
+			err = e
+		}
+		e.Reset(nil) // lets go of the output
+		if err != nil {
+			return dst, section{}, err
+		}
+		s.Codec = codecZstd
+	}
+	if s.Codec == codecRaw || uint64(len(out.b)-start) >= raw {
+		s.Codec = codecRaw
+		out.b = out.b[:start]
+		if err := write(out); err != nil {
+			return dst, section{}, err
+		}
+	}
+	s.Stored = uint64(len(out.b) - start)
+	s.CRC = crc32.Checksum(out.b[start:], castagnoli)
+	return out.b, s, nil
+}
+
+// readSection calls f with the section's content in successive chunks of chunkSize bytes and a shorter last one, each
+// newly allocated when its bytes have arrived. stored is the section's bytes in the container.
+func readSection(s section, stored []byte, f func(chunk []byte) error) error {
+	if uint64(len(stored)) != s.Stored {
+		return corrupt(s.name(), len(stored), "truncated: %d bytes of %d", len(stored), s.Stored)
+	}
+	if crc32.Checksum(stored, castagnoli) != s.CRC {
+		return corrupt(s.name(), 0, "checksum does not match: damaged")
+	}
+	var r io.Reader = bytes.NewReader(stored)
+	if s.Codec == codecZstd {
+		d := decoders.Get().(*zstd.Decoder)
+		defer func() {
+			_ = d.Reset(nil) // lets go of the input
+			decoders.Put(d)
+		}()
+		// The decoder sees no more than a reader, so that it can't choose to decode all at once.
+		if err := d.Reset(struct{ io.Reader }{r}); err != nil {
+			return corrupt(s.name(), 0, "decompress: %v", err)
+		}
+		r = d
+	}
+	var at uint64
+	for at < s.Raw {
+		// A content shorter than it claims to be costs one chunk at most.
+		chunk := make([]byte, min(chunkSize, s.Raw-at))
+		n, err := io.ReadFull(r, chunk)
+		at += uint64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // as documented by io.ReadFull
+			return corrupt(s.name(), int(at), "it ends after %d of %d bytes", at, s.Raw)
+		}
+		if err != nil {
+			return corrupt(s.name(), int(at), "decompress: %v", err)
+		}
+		if err := f(chunk); err != nil {
+			return err
+		}
+	}
+	var one [1]byte
+	if n, err := io.ReadFull(r, one[:]); n > 0 {
+		return corrupt(s.name(), int(at), "it goes on after its %d bytes", s.Raw)
+	} else if err != io.EOF { //nolint:errorlint // as documented by io.ReadFull
+		return corrupt(s.name(), int(at), "decompress: %v", err)
+	}
+	return nil
+}
+
+// sectionContent returns a section's whole content. It aliases stored where the section is not compressed.
+func sectionContent(s section, stored []byte) ([]byte, error) {
+	if s.Codec == codecRaw && s.Raw == uint64(len(stored)) && crc32.Checksum(stored, castagnoli) == s.CRC {
+		return stored, nil
+	}
+	var content []byte
+	err := readSection(s, stored, func(chunk []byte) error {
+		if content == nil {
+			content = chunk
+		} else {
+			content = append(content, chunk...)
+		}
+		return nil
+	})
+	return content, err
+}
