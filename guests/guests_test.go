@@ -96,32 +96,37 @@ func TestCases(t *testing.T) {
 	}
 	cache := wazero.NewCompilationCache()
 	defer cache.Close(t.Context())
-	for i := range cases {
-		c := &cases[i]
-		t.Run(c.Name, func(t *testing.T) {
-			at := slices.IndexFunc(manifest, func(g guests.Guest) bool { return g.Name == c.Guest })
-			if at < 0 {
-				t.Fatalf("no guest %q", c.Guest)
-			}
-			bin, err := manifest[at].Bytes(testdata)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runPlain(t, cache, bin, c)
-			if *update {
-				c.Exit, c.Results, c.Awaits, c.Stdout = got.exit, got.results, got.awaits, got.stdout
-				if c.Trap == "" {
-					c.Trap, _, _ = strings.Cut(got.trap, "\n")
+
+	// In a group, which ends when all of its parallel cases have.
+	t.Run("plain", func(t *testing.T) {
+		for i := range cases {
+			c := &cases[i]
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				at := slices.IndexFunc(manifest, func(g guests.Guest) bool { return g.Name == c.Guest })
+				if at < 0 {
+					t.Fatalf("no guest %q", c.Guest)
 				}
-			}
-			if got.exit != c.Exit || !slices.Equal(got.results, c.Results) || got.awaits != c.Awaits || got.stdout != c.Stdout {
-				t.Errorf("got %+v\nwant %+v", got, c)
-			}
-			if (got.trap == "") != (c.Trap == "") || !strings.Contains(got.trap, c.Trap) {
-				t.Errorf("trap %q, want %q", got.trap, c.Trap)
-			}
-		})
-	}
+				bin, err := manifest[at].Bytes(testdata)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := runPlain(t, cache, bin, c)
+				if *update {
+					c.Exit, c.Results, c.Awaits, c.Stdout = got.exit, got.results, got.awaits, got.stdout
+					if c.Trap == "" {
+						c.Trap, _, _ = strings.Cut(got.trap, "\n")
+					}
+				}
+				if got.exit != c.Exit || !slices.Equal(got.results, c.Results) || got.awaits != c.Awaits || got.stdout != c.Stdout {
+					t.Errorf("got %+v\nwant %+v", got, c)
+				}
+				if (got.trap == "") != (c.Trap == "") || !strings.Contains(got.trap, c.Trap) {
+					t.Errorf("trap %q, want %q", got.trap, c.Trap)
+				}
+			})
+		}
+	})
 	if *update {
 		if err := guests.WriteCases(testdata, cases); err != nil {
 			t.Fatal(err)

@@ -79,7 +79,7 @@ func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
 // the output since.
 func (c *Coroutine) Committed(p *snapshot.Parent) {
 	c.parent = p
-	c.output = nil
+	c.output, c.written = nil, 0
 }
 
 func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
@@ -156,7 +156,7 @@ type RestoreConfig struct {
 // Resume. The snapshot may have been taken by another version of durun, on another machine.
 //
 // Errors: [ErrMismatch] for a snapshot of another module, or one whose contents don't fit the module; [ErrEnded]; and
-// those of the host instances, which may lack what the state needs.
+// those of the host instances, which may lack what the state needs. With an error, the instances stay the caller's.
 func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config RestoreConfig) (*Coroutine, error) {
 	if s.Module != m.hash {
 		return nil, fmt.Errorf("restore coroutine %s: %w: it was taken of module %x, this is %x", s.Coroutine, ErrMismatch, s.Module[:6], m.hash[:6])
@@ -166,7 +166,7 @@ func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config Resto
 	}
 	c := &Coroutine{
 		module: m, id: s.Coroutine, name: s.ModuleName, entry: s.Entry, args: s.Args, grants: config.Grants,
-		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, started: true, inStart: s.InStart,
+		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, inStart: s.InStart,
 		parent: &snapshot.Parent{Seq: s.Seq, Hash: config.Hash}, abi: &abi{}, frames: s.Frames,
 	}
 	await, err := c.restoreAwait(s)
@@ -180,10 +180,11 @@ func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config Resto
 		err = c.restoreHosts(s)
 	}
 	if err == nil {
-		err = c.restoreStack(ctx, s, await)
+		err = c.prepareStack(ctx, s.Frames, await)
 	}
 	if err != nil {
 		if c.main != nil {
+			c.hosts = nil // stay the caller's
 			_ = c.close()
 		}
 		return nil, fmt.Errorf("restore coroutine %s: %w", s.Coroutine, err)
@@ -282,9 +283,9 @@ func (c *Coroutine) restoreHosts(s *snapshot.Snapshot) error {
 	return nil
 }
 
-// restoreStack prepares for rebuilding the stack.
-func (c *Coroutine) restoreStack(ctx context.Context, s *snapshot.Snapshot, await uint32) error {
-	r, sequence, err := c.module.resumeFor(ctx, s.Frames, await)
+// prepareStack prepares for rebuilding a stack of these frames that ends in a call of the await import.
+func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, await uint32) error {
+	r, sequence, err := c.module.resumeFor(ctx, frames, await)
 	if err != nil {
 		return err
 	}
@@ -293,8 +294,8 @@ func (c *Coroutine) restoreStack(ctx context.Context, s *snapshot.Snapshot, awai
 	}
 	c.stack.reset()
 	c.stack.continuations = sequence
-	for i := range s.Frames {
-		for _, sl := range s.Frames[i].Slots {
+	for i := range frames {
+		for _, sl := range frames[i].Slots {
 			c.stack.words = append(c.stack.words, sl.Value.Lo)
 			if sl.Value.Type == snapshot.V128 {
 				c.stack.words = append(c.stack.words, sl.Value.Hi)

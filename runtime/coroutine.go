@@ -52,8 +52,8 @@ type Coroutine struct {
 	closed  bool
 	parent  *snapshot.Parent // the last commit
 	output  []snapshot.Output
+	written int // bytes in output
 	status  snapshot.Status
-	started bool
 
 	main   api.Module // the instance of the running form
 	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
@@ -73,6 +73,7 @@ type Coroutine struct {
 	frames    []snapshot.Frame // of a suspended coroutine
 	pending   *pending
 	native    experimental.Snapshot // the native stack at the await call
+	natives   int                   // how many there have been in this call
 	rewinding bool
 	closing   bool
 
@@ -162,11 +163,17 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 		c.memory = mem
 	}
 	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write}
+	c.begin()
+	return nil
+}
+
+// begin prepares the call into the guest.
+func (c *Coroutine) begin() {
+	c.closing, c.natives = false, 0
 	c.next, c.stop = iter.Pull(func(yield func(struct{}) bool) {
 		c.suspend = yield
 		c.endErr = c.run()
 	})
-	return nil
 }
 
 func (r *Runtime) moduleIndex(m *hostabi.Module) int {
@@ -231,7 +238,6 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, ctx.Err())
 	}
 	c.ctx = ctx
-	c.started = true
 	if c.pending != nil {
 		ready, err := c.completeAwait()
 		if err != nil {
@@ -240,11 +246,39 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		if !ready {
 			return c.status, nil
 		}
+		if c.natives >= c.module.runtime.maxNatives {
+			if err := c.rewind(ctx); err != nil {
+				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
+			}
+		}
 	}
 	if _, suspended := c.next(); suspended {
 		return c.status, c.captureFrames()
 	}
 	return c.end(c.endErr)
+}
+
+// maxNatives is how many times in a row a coroutine goes on from a copy of its native stack. Each copy that wazero v1.12
+// makes is 16 bytes larger than the last, for good; so once in a while the stack is built anew.
+const maxNatives = 4096
+
+// rewind ends the call into the guest, which is suspended and so has no frames there, and prepares another that
+// rebuilds the stack from the captured frames.
+func (c *Coroutine) rewind(ctx context.Context) error {
+	c.stop()
+	old := c.resume
+	if err := c.prepareStack(ctx, c.frames, c.module.importIndex(c.pending.host)); err != nil {
+		return err
+	}
+	if old != nil {
+		if err := old.Close(ctx); err != nil {
+			return err
+		}
+	}
+	c.state.Set(0)
+	c.native = nil
+	c.begin()
+	return nil
 }
 
 // captureFrames takes over the frames that the guest has just stored.
@@ -296,6 +330,7 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 	}
 	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: what}
 	c.native = experimental.GetSnapshotter(ctx).Snapshot()
+	c.natives++
 	c.stack.reset()
 	clear(stack[:len(f.Results)])
 	c.state.Set(1)
@@ -349,8 +384,16 @@ func (c *Coroutine) checkContext() {
 	}
 }
 
+// MaxOutput is how much, in bytes, a guest may write to its standard streams between two commits, which have to hold it.
+// Beyond, its writes fail with an I/O error.
+const MaxOutput = 256 << 20
+
 // write takes what the guest writes to its standard output or error.
 func (c *Coroutine) write(stream uint8, p []byte) error {
+	if len(p) > MaxOutput-c.written {
+		return fmt.Errorf("more than %d bytes of output since the last commit", MaxOutput)
+	}
+	c.written += len(p)
 	if n := len(c.output); n > 0 && c.output[n-1].Stream == stream {
 		c.output[n-1].Data = append(c.output[n-1].Data, p...)
 	} else {

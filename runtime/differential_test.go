@@ -106,7 +106,7 @@ type outcome struct {
 // plain runs the original module on wazero alone; what would suspend blocks instead.
 func plain(t *testing.T, binary []byte, entry string, w *world) outcome {
 	ctx := context.Background()
-	engine := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))
+	engine := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false))
 	defer engine.Close(ctx)
 	var o outcome
 	var memory api.Memory
@@ -285,6 +285,29 @@ func testRuntime(t testing.TB) *Runtime {
 	return r
 }
 
+// shiftFiles makes sure that files made from now on have other inode numbers, and other times even where the file system
+// keeps those coarsely.
+func shiftFiles(t *testing.T) {
+	dir := t.TempDir()
+	var first time.Time
+	for i := 0; ; i++ {
+		name := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = info.ModTime()
+		}
+		if i > 600 && info.ModTime().Sub(first) > 20*time.Millisecond {
+			return
+		}
+	}
+}
+
 // unsupported lists the guests that are refused, with a part of the reason.
 var unsupported = map[string]string{
 	"funcref": "references",
@@ -300,9 +323,13 @@ func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 		t.Fatal(err)
 	}
 	want := plain(t, binary, c.Entry, newWorld(t, c))
-	// Bytes that differ between two plain runs tell of the folders, which are others in each run: inode numbers, times.
-	other := plain(t, binary, c.Entry, newWorld(t, c))
 	foreign := map[int]bool{}
+	var other outcome
+	if len(c.Dirs) > 0 {
+		// Bytes that differ between two plain runs tell of the folders, which are others in each run: inode numbers, times.
+		shiftFiles(t)
+		other = plain(t, binary, c.Entry, newWorld(t, c))
+	}
 	for i := range min(len(want.memory), len(other.memory)) {
 		if want.memory[i] != other.memory[i] {
 			// Part of a field of up to 8 bytes, some of which may be equal by chance.
@@ -312,10 +339,7 @@ func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 		}
 	}
 	if len(foreign) > 0 {
-		t.Logf("%d bytes of memory are around differences between two plain runs", len(foreign))
-		if len(c.Dirs) == 0 {
-			t.Fatal("the program isn't deterministic")
-		}
+		t.Logf("left out: %d bytes of memory around differences between two plain runs", len(foreign))
 	}
 	check := func(how string, got outcome) {
 		t.Helper()
@@ -332,6 +356,9 @@ func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 		}
 	}
 	check("resident", durable(t, m, c.Entry, newWorld(t, c), func(c *Coroutine) *Coroutine { return c }))
+	m.runtime.maxNatives = 1
+	check("rewound in place at every await point", durable(t, m, c.Entry, newWorld(t, c), func(c *Coroutine) *Coroutine { return c }))
+	m.runtime.maxNatives = maxNatives
 	w := newWorld(t, c)
 	moves := 0
 	check("moved at every await point", durable(t, m, c.Entry, w, func(c *Coroutine) *Coroutine {

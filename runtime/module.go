@@ -128,6 +128,9 @@ func (r *Runtime) lookup(module, name string) (hostImport, *hostabi.Function) {
 	return hostImport{}, nil
 }
 
+// importIndex returns the index of an imported function that is host.
+func (m *Module) importIndex(host hostImport) uint32 { return uint32(slices.Index(m.imports, host)) }
+
 // isAwait reports whether an import is an await point.
 func (r *Runtime) isAwait(module, name string) bool {
 	_, f := r.lookup(module, name)
@@ -164,8 +167,8 @@ func (m *Module) Close(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	errs := []error{m.code.Close(ctx)}
-	for _, key := range m.order {
-		errs = append(errs, m.resumes[key].code.Close(ctx))
+	for _, r := range m.resumes {
+		errs = append(errs, r.code.Close(ctx))
 	}
 	m.resumes, m.order = map[string]*resumeModule{}, nil
 	if err := errors.Join(errs...); err != nil {

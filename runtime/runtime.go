@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	goruntime "runtime"
-	"sync"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -28,18 +27,16 @@ type Runtime struct {
 	cache   wazero.CompilationCache
 	modules []*hostabi.Module // durun's own first
 
-	mu       sync.Mutex
-	closed   bool
-	compiled map[*Module]struct{}
+	maxNatives int // see the constant; another number in tests
 }
 
 // New returns a runtime. It fails if the cache folder can't be used.
 func New(ctx context.Context, config Config) (*Runtime, error) {
 	rc := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false)
 	r := &Runtime{
-		config:   config,
-		modules:  append([]*hostabi.Module{abiModule}, config.modules...),
-		compiled: map[*Module]struct{}{},
+		config:     config,
+		modules:    append([]*hostabi.Module{abiModule}, config.modules...),
+		maxNatives: maxNatives,
 	}
 	if config.cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(config.cacheDir, "wazero"))
@@ -89,9 +86,6 @@ func hostFunction(mi, fi int, f *hostabi.Function) api.GoModuleFunc {
 
 // Close releases the runtime's compiled code and closes its coroutines. None of them may be running.
 func (r *Runtime) Close(ctx context.Context) error {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
 	err := r.engine.Close(ctx)
 	if r.cache != nil {
 		if cerr := r.cache.Close(ctx); err == nil {

@@ -44,7 +44,9 @@ rm workers.wasm
 say "What is left is in the store: where the program stands,"
 show ps
 show stack demo >stack.txt
-head -12 stack.txt
+head -10 stack.txt
+echo '…'
+tail -3 stack.txt
 say "and what it has said so far."
 show logs demo
 

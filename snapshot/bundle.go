@@ -123,7 +123,7 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 	if err != nil {
 		return Commit{}, err
 	}
-	defer release() //nolint:errcheck // the import is done or not, whatever becomes of the lock
+	defer release()
 
 	data, logs := in.commit, in.log
 	if id != in.id || len(snap.Grants) > 0 {
@@ -304,7 +304,7 @@ func newerBundle(version error, head []byte, r io.Reader) error {
 			sum.Write(tail[:keep])
 			tail = append(tail[:0], tail[keep:]...)
 		}
-		if err == io.EOF { //nolint:errorlint // as io.Reader returns it
+		if err == io.EOF {
 			break
 		}
 		if err != nil {

@@ -41,8 +41,10 @@ func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
 		}
 	}
 	if raw > MaxOutput {
-		return nil, &FormatError{Section: "output", Offset: -1, Err: ErrInvalid,
-			Msg: fmt.Sprintf("%d bytes of output, at most %d are allowed", raw, MaxOutput)}
+		return nil, &FormatError{
+			Section: "output", Offset: -1, Err: ErrInvalid,
+			Msg: fmt.Sprintf("%d bytes of output, at most %d are allowed", raw, MaxOutput),
+		}
 	}
 	if raw > 0 {
 		parts = append(parts, part{sectionOutput, raw, func(w io.Writer) error {

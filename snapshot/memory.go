@@ -35,8 +35,10 @@ func DiffPages(mem, image []byte) []Page {
 func ApplyPages(mem []byte, pages []Page) error {
 	for _, p := range pages {
 		if end := (uint64(p.Number) + 1) * PageSize; end > uint64(len(mem)) || len(p.Data) != PageSize {
-			return &FormatError{Section: "memory", Offset: -1, Err: ErrInvalid,
-				Msg: fmt.Sprintf("page %d of %d bytes does not lie in %d bytes of memory", p.Number, len(p.Data), len(mem))}
+			return &FormatError{
+				Section: "memory", Offset: -1, Err: ErrInvalid,
+				Msg: fmt.Sprintf("page %d of %d bytes does not lie in %d bytes of memory", p.Number, len(p.Data), len(mem)),
+			}
 		}
 	}
 	for _, p := range pages {

@@ -57,6 +57,7 @@ func coroutinePrefix(i string) string { return coroutinesPrefix + i + "/" }
 func commitKey(id string, seq uint64) string {
 	return fmt.Sprintf("%s%016x", coroutinePrefix(id), math.MaxUint64-seq)
 }
+
 func logKey(id string, last uint64) string { return fmt.Sprintf("%s%s/%016x", logsPrefix, id, last) }
 
 // commitSeq returns the sequence number of a commit's key.
@@ -75,8 +76,10 @@ func parseSeq(s string) (uint64, bool) {
 // the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 	if len(wasm) > MaxModule {
-		return Hash{}, &FormatError{Section: "module", Offset: -1, Err: ErrInvalid,
-			Msg: fmt.Sprintf("%d bytes, at most %d are allowed", len(wasm), MaxModule)}
+		return Hash{}, &FormatError{
+			Section: "module", Offset: -1, Err: ErrInvalid,
+			Msg: fmt.Sprintf("%d bytes, at most %d are allowed", len(wasm), MaxModule),
+		}
 	}
 	h := HashOf(wasm)
 	return h, s.putModule(ctx, h, wasm)

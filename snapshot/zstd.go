@@ -117,7 +117,7 @@ func readSection(s section, stored []byte, f func(chunk []byte) error) error {
 		chunk := make([]byte, min(chunkSize, s.Raw-at))
 		n, err := io.ReadFull(r, chunk)
 		at += uint64(n)
-		if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // as documented by io.ReadFull
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return corrupt(s.name(), int(at), "it ends after %d of %d bytes", at, s.Raw)
 		}
 		if err != nil {
@@ -130,7 +130,7 @@ func readSection(s section, stored []byte, f func(chunk []byte) error) error {
 	var one [1]byte
 	if n, err := io.ReadFull(r, one[:]); n > 0 {
 		return corrupt(s.name(), int(at), "it goes on after its %d bytes", s.Raw)
-	} else if err != io.EOF { //nolint:errorlint // as documented by io.ReadFull
+	} else if err != io.EOF {
 		return corrupt(s.name(), int(at), "decompress: %v", err)
 	}
 	return nil

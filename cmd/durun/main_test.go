@@ -67,13 +67,17 @@ func (b *fullBucket) Put(ctx context.Context, key string, body io.ReaderAt, size
 // TestScript runs testdata/script. Beyond testscript's own commands there are:
 //
 //	exits N COMMAND...         run a command and expect exit code N; stdout and stderr look at its output
-//	until PATTERN COMMAND...   run a command again and again until its standard output matches
+//	until TEXT COMMAND...      run a command again and again until its standard output has the text
 //	damage FILE OFFSET         flip a bit; a negative offset counts from the end
 //	truncate FILE SIZE         cut a file; a negative size counts from the end
 //
-// $GUESTS and $WAT are the folders of the guests that the repository has.
+// $GUESTS, $WAT and $DATA are the folders of the guests that the repository has.
 func TestScript(t *testing.T) {
 	guests, err := filepath.Abs("../../testdata/guests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +89,7 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GUESTS", guests)
 			e.Setenv("WAT", filepath.Join(filepath.Dir(guests), "wat"))
+			e.Setenv("DATA", data)
 			e.Setenv("DURUN_STORE", filepath.Join(e.WorkDir, "store"))
 			e.Setenv("DURUN_CACHE", cache)
 			return nil
@@ -126,7 +131,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until PATTERN COMMAND [ARGS...]")
+		ts.Fatalf("usage: until TEXT COMMAND [ARGS...]")
 	}
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -163,6 +168,7 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 	at, err := offsetIn(len(b), args[1])
 	ts.Check(err)
 	b[at] ^= 0x41
+	ts.Check(os.Chmod(name, 0o666)) // objects in a store are read-only
 	ts.Check(os.WriteFile(name, b, 0o666))
 }
 
@@ -175,5 +181,6 @@ func cmdTruncate(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	at, err := offsetIn(int(info.Size()), args[1])
 	ts.Check(err)
+	ts.Check(os.Chmod(name, 0o666))
 	ts.Check(os.Truncate(name, int64(at)))
 }

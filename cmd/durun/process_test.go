@@ -250,3 +250,28 @@ func TestClosedOutput(t *testing.T) {
 		t.Errorf("exit code %d, stderr %q; want 141 and nothing", code, list.err.String())
 	}
 }
+
+// TestModuleReplaced puts another module in the place of the one that a coroutine was started with.
+func TestModuleReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	durun(t, dir, 0, "run", "-d", "--id", "x", guest(t, dir, "exit.wasm"))
+	var list []struct{ Module string }
+	if err := json.Unmarshal([]byte(durun(t, dir, 0, "ps", "-o", "json")), &list); err != nil || len(list) != 1 {
+		t.Fatalf("ps: %v, %v", list, err)
+	}
+	other, err := os.ReadFile(guest(t, dir, "stdin.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(dir, "store", "modules", list[0].Module)
+	if err := errors.Join(os.Chmod(kept, 0o666), os.WriteFile(kept, other, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"resume", "stack"} {
+		p := start(t, dir, verb, "x")
+		if code := p.end(t); code != 65 || !strings.Contains(p.err.String(), list[0].Module) {
+			t.Errorf("%s: exit code %d, want 65 and the module's hash in stderr %q", verb, code, p.err.String())
+		}
+	}
+}

@@ -52,7 +52,7 @@ func TestMonotonicAcrossRestore(t *testing.T) {
 			before := g.now(clockMonotonic)
 			data := g.save()
 			g.clock.wall += int64(c.wall) - 1 // save moved it
-			g.clock.mono = 3 // another machine, just started
+			g.clock.mono = 3                  // another machine, just started
 			g.inst = g.newInstance()
 			if err := g.inst.Restore(StateVersion, data); err != nil {
 				t.Fatal(err)

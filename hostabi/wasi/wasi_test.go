@@ -190,4 +190,3 @@ func TestWaitAfterClose(t *testing.T) {
 		t.Error("Wait for a damaged Pending: no error")
 	}
 }
-

@@ -139,7 +139,7 @@ func readBody(ctx context.Context, key string, r io.Reader, n int64) ([]byte, er
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the object ends early: %w", io.ErrUnexpectedEOF)
 		}
 		var e *Error

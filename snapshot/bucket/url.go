@@ -27,8 +27,10 @@ func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, 
 	open, ok := openers[u.Scheme]
 	if !ok {
 		known := slices.Sorted(maps.Keys(openers))
-		return nil, &Error{Op: "open", Key: s, Kind: ErrURL,
-			Err: fmt.Errorf("unknown scheme %q; known are %s, or a folder's path", u.Scheme, strings.Join(known, ", "))}
+		return nil, &Error{
+			Op: "open", Key: s, Kind: ErrURL,
+			Err: fmt.Errorf("unknown scheme %q; known are %s, or a folder's path", u.Scheme, strings.Join(known, ", ")),
+		}
 	}
 	return open(ctx, u)
 }

@@ -12,7 +12,8 @@ func newCompletionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion {bash|zsh|fish|powershell}",
 		Short: "Print a script that completes durun's commands, flags and ids",
-		Long: `Print a script with which a shell completes durun's commands, flags and the ids of coroutines.
+		Long: `Print a script with which a shell completes durun's commands, flags and the ids
+of coroutines.
 
   bash        source <(durun completion bash)
   zsh         durun completion zsh > "${fpath[1]}/_durun"

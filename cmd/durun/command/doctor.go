@@ -30,11 +30,14 @@ func newDoctorCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what this machine and the store offer",
-		Long: `Check what durun needs: that a small program can be suspended and resumed, that the store can be reached, written and
-locked, and how long a durable write takes; that the cache folder can be used. Each line is ok, warn (it works, with a
-drawback) or fail, and says what to do about it. What is written to the store for the check is removed again.
+		Long: `Check what durun needs: that a small program can be suspended and resumed, that
+the store can be reached, written and locked, and how long a durable write
+takes; that the cache folder can be used. Each line is ok, warn (it works, with
+a drawback) or fail, and says what to do about it. What is written to the store
+for the check is removed again.
 
-The exit code is 0 without a fail, else 69. JSON is an array of objects with the keys name, status, detail and advice.`,
+The exit code is 0 without a fail, else 69. JSON is an array of objects with the
+keys name, status, detail and advice.`,
 		Example: "  durun doctor\n  durun doctor --store /mnt/shared/durun",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -85,7 +88,7 @@ func writeFindings(w io.Writer, findings []finding) error {
 	for _, f := range findings {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Status, f.Name, printable(f.Detail))
 		if f.Advice != "" {
-			fmt.Fprintf(t, "\t\t-> %s\n", f.Advice)
+			fmt.Fprintf(t, "\t\t-> %s\n", strings.ReplaceAll(f.Advice, "\n", " "))
 		}
 	}
 	return t.Flush()

@@ -99,7 +99,7 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	d.app.setDriving(position{})
 
 	if err != nil {
-		if d.seq > 0 {
+		if status = ""; d.seq > 0 {
 			status = snapshot.Suspended
 		}
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

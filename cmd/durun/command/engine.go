@@ -22,6 +22,7 @@ type engine struct {
 // newEngine returns an engine for the module called name, of size bytes. A cache that can't be used is no error, only slower.
 func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool) (*engine, error) {
 	e := &engine{name: name, progress: newProgress(a.Stderr, name, size)}
+	a.setProgress(e.progress)
 	config := runtime.NewConfig().WithModules(wasi.Module).WithProgress(e.progress.report)
 	cached := config
 	if !noCache {

@@ -27,16 +27,18 @@ const (
 )
 
 const exitCodesHelp = `Exit codes:
-  0-255  run, resume: the guest's own exit code, once it has ended; 134 after a trap
-  64     usage: an unknown command, flag or argument; an id that is taken; a folder the run needs is not given;
-         resume of a coroutine that has ended
+  0-255  run, resume: the guest's own exit code, once it has ended; 134 for a trap
+  64     usage: an unknown command, flag or argument; an id that is taken; a
+         folder that the program needs and nobody gave; a coroutine that has
+         ended, to resume
   65     a bad module, snapshot or bundle, or one that doesn't fit the other
   66     no such coroutine or commit, or a file that can't be read
-  69     the store or an output file can't be reached or written (a full disk, for example)
+  69     the store, the cache or an output file can't be reached or written: no
+         access, a full disk
   70     a bug in durun
   75     somebody else drives the coroutine: try again later
-  79     the coroutine is suspended (after Ctrl-C, for example), and "durun resume" goes on with it
-  130    interrupted before anything was committed (143: by SIGTERM)
+  79     the coroutine is suspended (by Ctrl-C, for example): resume goes on
+  130    interrupted before anything was committed (by SIGTERM: 143)
   141    the reader of standard output went away`
 
 // exitError is an error with the exit code it ends the command with, and perhaps advice, on a line of its own.

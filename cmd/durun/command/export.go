@@ -20,13 +20,15 @@ func newExportCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export ID[@SEQ] -o FILE",
 		Short: "Write a coroutine to one file",
-		Long: `Write the last commit of a coroutine, or commit SEQ, to one self-contained file: with the module and the output so far.
-"durun import" makes a coroutine of it, in another store or on another machine. The coroutine itself stays as it is; what
-the copy does from there on is its own.
+		Long: `Write the last commit of a coroutine, or commit SEQ, to one self-contained file:
+with the module and the output so far. "durun import" makes a coroutine of it,
+in another store or on another machine. The coroutine itself stays as it is;
+what the copy does from there on is its own.
 
-FILE appears whole or not at all; - is standard output. The folders that the run was given with --dir are not in it: the
-one who resumes the copy decides about those. What the program knows is: its memory, arguments and environment variables,
-secrets included.`,
+FILE appears whole or not at all; - is standard output. The folders that the run
+was given with --dir are not in it: the one who resumes the copy decides about
+those. What the program knows is: its memory, arguments and environment
+variables, secrets included.`,
 		Example: "  durun export job -o job.durun\n  durun export job@3 -o - | ssh host durun import -",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

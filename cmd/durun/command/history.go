@@ -21,11 +21,13 @@ func newHistoryCommand(a *app) *cobra.Command {
 		Short: "List a coroutine's commits",
 		Long: `List the commits of a coroutine that the store has, the first one first.
 
-KIND is full for a snapshot that stands on the module alone, delta for one that stands on the commit before. BYTES is its
-size in the store, PAGES the number of 4 KiB memory pages in it, AWAIT what the program waited for.
+KIND is full for a snapshot that stands on the module alone, delta for one that
+stands on the commit before. BYTES is its size in the store, PAGES the number of
+4 KiB memory pages in it, AWAIT what the program waited for.
 
-JSON is an array of objects with the keys seq, kind, bytes, pages, time, status, await (an object with kind, detail and
-until, or null at the end) and, for a commit that can't be read, error.`,
+JSON is an array of objects with the keys seq, kind, bytes, pages, time, status,
+await (an object with kind, detail and until, or null at the end) and, for a
+commit that can't be read, error.`,
 		Example: "  durun history job\n  durun inspect job@3",
 		Args:    arguments(1, 1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -23,11 +23,13 @@ func newImportCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Make a coroutine from an exported file",
-		Long: `Make a coroutine from FILE, which "durun export" wrote, and print its id; - is standard input. It has the id that it had,
-or the one that --id gives, and goes on where the other was. All of the file is checked before anything is stored: one
-that is damaged anywhere is refused (exit code 65).
+		Long: `Make a coroutine from FILE, which "durun export" wrote, and print its id; - is
+standard input. It has the id that it had, or the one that --id gives, and goes
+on where the other was. All of the file is checked before anything is stored:
+one that is damaged anywhere is refused (exit code 65).
 
-Folders that the run was given with --dir have stayed behind: "durun resume" asks for them.`,
+Folders that the run was given with --dir have stayed behind: "durun resume"
+asks for them.`,
 		Example: "  durun import job.durun\n  durun import --id again job.durun",
 		Args:    arguments(1, 1, "FILE, which durun export wrote,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -23,11 +23,13 @@ func newInspectCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect ID[@SEQ]",
 		Short: "Print the facts of one commit",
-		Long: `Print what the last commit of a coroutine says, or commit SEQ: its module, what it waits for, and the sizes of what it is
-made of. "durun stack" prints its call stack.
+		Long: `Print what the last commit of a coroutine says, or commit SEQ: its module, what
+it waits for, and the sizes of what it is made of. "durun stack" prints its call
+stack.
 
-JSON is an object with the keys of "durun ps" and entry, args, results, kind, bytes, hash, parent, in_start, frames,
-memory, globals, tables, dropped_data, dropped_elements, host, output and grants.`,
+JSON is an object with the keys of "durun ps" and entry, args, results, kind,
+bytes, hash, parent, in_start, frames, memory, globals, tables, dropped_data,
+dropped_elements, host, output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -21,10 +21,12 @@ func newInstrumentCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instrument IN -o OUT",
 		Short: "Write the suspendable form of a module",
-		Long: `Write the module that durun makes of IN, a .wasm file, so that it can be suspended: the transform alone. "durun run" does
-this by itself, from the original; this command is for looking at the result. It doesn't run the program.
+		Long: `Write the module that durun makes of IN, a .wasm file, so that it can be
+suspended: the transform alone. "durun run" does this by itself, from the
+original; this command is for looking at the result. It doesn't run the program.
 
-OUT is a file, or - for standard output. -v says on standard error what was found and done.`,
+OUT is a file, or - for standard output. -v says on standard error what was
+found and done.`,
 		Example: "  durun instrument python.wasm -o suspendable.wasm -v",
 		Args:    arguments(1, 1, "IN, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

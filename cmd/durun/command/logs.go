@@ -23,12 +23,13 @@ func newLogsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs ID",
 		Short: "Print what a coroutine has written",
-		Long: `Print what a coroutine has written up to its last commit, each byte once, however often it was resumed: what it wrote to
-standard output on standard output, what it wrote to standard error on standard error. --stream prints one of them only,
-where it belongs.
+		Long: `Print what a coroutine has written up to its last commit, each byte once,
+however often it was resumed: what it wrote to standard output on standard
+output, what it wrote to standard error on standard error. --stream prints one
+of them only, where it belongs.
 
-JSON is an array of objects with the keys stream (stdout or stderr) and data, or base64 instead of data for what is not
-UTF-8.`,
+JSON is an array of objects with the keys stream (stdout or stderr) and data, or
+base64 instead of data for what is not UTF-8.`,
 		Example: "  durun logs job\n  durun logs --stream stderr job 2>errors.txt",
 		Args:    arguments(1, 1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -22,13 +22,17 @@ func newPsCommand(a *app) *cobra.Command {
 		Use:     "ps",
 		Aliases: []string{"ls"},
 		Short:   "List coroutines",
-		Long: `List the coroutines of the store that have not ended; with -a those that have, too. The last changed is first.
+		Long: `List the coroutines of the store that have not ended; with -a those that have,
+too. The last changed is first.
 
-STATUS is running for a coroutine that somebody drives now, else that of its last commit: suspended, completed, failed or
-cancelled; unreadable, if that commit is damaged. SEQ is the number of that commit, and WAITING what the program waits for.
+STATUS is running for a coroutine that somebody drives now, else that of its
+last commit: suspended, completed, failed or cancelled; unreadable, if that
+commit is damaged. SEQ is the number of that commit, and WAITING what the
+program waits for.
 
-JSON is an array of objects with the keys id, status, module (SHA-256), module_name, seq, waiting (an object with kind,
-detail and until, or null), exit_code (null until the end), updated and, where there is one, error.`,
+JSON is an array of objects with the keys id, status, module (SHA-256),
+module_name, seq, waiting (an object with kind, detail and until, or null),
+exit_code (null until the end), updated and, where there is one, error.`,
 		Example: "  durun ps\n  durun ps -a -o json",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -154,7 +158,7 @@ func (w *waiting) text(now time.Time) string {
 		if w.Until.After(now) {
 			t += ", " + humanDuration(w.Until.Sub(now)) + " left"
 		} else {
-			t += ", over"
+			t += ", due"
 		}
 	}
 	return t

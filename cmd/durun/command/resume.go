@@ -27,15 +27,18 @@ func newResumeCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume [flags] ID...",
 		Short: "Drive suspended coroutines on",
-		Long: `Drive a suspended coroutine on, in the foreground, from its last commit until it ends. The module comes from the store.
-Output since that commit is written again if its writer was killed before the next one; "durun logs" has each line once.
+		Long: `Drive a suspended coroutine on, in the foreground, from its last commit until it
+ends. The module comes from the store. Output since that commit is written again
+if its writer was killed before the next one; "durun logs" has each line once.
 
-Folders that the run was given with --dir are given to it again. A coroutine that came by "durun import" has lost them:
-give them again with --dir HOST:GUEST, as the message of durun that names them says. A --dir also replaces a recorded
-folder of the same name; it is recorded from the next commit on.
+Folders that the run was given with --dir are given to it again. A coroutine
+that came by "durun import" has lost them: give them again with --dir
+HOST:GUEST, as the message of durun that names them says. A --dir also replaces
+a recorded folder of the same name; it is recorded from the next commit on.
 
-Several coroutines are driven one after the other, each to its end; the exit code is the first that is not 0. To drive
-them at the same time, start several durun. A coroutine that has ended can't be resumed: exit code 64.`,
+Several coroutines are driven one after the other, each to its end; the exit
+code is the first that is not 0. To drive them at the same time, start several
+durun. A coroutine that has ended can't be resumed: exit code 64.`,
 		Example: `  durun resume job
   durun resume --dir ./data:/data job
   durun resume a b c`,

@@ -16,11 +16,13 @@ func newRmCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm ID...",
 		Short: "Forget coroutines",
-		Long: `Remove coroutines from the store: their commits and output, whether they have ended or not. It can't be undone;
-"durun export" keeps a copy. Modules stay, since other coroutines may need them.
+		Long: `Remove coroutines from the store: their commits and output, whether they have
+ended or not. It can't be undone; "durun export" keeps a copy. Modules stay,
+since other coroutines may need them.
 
-A coroutine that somebody drives is not removed: stop its driver first (exit code 75). All ids are looked up before the
-first is removed. The ids of what was removed are printed.`,
+A coroutine that somebody drives is not removed: stop its driver first (exit
+code 75). All ids are looked up before the first is removed. The ids of what was
+removed are printed.`,
 		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.status == \"completed\").id' | xargs -r durun rm",
 		Args:    arguments(1, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -42,6 +42,7 @@ func Main(config Config, args []string) int {
 	case code := <-done:
 		return code
 	default:
+		a.clearProgress()
 		return a.report(a.interrupted(context.Cause(ctx)))
 	}
 }
@@ -51,8 +52,9 @@ type app struct {
 	Config
 	storeURL string
 
-	mu      sync.Mutex
-	driving position
+	mu       sync.Mutex
+	driving  position
+	progress *progress // the last one begun, nil for none
 }
 
 // position is the coroutine being driven, and its last commit.
@@ -67,20 +69,33 @@ func (a *app) setDriving(p position) {
 	a.driving = p
 }
 
+func (a *app) setProgress(p *progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.progress = p
+}
+
+// clearProgress takes a progress line away, for a message to come.
+func (a *app) clearProgress() {
+	a.mu.Lock()
+	p := a.progress
+	a.mu.Unlock()
+	if p != nil {
+		p.end()
+	}
+}
+
 // interrupted returns the error that says where a command was stopped by cause.
 func (a *app) interrupted(cause error) error {
 	a.mu.Lock()
 	p := a.driving
 	a.mu.Unlock()
-	code := exitInterrupted
-	if i := (*interruptError)(nil); errors.As(cause, &i) {
-		code = i.exitCode()
-	}
+	code := classify(cause).code
 	switch {
 	case p.id == "":
 		return &exitError{code: code, err: cause}
 	case p.seq == 0:
-		return &exitError{code: code, err: fmt.Errorf("%w; nothing of coroutine %s has been committed yet", cause, p.id)}
+		return &exitError{code: code, err: fmt.Errorf("%w; nothing of coroutine %s has been committed", cause, p.id)}
 	}
 	return &exitError{
 		code:   exitSuspended,
@@ -93,9 +108,20 @@ func (a *app) interrupted(cause error) error {
 func (a *app) commandLine(verb string, args ...string) string {
 	words := []string{"durun", verb}
 	if a.storeURL != "" && a.storeURL != os.Getenv(storeVariable) {
-		words = append(words, "--store", a.storeURL)
+		words = append(words, "--store", quoted(a.storeURL))
 	}
 	return strings.Join(append(words, args...), " ")
+}
+
+// quoted is s as a shell takes it for one word.
+func quoted(s string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/.:_-+=@%,", r) || r >= 0x80
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // execute runs root with args and returns the exit code.
@@ -106,7 +132,11 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 		}
 	}()
 	root.SetArgs(args)
-	return a.report(root.ExecuteContext(ctx))
+	err := root.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = a.interrupted(context.Cause(ctx)) // rather than "context canceled", wherever that was noticed
+	}
+	return a.report(err)
 }
 
 // report prints err and returns the exit code for it.
@@ -144,22 +174,25 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "durun",
 		Short: "Run WebAssembly programs as durable coroutines",
-		Long: `durun runs WebAssembly programs as durable coroutines: an unmodified program (CPython, a Go, C or Rust binary) is
-suspended where it stands each time it waits, its state is committed to a store, and it goes on from there, in another
+		Long: `durun runs WebAssembly programs as durable coroutines: an unmodified program
+(CPython, a Go, C or Rust binary) is suspended where it stands each time it
+waits, its state is committed to a store, and it goes on from there, in another
 process or on another machine.
 
-Coroutines live in a store. Without --store or DURUN_STORE it is a folder of the user's, under the XDG data directory.
-Wherever a command takes an ID, a prefix will do if only one id begins with it.
+Coroutines live in a store. Without --store or DURUN_STORE it is a folder of the
+user's, under the XDG data directory. Wherever a command takes an ID, a prefix
+will do if only one id begins with it.
 
 ` + exitCodesHelp,
 		Example: `  durun run --id p python.wasm -c 'import time; print(1, flush=True); time.sleep(60); print(2)'
   ^C
   durun ps
   durun resume p`,
-		Args:          cobra.ArbitraryArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Version:       buildVersion().Version,
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.ArbitraryArgs,
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		Version:               buildVersion().Version,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])

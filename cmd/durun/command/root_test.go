@@ -63,6 +63,55 @@ func TestGuestExit(t *testing.T) {
 	}
 }
 
+// TestInterrupted stops commands at different points.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	interrupt := &interruptError{syscall.SIGINT}
+	for _, test := range []struct {
+		name    string
+		cause   error
+		driving position
+		code    int
+		stderr  string
+	}{
+		{"not driving", interrupt, position{}, 130, "durun: stopped by signal: interrupt\n"},
+		{"before a commit", interrupt, position{id: "x"}, 130, "durun: stopped by signal: interrupt; nothing of coroutine x has been committed\n"},
+		{
+			"after one", interrupt, position{"x", 12}, 79,
+			"durun: stopped by signal: interrupt; x is suspended at commit 12\n  resume with: durun resume --store '/a b' x\n",
+		},
+		{"no reader, before a commit", syscall.EPIPE, position{id: "x"}, 141, "durun: broken pipe; nothing of coroutine x has been committed\n"},
+		{
+			"no reader", syscall.EPIPE, position{"x", 1}, 79,
+			"durun: broken pipe; x is suspended at commit 1\n  resume with: durun resume --store '/a b' x\n",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancelCause(context.Background())
+			cancel(test.cause)
+			var stderr bytes.Buffer
+			a := &app{Config: Config{Stderr: &stderr}, storeURL: "/a b", driving: test.driving}
+			code := a.execute(ctx, &cobra.Command{
+				SilenceErrors: true, SilenceUsage: true,
+				RunE: func(cmd *cobra.Command, _ []string) error { return fmt.Errorf("do this: %w", cmd.Context().Err()) },
+			}, []string{})
+			if code != test.code || stderr.String() != test.stderr {
+				t.Errorf("exit code %d, want %d; stderr %q, want %q", code, test.code, stderr.String(), test.stderr)
+			}
+		})
+	}
+}
+
+func TestQuoted(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": "''", "file:///a/b-c": "file:///a/b-c", "a b": "'a b'", "it's": `'it'\''s'`, "$HOME": "'$HOME'"} {
+		if got := quoted(in); got != want {
+			t.Errorf("quoted(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
 // TestPanic has a command panic: it is reported as a bug, and the stack is shown on request only.
 func TestPanic(t *testing.T) {
 	for _, debug := range []string{"", "1"} {
@@ -91,7 +140,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s lacks a help text, an example or a check of its arguments", c.Name())
 		}
 		for _, line := range strings.Split(c.Long, "\n") {
-			if len(line) > 120 {
+			if len(line) > 80 {
 				t.Errorf("%s: a line of %d characters: %s", c.Name(), len(line), line)
 			}
 		}

@@ -31,23 +31,28 @@ func newRunCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [flags] MODULE [ARGS...]",
 		Short: "Start a coroutine and drive it",
-		Long: `Start a WebAssembly program as a coroutine, and drive it in the foreground. MODULE is a .wasm file, as its compiler made
-it; all that follows it goes to the program, flags too.
+		Long: `Start a WebAssembly program as a coroutine, and drive it in the foreground.
+MODULE is a .wasm file, as its compiler made it; all that follows it goes to the
+program, flags too.
 
-Each time the program waits (sleeps, reads standard input, yields) its state is committed to the store. So it can be
-stopped at any moment, by Ctrl-C or by kill -9, and "durun resume" goes on from the last commit. The store keeps the
-module: the file is not needed any more.
+Each time the program waits (sleeps, reads standard input, yields) its state is
+committed to the store. So it can be stopped at any moment, by Ctrl-C or by kill
+-9, and "durun resume" goes on from the last commit. The store keeps the module:
+the file is not needed any more.
 
-The program's standard output and error are durun's; "durun logs" has them too, each line once, however often the
-coroutine was resumed. A value that the program yields is printed as a line on standard output, and the program goes on.
+The program's standard output and error are durun's; "durun logs" has them too,
+each line once, however often the coroutine was resumed. A value that the
+program yields is printed as a line on standard output, and the program goes on.
 
-The exit code is the program's own; see "durun --help" for the others. A program that traps has exit code 134.
+The exit code is the program's own; see "durun --help" for the others. A program
+that traps has exit code 134.
 
-With -d, durun returns when the program first waits, and prints the coroutine's id; what the program writes is then in
-"durun logs" only. If the program ends without waiting, its exit code is the command's with -d too.
+With -d, durun returns when the program first waits, and prints the coroutine's
+id; what the program writes is then in "durun logs" only. If the program ends
+without waiting, its exit code is the command's with -d too.
 
-The first run of a big module takes seconds, to prepare it. Later ones find it in a cache, under the XDG cache directory
-or in DURUN_CACHE (empty for none).`,
+The first run of a big module takes seconds, to prepare it. Later ones find it
+in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
   durun run -d --env TOKEN --input @request.json handler.wasm`,

@@ -21,14 +21,17 @@ func newStackCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stack ID[@SEQ]",
 		Short: "Print the call stack of a suspended coroutine",
-		Long: `Print the call stack of a coroutine as its last commit, or commit SEQ, has it: the innermost call first. Names are those of
-the module's name section or DWARF; where it has DWARF with line tables, source lines and inlined calls are shown too.
-OFFSET is the call's place in its function's code, in bytes.
+		Long: `Print the call stack of a coroutine as its last commit, or commit SEQ, has it:
+the innermost call first. Names are those of the module's name section or DWARF;
+where it has DWARF with line tables, source lines and inlined calls are shown
+too. OFFSET is the call's place in its function's code, in bytes.
 
-A coroutine that runs is shown as it was at that commit. One that has ended has no stack.
+A coroutine that runs is shown as it was at that commit. One that has ended has
+no stack.
 
-JSON is an array of objects, the innermost first, with the keys frame, function_index, offset, function, file, line (0 if
-unknown) and inlined (the functions inlined at that place, the innermost first).`,
+JSON is an array of objects, the innermost first, with the keys frame,
+function_index, offset, function, file, line (0 if unknown) and inlined (the
+functions inlined at that place, the innermost first).`,
 		Example: "  durun stack job\n  durun stack job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

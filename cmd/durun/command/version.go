@@ -69,8 +69,9 @@ func newVersionCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of durun and of what it is built with",
-		Long: `Print the versions of durun, of the Go and wazero it is built with, and of the snapshot format it writes.
-A snapshot of an older format is always readable by a newer durun.`,
+		Long: `Print the versions of durun, of the Go and wazero it is built with, and of the
+snapshot format it writes. A snapshot of an older format is always readable by a
+newer durun.`,
 		Example: "  durun version\n  durun version -o json",
 		Args:    arguments(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {

@@ -173,9 +173,7 @@ func (c *cursor) name(what string) string {
 // valueType reads a value type.
 func (c *cursor) valueType() ValueType {
 	at := c.pos
-	b := c.byte()
-	t := c.valueTypeFrom(at, b)
-	return t
+	return c.valueTypeFrom(at, c.byte())
 }
 
 // valueTypeFrom reads the rest of a value type that begins with the byte b at offset at.

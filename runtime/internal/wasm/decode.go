@@ -20,7 +20,7 @@ var componentHeader = []byte("\x00asm\x0d\x00\x01\x00")
 func Decode(data []byte) (*Module, error) {
 	c := &cursor{data: data}
 	switch {
-	case len(data) > math.MaxUint32:
+	case uint64(len(data)) > math.MaxUint32:
 		c.fail(0, "a module of %d bytes is too large", len(data))
 	case bytes.HasPrefix(data, componentHeader):
 		c.failWith(4, unsupported("the component model (a core module is wanted)"))

@@ -8,4 +8,8 @@
 // Function bodies stay raw bytes in the model; [Reader] iterates over their instructions, and [FuncValidator]
 // follows them with typed operand and control stacks. That keeps decoding a 26 MB module cheap and lets an
 // edit copy what it doesn't touch.
+//
+// [Decode] and [Validate] stand between hostile bytes and the engine, which takes counts at their word. Both give a
+// [FormatError] with section and offset; one that wraps [ErrUnsupported] names a feature that durun doesn't run:
+// threads, memory64, multiple memories, garbage collection, relaxed SIMD, legacy exceptions, components.
 package wasm

@@ -2,11 +2,12 @@ package wasm
 
 import "fmt"
 
-// The sizes that a function may not exceed, so that a few hostile bytes can't claim gigabytes. Browsers allow 50,000
-// locals; wazero has no limit that it could reach.
+// The sizes that code may not exceed, so that a few hostile bytes can't claim gigabytes, here or in wazero, which
+// takes every count at its word. Browsers allow 50,000 locals.
 const (
-	maxLocals   = 1 << 20
-	maxOperands = 1 << 20
+	maxLocals      = 1 << 20 // of a function, with its parameters
+	maxOperands    = 1 << 20 // on the stack
+	maxTotalLocals = 1 << 24 // of all functions: wazero holds 8 bytes for each
 )
 
 // FuncValidator follows the instructions of a function with the types of the operand stack and the open blocks, and

@@ -8,9 +8,14 @@ import (
 )
 
 // FuzzDecode checks that hostile bytes give an error with a place, and that what decodes also encodes, to a fixed
-// point that validates alike. The seeds are in testdata/fuzz.
+// point that validates alike.
 func FuzzDecode(f *testing.F) {
-	f.Add(header)
+	for _, s := range samples() {
+		f.Add(s.module.Encode())
+	}
+	for _, e := range formatErrors {
+		f.Add(binaryOf(f, e.sections))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := Decode(data)
 		if err != nil {
@@ -42,7 +47,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 // FuzzReader checks that any bytes are read without a panic, one instruction after the other, that AppendInstr is the
-// inverse, and that FuncValidator takes any sequence of instructions.
+// inverse, and that FuncValidator takes any sequence of instructions. More seeds are in testdata/fuzz.
 func FuzzReader(f *testing.F) {
 	m := &Module{
 		Types: []FuncType{

@@ -46,7 +46,7 @@ func (n *Names) decode(data []byte) {
 		case namesFunctions:
 			for count := sub.u32(); count > 0 && sub.err == nil; count-- {
 				i := sub.u32()
-				if name := looseName(sub); uint64(i) < uint64(len(n.Functions)) {
+				if name := looseName(sub); sub.err == nil && uint64(i) < uint64(len(n.Functions)) {
 					n.Functions[i] = name
 				}
 			}

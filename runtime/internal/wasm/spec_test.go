@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
@@ -130,6 +132,7 @@ func TestSpec(t *testing.T) {
 	counts := map[string]int{}
 	count := func(c specCase, what string) { counts[c.dir+": "+what]++ }
 	total, accepted, refused := 0, 0, 0
+	seen := map[Opcode]int{}
 	for _, c := range specCases(t) {
 		m, err := check(c.data)
 		total++
@@ -156,7 +159,7 @@ func TestSpec(t *testing.T) {
 			accepted++
 			count(c, "valid, accepted")
 			roundTrip(t, c, m, counts)
-			reencode(t, c, m, counts)
+			reencode(t, c, m, counts, seen)
 		case c.valid():
 			if w := wazeroVerdict(t, c.data); w == nil {
 				t.Errorf("%v: %v", c, err)
@@ -186,9 +189,32 @@ func TestSpec(t *testing.T) {
 	for _, k := range keys {
 		t.Logf("%5d %s", counts[k], k)
 	}
+	known := 0
+	for _, op := range opcodes() {
+		if known++; seen[op] == 0 {
+			t.Errorf("%v stands in no valid module of the suite", op)
+		}
+	}
+	t.Logf("%5d instructions, each in a valid module", known)
+	if known != 447 {
+		t.Errorf("the tables have %d instructions", known)
+	}
 	if total < 7500 || accepted < 2700 || refused < 4800 {
 		t.Errorf("%d modules, %d accepted, %d refused: that can't be the whole suite", total, accepted, refused)
 	}
+}
+
+// opcodes returns all instructions that the tables have.
+func opcodes() []Opcode {
+	var ops []Opcode
+	for _, prefix := range []Opcode{0, prefixMisc, prefixVector} {
+		for i := range Opcode(256) {
+			if _, ok := (prefix<<16 | i).Info(); ok {
+				ops = append(ops, prefix<<16|i)
+			}
+		}
+	}
+	return ops
 }
 
 // roundTrip checks that encoding a decoded module gives the same bytes, or, where numbers were padded or types had
@@ -211,31 +237,23 @@ func roundTrip(t *testing.T, c specCase, m *Module, counts map[string]int) {
 	if len(out) >= len(c.data) {
 		t.Errorf("%v: %d bytes became %d other bytes", c, len(c.data), len(out))
 	}
-	if a, b := normal(m), normal(m2); !reflect.DeepEqual(a, b) {
-		t.Errorf("%v: the module changed:\n%+v\n%+v", c, a, b)
+	if diff := diffModules(m, m2); diff != "" {
+		t.Errorf("%v: the module changed (-before +after):\n%s", c, diff)
 	}
 	counts["round trip: shorter, the same module"]++
 }
 
-// normal returns the module without what depends on its place in a binary.
-func normal(m *Module) Module {
-	n := *m
-	n.entries = entries{}
-	n.Customs = append([]Custom{}, m.Customs...)
-	for i := range n.Customs {
-		n.Customs[i].After = lastPresent(m, n.Customs[i].After)
-	}
-	n.Code = append([]Code{}, m.Code...)
-	for i := range n.Code {
-		n.Code[i].FileOffset = 0
-	}
-	for f := range reflect.ValueOf(&n).Elem().NumField() {
-		v := reflect.ValueOf(&n).Elem().Field(f)
-		if v.Kind() == reflect.Slice && v.Len() == 0 && v.CanSet() {
-			v.SetZero() // an empty section is as good as none
+// diffModules compares modules without what depends on their place in a binary. An empty section is as good as none.
+func diffModules(a, b *Module) string {
+	normal := func(m *Module) Module {
+		n := *m
+		n.Customs = slices.Clone(m.Customs)
+		for i := range n.Customs {
+			n.Customs[i].After = lastPresent(m, n.Customs[i].After)
 		}
+		return n
 	}
-	return n
+	return cmp.Diff(normal(a), normal(b), cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Module{}), cmpopts.IgnoreFields(Code{}, "FileOffset"))
 }
 
 // lastPresent returns the id of the last section with entries that is not after the section with the given id.
@@ -249,10 +267,13 @@ func lastPresent(m *Module, id byte) byte {
 }
 
 // reencode checks that AppendInstr and Reader are the inverse of each other on all bodies of a module.
-func reencode(t *testing.T, c specCase, m *Module, counts map[string]int) {
+func reencode(t *testing.T, c specCase, m *Module, counts map[string]int, seen map[Opcode]int) {
 	t.Helper()
 	for i := range m.Code {
 		body := m.Code[i].Body()
+		for r, in := NewReader(body), new(Instr); r.Next(in) == nil; {
+			seen[in.Op]++
+		}
 		out, err := appendBody(nil, body, true)
 		if err != nil {
 			t.Errorf("%v: function %d: %v", c, i, err)

@@ -247,6 +247,15 @@ func checkFunctions(m *Module, e *Env) error {
 		wrong = len(m.Code) // the first function found to be wrong
 		first error
 	)
+	total := uint64(0)
+	for i := range m.Code {
+		for _, g := range m.Code[i].Locals {
+			total += uint64(g.Count)
+		}
+		if total > maxTotalLocals {
+			return codeError(m, i, uint32(e.NumImportedFuncs+i), -m.Code[i].BodyOffset, fmt.Errorf("too many locals: with those of the functions before it, more than %d", maxTotalLocals))
+		}
+	}
 	worker := func() {
 		var v *FuncValidator
 		var r Reader
@@ -324,5 +333,5 @@ func codeError(m *Module, i int, f uint32, at int, err error) error {
 	if names := m.FunctionNames(); names[f] != "" {
 		name = fmt.Sprintf(" %q", names[f])
 	}
-	return &FormatError{Section: "code", Item: fmt.Sprintf("function %d%s, byte %#x of its code,", f, name, at), Offset: file, Msg: msg, Err: err}
+	return &FormatError{Section: "code", Item: fmt.Sprintf("function %d%s (byte %#x of its code)", f, name, at), Offset: file, Msg: msg, Err: err}
 }

@@ -166,7 +166,7 @@ type short struct {
 
 func (s *short) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	if err == io.EOF { //nolint:errorlint // as io.LimitedReader returns it
+	if err == io.EOF {
 		err = s.err
 	}
 	return n, err

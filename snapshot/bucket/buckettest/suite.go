@@ -152,8 +152,18 @@ func testRanges(t *testing.T, b bucket.Bucket) {
 		offset, length int64
 		want           string
 	}{
-		{0, -1, "0123456789"}, {0, 10, "0123456789"}, {0, 0, ""}, {3, 4, "3456"}, {9, 1, "9"}, {9, 5, "9"}, {10, 1, ""},
-		{10, -1, ""}, {11, 3, ""}, {1 << 40, -1, ""}, {5, -1, "56789"}, {2, 1 << 60, "23456789"},
+		{0, -1, "0123456789"},
+		{0, 10, "0123456789"},
+		{0, 0, ""},
+		{3, 4, "3456"},
+		{9, 1, "9"},
+		{9, 5, "9"},
+		{10, 1, ""},
+		{10, -1, ""},
+		{11, 3, ""},
+		{1 << 40, -1, ""},
+		{5, -1, "56789"},
+		{2, 1 << 60, "23456789"},
 	} {
 		data, size, err := bucket.ReadRange(ctx(t), b, "k", c.offset, c.length)
 		if err != nil || string(data) != c.want || size != 10 {
@@ -218,7 +228,10 @@ func testList(t *testing.T, b bucket.Bucket) {
 			t.Errorf("list %+v:\n got %s\nwant %s", c.o, got, c.want)
 		}
 	}
-	for e := range b.List(ctx(t), bucket.ListOptions{Folders: true}) {
+	for e, err := range b.List(ctx(t), bucket.ListOptions{Folders: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if e.Folder() != strings.HasSuffix(e.Key, "/") || !e.Folder() && (e.Size != 4 || e.ModTime.IsZero()) {
 			t.Errorf("entry %+v", e)
 		}
@@ -566,4 +579,3 @@ func testLocks(t *testing.T, b bucket.Bucket) {
 		t.Error("nobody ever got the lock")
 	}
 }
-

@@ -183,10 +183,7 @@ func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, s
 		return err
 	}
 	err = b.link(tmp, final)
-	if rm := b.fs.Remove(tmp); err == nil && rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-		// The object is there; what is left behind will be cleaned up.
-		_ = rm
-	}
+	_ = b.fs.Remove(tmp) // if that fails, a later writer cleans up
 	if err != nil {
 		return err
 	}
@@ -207,8 +204,8 @@ func (b *Bucket) write(ctx context.Context, body io.ReaderAt, size int64) (name 
 	if err := b.mkdirs(tmpDir); err != nil {
 		return "", err
 	}
-	name = filepath.Join(b.root, filepath.FromSlash(tmpDir), strings.ToLower(rand.Text()))
-	f, err := b.fs.Create(name)
+	tmp := filepath.Join(b.root, filepath.FromSlash(tmpDir), strings.ToLower(rand.Text()))
+	f, err := b.fs.Create(tmp)
 	if err != nil {
 		return "", err
 	}
@@ -217,7 +214,7 @@ func (b *Bucket) write(ctx context.Context, body io.ReaderAt, size int64) (name 
 			err = e
 		}
 		if err != nil {
-			_ = b.fs.Remove(name)
+			_ = b.fs.Remove(tmp)
 		}
 	}()
 	if _, err := f.TryLock(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -243,7 +240,7 @@ func (b *Bucket) write(ctx context.Context, body io.ReaderAt, size int64) (name 
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	return name, nil
+	return tmp, nil
 }
 
 func copyBody(ctx context.Context, f handle, body io.ReaderAt, size int64) error {
@@ -404,7 +401,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.r.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = wrap("get", b.key, err)
 	}
 	return n, err

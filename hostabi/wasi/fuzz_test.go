@@ -1,0 +1,228 @@
+package wasi
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tetratelabs/wazero/experimental/wazerotest"
+	wazerosys "github.com/tetratelabs/wazero/sys"
+
+	"github.com/durun/durun/hostabi"
+)
+
+const fuzzSecret = "c0ffee-secret-that-no-guest-may-see"
+
+// fuzzPaths lie in the guest's memory one after the other, each in 32 bytes.
+var fuzzPaths = []string{"f", "d", "d/g", "up", "up/secret", "abs", "..", "../outside/secret", "d/../../outside", "l", "new", "/", ".", "d/", "\xff", ""}
+
+// FuzzCall makes any calls with any arguments on any memory. The input is memory of 2 KiB, and calls: the function, then an
+// argument each: a byte below 0xc0 is that number, others say how many bytes follow.
+func FuzzCall(f *testing.F) {
+	at := func(n int) byte { return byte(n) }
+	seed := func(calls ...[]byte) { f.Add([]byte{}, bytes.Join(calls, nil)) }
+	name := func(n string) byte {
+		for i, fn := range Module.Functions {
+			if fn.Name == n {
+				return byte(i)
+			}
+		}
+		panic(n)
+	}
+	ptr := func(n uint16) []byte { return []byte{0xc2, byte(n), byte(n >> 8)} }
+	// Open "d/g" at 1024+2*32 for reading and writing, write and read, suspend.
+	seed([]byte{name("path_open"), 3, 1}, ptr(1024+64), []byte{3, 1, 66, 0, 0}, ptr(512),
+		[]byte{name("fd_write"), 4}, ptr(1024), []byte{0, 8},
+		[]byte{name("fd_read"), 0}, ptr(1000), []byte{2}, ptr(520),
+		[]byte{name("fd_readdir"), 3}, ptr(16), ptr(200), []byte{0}, ptr(528))
+	seed([]byte{name("path_open"), 3, 1}, ptr(1024+4*32), []byte{9, 0, 2, 0, 0}, ptr(512))
+	seed([]byte{name("path_open"), 3, 1}, ptr(1024+3*32), []byte{2, at(oflagDirectory), 2, 0, 0}, ptr(512),
+		[]byte{name("fd_readdir"), 4}, ptr(16), ptr(200), []byte{0}, ptr(528))
+	seed([]byte{name("path_rename"), 3}, ptr(1024+32), []byte{1, 3}, ptr(1024+320), []byte{3})
+	seed([]byte{name("poll_oneoff"), 0}, ptr(512), []byte{4, 8})
+	seed([]byte{name("proc_exit"), 3})
+	f.Fuzz(func(t *testing.T, memory, calls []byte) {
+		top := t.TempDir()
+		in, out := filepath.Join(top, "in"), filepath.Join(top, "outside")
+		for name, s := range map[string]string{"in/f": "inside", "in/d/g": "inside too", "outside/secret": fuzzSecret} {
+			name = filepath.Join(top, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(s), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, target := range map[string]string{"up": "../outside", "abs": out, "l": "d/g"} {
+			if err := os.Symlink(target, filepath.Join(in, name)); err != nil {
+				t.Skip(err)
+			}
+		}
+		mem := wazerotest.NewMemory(1 << 16)
+		mem.Bytes = mem.Bytes[:1<<11]
+		copy(mem.Bytes, memory)
+		for n, p := range fuzzPaths {
+			copy(mem.Bytes[1024+n*32:], p)
+		}
+		config := Config{
+			Args: []string{"a"}, Env: []string{"A=1"}, Clock: newFakeClock(), Random: testRandom(1), CheckpointOnYield: true,
+			Stdin: NewStdin(strings.NewReader("some input\nand more\n")), Mounts: []Mount{{Host: in}},
+		}
+		i, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { i.Close() }()
+		g := &hostabi.Guest{Memory: mem, Output: func(uint8, []byte) error { return nil }}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for n := 0; n < 40 && len(calls) > 0; n++ {
+			fn := &Module.Functions[int(calls[0])%len(Module.Functions)]
+			calls = calls[1:]
+			args := make([]uint64, max(len(fn.Params), len(fn.Results)))
+			for k := range fn.Params {
+				args[k], calls = fuzzArg(calls)
+			}
+			var ended bool
+			if i, ended = fuzzCall(t, ctx, config, g, i, fn, args); ended {
+				break
+			}
+		}
+		if bytes.Contains(mem.Bytes, []byte(fuzzSecret)) {
+			t.Error("the guest has the secret")
+		}
+		if s := content(t, filepath.Join(out, "secret")); s != fuzzSecret {
+			t.Errorf("the secret is %q", s)
+		}
+		for _, dir := range []struct {
+			name string
+			n    int
+		}{{top, 2}, {out, 1}} {
+			if list, err := os.ReadDir(dir.name); err != nil || len(list) != dir.n {
+				t.Errorf("%s: %v, %v", dir.name, list, err)
+			}
+		}
+		// What a guest made can be removed again.
+		filepath.WalkDir(in, func(name string, _ fs.DirEntry, _ error) error { return os.Chmod(name, 0o700) })
+	})
+}
+
+func fuzzArg(b []byte) (uint64, []byte) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if b[0] < 0xc0 {
+		return uint64(b[0]), b[1:]
+	}
+	n := min(int(b[0]&0xf), 8, len(b)-1)
+	var v [8]byte
+	copy(v[:], b[1:1+n])
+	return binary.LittleEndian.Uint64(v[:]), b[1+n:]
+}
+
+// fuzzCall makes one call. If it suspends it goes on in a new instance, which it returns. It says whether the guest ended.
+func fuzzCall(t *testing.T, ctx context.Context, config Config, g *hostabi.Guest, i *Instance, fn *hostabi.Function, args []uint64) (next *Instance, ended bool) {
+	next = i
+	defer func() {
+		if r := recover(); r != nil {
+			var exit *wazerosys.ExitError
+			if err, _ := r.(error); !errors.As(err, &exit) {
+				panic(r)
+			}
+			ended = true
+		}
+	}()
+	if fn.Call != nil {
+		fn.Call(ctx, g, i, args)
+		return i, false
+	}
+	before := bytes.Clone(g.Memory.(*wazerotest.Memory).Bytes)
+	p := fn.Await(ctx, g, i, args, nil)
+	if p == nil {
+		return i, false
+	}
+	if !bytes.Equal(before, g.Memory.(*wazerotest.Memory).Bytes) {
+		t.Fatalf("%s wrote to memory before it suspended", fn.Name)
+	}
+	version, data, err := i.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Close()
+	if i, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Restore(version, data); err != nil {
+		t.Fatalf("after %s: %v", fn.Name, err)
+	}
+	if err := i.Wait(ctx, p); err != nil {
+		t.Fatalf("%s: wait for %+v: %v", fn.Name, p, err)
+	}
+	if again := fn.Await(ctx, g, i, args, p); again != nil {
+		t.Fatalf("%s goes on waiting for %+v", fn.Name, again)
+	}
+	return i, false
+}
+
+// FuzzRestore restores any bytes. What is accepted has one encoding from then on, and every call on it works.
+func FuzzRestore(f *testing.F) {
+	f.Add([]byte(content(f, filepath.Join("testdata", "state-v1.cbor"))))
+	f.Add([]byte{0xa0})
+	dir := files(f, map[string]string{"f": "0123456789", "d/a": "", "d/b": ""})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		clock := newFakeClock()
+		config := Config{Clock: clock, Mounts: []Mount{{Host: dir, Guest: "/data", ReadOnly: true}}}
+		i, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		if i.Restore(StateVersion, data) != nil {
+			return
+		}
+		version, first, err := i.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		if err := again.Restore(version, first); err != nil {
+			t.Fatalf("what was saved is refused: %v", err)
+		}
+		if _, second, err := again.Save(); err != nil || !bytes.Equal(first, second) {
+			t.Fatalf("%x, then %x, %v", first, second, err)
+		}
+		mem := wazerotest.NewMemory(1 << 16)
+		g := &hostabi.Guest{Memory: mem}
+		for n := range Module.Functions {
+			fn := &Module.Functions[n]
+			if fn.Call == nil || fn.Name == "proc_exit" {
+				continue
+			}
+			for fd := range min(8, len(again.fds.fds)) {
+				args := make([]uint64, max(len(fn.Params), len(fn.Results)))
+				for k := range args {
+					args[k] = 100
+				}
+				args[0] = uint64(fd)
+				if fn.Name == "fd_readdir" && again.fds.fds[fd] != nil && again.fds.fds[fd].dir != nil {
+					args[3] = again.fds.fds[fd].dir.last
+					if r := again.fds.fds[fd].dir.resume; r != nil {
+						args[3] = r.Cookie
+					}
+				}
+				fn.Call(context.Background(), g, again, args)
+			}
+		}
+		if _, _, err := again.Save(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

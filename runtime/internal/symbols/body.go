@@ -1,0 +1,77 @@
+package symbols
+
+import (
+	"slices"
+
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// body is what a function's code shows of its source.
+type body struct {
+	typ    *wasm.FuncType
+	nframes int
+	frame  int32    // the size of its frame on the stack in memory, -1 if it makes none
+	spills []int32  // by parameter: where in the frame it is stored at first, -1 unknown
+	refs   []uint32 // constants that may be addresses, sorted
+	size   int
+	calls  []uint32
+}
+
+func bodies(m *wasm.Module, lo, hi uint32) []body {
+	list := make([]body, len(m.Code))
+	var in wasm.Instr
+	var rd wasm.Reader
+	for i := range m.Code {
+		b := &list[i]
+		b.typ = &m.Types[m.Functions[i]]
+		b.frame = -1
+		b.size = len(m.Code[i].Raw)
+		np := len(b.typ.Params)
+		b.spills = make([]int32, np)
+		set := make([]bool, np)
+		for k := range b.spills {
+			b.spills[k] = -1
+		}
+		rd.Reset(m.Code[i].Body())
+		var p1, p2, p3 wasm.Opcode
+		var i1, i2, i3 uint32
+		var c1 uint64
+		for rd.Next(&in) == nil {
+			switch in.Op {
+			case wasm.OpI32Sub:
+				if p1 == wasm.OpI32Const && (p2 == wasm.OpGlobalGet && i2 == 0 || p2 == wasm.OpLocalTee && p3 == wasm.OpGlobalGet && i3 == 0) {
+					if b.nframes++; b.frame < 0 {
+						b.frame = int32(c1)
+					}
+				}
+			case wasm.OpI32Const:
+				if v := uint32(in.Const); v >= lo && v < hi {
+					b.refs = append(b.refs, v)
+				}
+			case wasm.OpCall:
+				b.calls = append(b.calls, in.Index)
+			case wasm.OpLocalSet, wasm.OpLocalTee:
+				if int(in.Index) < np {
+					set[in.Index] = true
+				}
+			case wasm.OpI32Store, wasm.OpI64Store, wasm.OpF32Store, wasm.OpF64Store, wasm.OpI32Store8, wasm.OpI32Store16:
+				if p1 == wasm.OpLocalGet && int(i1) < np && !set[i1] && b.spills[i1] < 0 && in.MemArg.Offset < 1<<24 {
+					b.spills[i1] = int32(in.MemArg.Offset)
+				}
+				if in.MemArg.Offset >= uint64(lo) && in.MemArg.Offset < uint64(hi) {
+					b.refs = append(b.refs, uint32(in.MemArg.Offset))
+				}
+			case wasm.OpI32Load, wasm.OpI64Load, wasm.OpI32Load8S, wasm.OpI32Load8U, wasm.OpI32Load16S, wasm.OpI32Load16U, wasm.OpF64Load, wasm.OpF32Load:
+				if in.MemArg.Offset >= uint64(lo) && in.MemArg.Offset < uint64(hi) {
+					b.refs = append(b.refs, uint32(in.MemArg.Offset))
+				}
+			}
+			p3, i3 = p2, i2
+			p2, i2 = p1, i1
+			p1, i1, c1 = in.Op, in.Index, in.Const
+		}
+		slices.Sort(b.refs)
+		b.refs = slices.Compact(b.refs)
+	}
+	return list
+}

@@ -1,0 +1,456 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
+)
+
+func TestConformance(t *testing.T) {
+	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+		b, err := Open(filepath.Join(t.TempDir(), "new", "store"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if left := temporary(t, b); left != nil {
+				t.Errorf("temporary files are left: %q", left)
+			}
+		})
+		return b
+	})
+}
+
+// temporary lists a bucket's temporary files.
+func temporary(t *testing.T, b *Bucket) []string {
+	t.Helper()
+	entries, err := b.fs.ReadDir(b.path(tmpDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func read(t *testing.T, b bucket.Bucket, key string) (string, error) {
+	t.Helper()
+	data, err := bucket.ReadAll(t.Context(), b, key, 1<<30)
+	return string(data), err
+}
+
+var errDead = errors.New("the process is dead")
+
+var (
+	first  = strings.Repeat("first commit ", 1000)
+	second = strings.Repeat("second commit ", 1000)
+	third  = strings.Repeat("another coroutine ", 1000)
+)
+
+// TestCrashAtEachStep kills the process before and after each step of two puts, and then, or instead, takes the power:
+// whatever was not synced is there or not. What was put is there, what was being put is there whole or not at all, and
+// the store works on.
+func TestCrashAtEachStep(t *testing.T) {
+	yes, no := func() bool { return true }, func() bool { return false }
+	r := rand.New(rand.NewPCG(1, 2))
+	some := func() bool { return r.IntN(2) == 0 }
+	losses := map[string]func(*memFS) *memFS{
+		"process": func(m *memFS) *memFS { return m },
+		"all":     func(m *memFS) *memFS { return m.powerLoss(no, no) },
+		"data":    func(m *memFS) *memFS { return m.powerLoss(yes, no) },
+		"entries": func(m *memFS) *memFS { return m.powerLoss(no, yes) },
+		"some":    func(m *memFS) *memFS { return m.powerLoss(some, some) },
+		"some2":   func(m *memFS) *memFS { return m.powerLoss(some, some) },
+	}
+	steps := 0
+	for name, lose := range losses {
+		for step := 0; ; step++ {
+			done := true
+			for _, after := range []bool{false, true} {
+				mem := newMemFS()
+				b, err := open(mem, "/store")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := bucket.PutBytes(t.Context(), b, "coroutines/p/1", []byte(first)); err != nil {
+					t.Fatal(err)
+				}
+				var at string
+				b.fs = &faultFS{fsys: mem, plan: func(n int, op, name string) fault {
+					switch {
+					case n < step:
+						return fault{}
+					case n == step && after:
+						at = op + " " + name
+						return fault{after: errDead}
+					case n == step:
+						at = op + " " + name
+						return fault{before: errDead, short: op == "write"}
+					default:
+						return fault{before: errDead}
+					}
+				}}
+				err2 := bucket.PutBytes(t.Context(), b, "coroutines/p/2", []byte(second))
+				err3 := bucket.PutBytes(t.Context(), b, "coroutines/q/1", []byte(third))
+				if at != "" {
+					done, steps = false, steps+1
+				}
+				where := fmt.Sprintf("lost %s, step %d (%s, after %v)", name, step, at, after)
+
+				left, err := open(lose(mem), "/store")
+				if err != nil {
+					t.Fatalf("%s: reopen: %v", where, err)
+				}
+				if got, err := read(t, left, "coroutines/p/1"); err != nil || got != first {
+					t.Errorf("%s: what was put before: %d bytes, %v", where, len(got), err)
+				}
+				for _, o := range []struct {
+					key, data string
+					err       error
+				}{{"coroutines/p/2", second, err2}, {"coroutines/q/1", third, err3}} {
+					got, err := read(t, left, o.key)
+					if !(errors.Is(err, bucket.ErrNotExist) && o.err != nil || err == nil && got == o.data) {
+						t.Errorf("%s: put of %s gave %v; now it has %d bytes, %v", where, o.key, o.err, len(got), err)
+					}
+					err = bucket.PutBytes(t.Context(), left, o.key, []byte(o.data))
+					if err != nil && !errors.Is(err, bucket.ErrExist) {
+						t.Errorf("%s: put of %s again: %v", where, o.key, err)
+					}
+					// Put or found: from now on it is durable.
+					again, openErr := open(left.fs.(*memFS).powerLoss(no, no), "/store")
+					if openErr != nil {
+						t.Fatal(openErr)
+					}
+					if got, err := read(t, again, o.key); err != nil || got != o.data {
+						t.Errorf("%s: %s after it was put again: %d bytes, %v", where, o.key, len(got), err)
+					}
+				}
+			}
+			if done {
+				break
+			}
+		}
+	}
+	if steps < 6*2*15 {
+		t.Errorf("only %d crashes were tried", steps)
+	}
+}
+
+// TestFaultAtEachStep fails each step of a put with a full disk and with an I/O error.
+func TestFaultAtEachStep(t *testing.T) {
+	for _, c := range []struct {
+		err, kind error
+	}{{syscall.ENOSPC, bucket.ErrFull}, {syscall.EIO, nil}, {syscall.EROFS, bucket.ErrPermission}, {syscall.EACCES, bucket.ErrPermission}} {
+		if goruntime.GOOS == "windows" && !errors.Is(c.err, syscall.EIO) {
+			continue // has errors of its own
+		}
+		for step := 0; ; step++ {
+			mem := newMemFS()
+			b, err := open(mem, "/store")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := bucket.PutBytes(t.Context(), b, "coroutines/p/1", []byte(first)); err != nil {
+				t.Fatal(err)
+			}
+			var at string
+			b.fs = &faultFS{fsys: mem, plan: func(n int, op, _ string) fault {
+				if n == step {
+					at = op
+					return fault{before: c.err, short: true}
+				}
+				return fault{}
+			}}
+			err = bucket.PutBytes(t.Context(), b, "coroutines/q/2", []byte(second))
+			if at == "" {
+				break
+			}
+			where := fmt.Sprintf("%v at step %d, %s", c.err, step, at)
+			// The object is whole once it is linked; that its temporary name can't be removed is no failure.
+			if got := err != nil; got != (at != "remove") {
+				t.Errorf("%s: put gave %v", where, err)
+			}
+			var be *bucket.Error
+			if err != nil && (!errors.Is(err, c.err) || !errors.As(err, &be) || !errors.Is(be.Kind, c.kind) || be.Key != "coroutines/q/2") {
+				t.Errorf("%s: put gave %#v", where, err)
+			}
+			b.fs = mem
+			if got, rerr := read(t, b, "coroutines/q/2"); !errors.Is(rerr, bucket.ErrNotExist) && (rerr != nil || got != second) {
+				t.Errorf("%s: %d bytes, %v", where, len(got), rerr)
+			}
+			if left := temporary(t, b); left != nil && at != "remove" && at != "create" {
+				t.Errorf("%s: temporary files are left: %q", where, left)
+			}
+			if err := bucket.PutBytes(t.Context(), b, "coroutines/q/2", []byte(second)); err != nil && !errors.Is(err, bucket.ErrExist) {
+				t.Errorf("%s: put again: %v", where, err)
+			}
+			for key, want := range map[string]string{"coroutines/p/1": first, "coroutines/q/2": second} {
+				if got, err := read(t, b, key); err != nil || got != want {
+					t.Errorf("%s: in the end %s has %d bytes, %v", where, key, len(got), err)
+				}
+			}
+		}
+	}
+}
+
+// TestFaultyReads checks that a read error is told and is not taken for an end.
+func TestFaultyReads(t *testing.T) {
+	b, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "k", []byte(first)); err != nil {
+		t.Fatal(err)
+	}
+	b.fs = brokenFS{b.fs}
+	var be *bucket.Error
+	if got, err := read(t, b, "k"); !errors.Is(err, syscall.EIO) || !errors.As(err, &be) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+type brokenFS struct{ fsys }
+
+func (b brokenFS) Open(name string) (handle, error) {
+	h, err := b.fsys.Open(name)
+	return brokenFile{h}, err
+}
+
+type brokenFile struct{ handle }
+
+func (brokenFile) ReadAt(p []byte, _ int64) (int, error) { return len(p) / 2, syscall.EIO }
+
+func TestStaleTemporaryFiles(t *testing.T) {
+	dir := t.TempDir()
+	b, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.mkdirs(tmpDir); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-48 * time.Hour)
+	at := func(name string) string { return filepath.Join(dir, filepath.FromSlash(tmpDir), name) }
+	for _, name := range []string{"dead", "alive", "young"} {
+		if err := os.WriteFile(at(name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name != "young" {
+			if err := os.Chtimes(at(name), old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	alive, err := os.OpenFile(at("alive"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alive.Close()
+	if ok, err := tryLock(alive); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("no locks here")
+	} else if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "k", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := temporary(t, b); !slices.Equal(got, []string{"alive", "young"}) {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// TestWriterTakenForDead takes away a temporary file under its writer, once.
+func TestWriterTakenForDead(t *testing.T) {
+	mem := newMemFS()
+	b, err := open(mem, "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := false
+	b.fs = &faultFS{fsys: mem, plan: func(_ int, op, _ string) fault {
+		if op == "link" && !taken {
+			taken = true
+			for _, name := range temporary(t, b) {
+				if err := mem.Remove(b.path(tmpDir + "/" + name)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return fault{}
+	}}
+	if err := bucket.PutBytes(t.Context(), b, "k", []byte(first)); err != nil || !taken {
+		t.Fatal(err, taken)
+	}
+	if got, err := read(t, b, "k"); err != nil || got != first {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(plain); !errors.Is(err, bucket.ErrURL) {
+		t.Errorf("a file: %v", err)
+	}
+	if _, err := Open(filepath.Join(plain, "below")); err == nil {
+		t.Error("a folder in a file was opened")
+	}
+	root := filepath.Join(dir, "a b#%", "store")
+	b, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(root); err != nil || goruntime.GOOS != "windows" && info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "x/k", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(root, "x", "k")); err != nil || goruntime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	// The URL leads back.
+	again, err := bucket.OpenURL(t.Context(), b.URL(), map[string]bucket.Opener{"file": OpenURL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, again, "x/k"); got != "v" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if goruntime.GOOS != "windows" {
+		link := filepath.Join(dir, "link")
+		if err := os.Symlink(root, link); err != nil {
+			t.Fatal(err)
+		}
+		b, err := Open(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(t, b, "x/k"); got != "v" || err != nil {
+			t.Errorf("through a link: %q, %v", got, err)
+		}
+	}
+	for _, u := range []string{"file://host/x", "file:///x?y", "file:///x#y", "file:x"} {
+		p, err := url.Parse(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenURL(t.Context(), p); !errors.Is(err, bucket.ErrURL) {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
+	// A store whose folder has gone is not an empty one.
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range b.List(t.Context(), bucket.ListOptions{Prefix: "x/"}) {
+		if !errors.Is(err, bucket.ErrUnavailable) {
+			t.Errorf("list of a folder that has gone: %v", err)
+		}
+	}
+	if err := bucket.PutBytes(t.Context(), b, "x/k", nil); !errors.Is(err, bucket.ErrUnavailable) {
+		t.Errorf("put to a folder that has gone: %v", err)
+	}
+}
+
+// TestForeignFiles puts things into the folder that no bucket has.
+func TestForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	b, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".DS_Store", "with space", "ok/.hidden", "ok/k"} {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if goruntime.GOOS != "windows" {
+		if err := os.Symlink("/etc", filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("k", filepath.Join(dir, "ok", "link")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for e, err := range b.List(t.Context(), bucket.ListOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.Key)
+	}
+	if !slices.Equal(got, []string{"ok/k"}) {
+		t.Errorf("listed: %q", got)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "ok", nil); !errors.Is(err, bucket.ErrKey) {
+		t.Errorf("an object where there is a folder: %v", err)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "ok/k/below", nil); !errors.Is(err, bucket.ErrKey) {
+		t.Errorf("a folder where there is an object: %v", err)
+	}
+}
+
+func TestUnwritable(t *testing.T) {
+	if os.Geteuid() == 0 || goruntime.GOOS == "windows" {
+		t.Skip("nothing is forbidden to root")
+	}
+	dir := t.TempDir()
+	b, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "k", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(dir, 0o700)
+	if b, err = Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, b, "k"); got != "v" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := bucket.PutBytes(t.Context(), b, "new/k", nil); !errors.Is(err, bucket.ErrPermission) {
+		t.Errorf("put: %v", err)
+	}
+}
+
+func BenchmarkPut(b *testing.B) {
+	s, err := Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := bytes.Repeat([]byte("x"), 2000)
+	i := 0
+	for b.Loop() {
+		if err := bucket.PutBytes(b.Context(), s, fmt.Sprintf("coroutines/p/%d", i), data); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
