@@ -58,7 +58,7 @@ type Snapshot struct {
 // Parent names the commit before this one.
 type Parent struct {
 	Seq  uint64
-	Hash Hash // of the parent's encoded bytes
+	Hash Hash // the digest of the parent's encoded bytes, see [Digest]
 }
 
 // ValueType is a WebAssembly value type's code in the binary format: 0x7f i32, 0x7e i64, 0x7d f32, 0x7c f64, 0x7b v128,

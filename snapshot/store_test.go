@@ -151,7 +151,7 @@ func TestStore(t *testing.T) {
 			t.Errorf("at 2: %v, %v", c, err)
 		}
 		head, err := s.Head(ctx, "p")
-		if err != nil || head.Seq != 3 || head.Bytes != last.Bytes || !head.Time.Equal(last.Time) || head.Detail() != "next" {
+		if err != nil || head.Seq != 3 || head.Bytes != last.Bytes || !head.Time.Equal(last.Time) || detail(head) != "next" {
 			t.Errorf("head %+v, %v", head, err)
 		}
 		commit(t, s, commitOf("q", 1))
@@ -201,8 +201,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// Detail spares tests a nil check.
-func (c Commit) Detail() string {
+func detail(c Commit) string {
 	if c.Await == nil {
 		return ""
 	}
@@ -446,6 +445,11 @@ func TestDroppedCommits(t *testing.T) {
 	}
 	if err := s.Export(t.Context(), "p", 0, io.Discard); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("export with a hole: %v", err)
+	}
+	// Also where a later log goes on behind it.
+	fold(t, s, "p", 7, 7, false)
+	if err := s.Logs(t.Context(), "p", io.Discard, nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "commits 6 to 7 is missing") {
+		t.Errorf("with a hole before a log: %v", err)
 	}
 }
 

@@ -142,7 +142,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s: no %q within 20 s", strings.Join(args[1:], " "), args[0])
 		}
-		time.Sleep(20 * time.Millisecond) // another process is at work
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // another process is at work
 	}
 }
 

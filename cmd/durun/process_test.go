@@ -61,8 +61,8 @@ func (p *process) end(t *testing.T) int {
 		}
 	case <-time.After(30 * time.Second):
 		_ = p.Process.Signal(syscall.SIGQUIT)
-		<-done
-		t.Fatalf("durun %s is still there after 30 s; stderr:\n%s", strings.Join(p.Args[1:], " "), p.err.String())
+		err := <-done // then its standard error is whole
+		t.Fatalf("durun %s was still there after 30 s: %v; stderr:\n%s", strings.Join(p.Args[1:], " "), err, p.err.String())
 	}
 	return p.ProcessState.ExitCode()
 }
@@ -94,7 +94,7 @@ func committed(t *testing.T, dir, id string, seq int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s has no commit %d after 20 s", id, seq)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // another process is at work
 	}
 }
 

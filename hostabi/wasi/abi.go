@@ -108,6 +108,11 @@ const (
 	maxFDs = 4096
 	// maxPath is the longest path taken from a guest, in bytes: PATH_MAX of Linux.
 	maxPath = 4096
+	// maxStrings and maxStringBytes bound the arguments, and the environment.
+	maxStrings     = 1 << 16
+	maxStringBytes = 16 << 20
+	// maxBatch is how many entries of one fd_readdir are captured, the last ones.
+	maxBatch = 1 << 10
 	// maxSubscriptions bounds one poll_oneoff.
 	maxSubscriptions = 1 << 14
 	// maxStdinRead is the most read from standard input ahead of a guest's call, in bytes.

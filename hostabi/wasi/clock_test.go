@@ -84,8 +84,13 @@ func TestSystemClock(t *testing.T) {
 
 func TestSaturate(t *testing.T) {
 	for _, c := range [][3]int64{
-		{1, 2, 3}, {-5, 3, -2}, {math.MaxInt64, 1, math.MaxInt64}, {math.MinInt64, -1, math.MinInt64},
-		{math.MaxInt64, math.MinInt64, -1}, {math.MaxInt64, math.MaxInt64, math.MaxInt64}, {math.MinInt64, math.MinInt64, math.MinInt64},
+		{1, 2, 3},
+		{-5, 3, -2},
+		{math.MaxInt64, 1, math.MaxInt64},
+		{math.MinInt64, -1, math.MinInt64},
+		{math.MaxInt64, math.MinInt64, -1},
+		{math.MaxInt64, math.MaxInt64, math.MaxInt64},
+		{math.MinInt64, math.MinInt64, math.MinInt64},
 	} {
 		if got := satAdd(c[0], c[1]); got != c[2] {
 			t.Errorf("%d + %d = %d, want %d", c[0], c[1], got, c[2])

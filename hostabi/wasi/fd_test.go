@@ -3,7 +3,6 @@ package wasi
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 )
 
@@ -34,7 +33,6 @@ func TestReadWrite(t *testing.T) {
 	g.wantRead(in, 10, "")
 
 	// Several buffers, one of them empty.
-	list := g.put([]byte{})
 	var b []byte
 	for _, v := range [][2]uint32{{1000, 2}, {0, 0}, {2000, 3}} {
 		b = le.AppendUint32(le.AppendUint32(b, v[0]), v[1])
@@ -144,7 +142,7 @@ func TestAppend(t *testing.T) {
 		t.Errorf("then %q", s)
 	}
 	g.want(eInval, "fd_fdstat_set_flags", fd, fdflagSync)
-	os.Remove(dir + "/log")
+	remove(t, dir+"/log")
 	g.want(eNoent, "fd_fdstat_set_flags", fd, 0)
 }
 
@@ -381,9 +379,7 @@ func TestReaddir(t *testing.T) {
 	g.want(eBadf, "fd_readdir", g.open("b", openArgs{}), 1000, 100, 0, n)
 	g.want(eBadf, "fd_readdir", 0, 1000, 100, 0, n)
 	// From the start it sees what is new.
-	if err := os.WriteFile(filepath.Join(dir, "aa"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	create(t, dir+"/aa")
 	if names, _, _ := g.readdir(3, 1000, 0); len(names) != 7 {
 		t.Errorf("rewound: %v", names)
 	}
@@ -412,8 +408,8 @@ func TestReaddirContinued(t *testing.T) {
 			got = append(got, names...)
 			g.restore(func() {
 				if calls == 1 {
-					os.Remove(dir + "/d/name00") // it was told, or is not any more
-					os.WriteFile(dir+"/d/"+"!before", nil, 0o600)
+					remove(t, dir+"/d/name00") // it was told, or is not any more
+					create(t, dir+"/d/!before")
 				}
 			})
 		}
@@ -425,4 +421,24 @@ func TestReaddirContinued(t *testing.T) {
 		}
 		g.inst.Close()
 	}
+}
+
+// TestReaddirLarge gives a guest more entries in one call than are captured.
+func TestReaddirLarge(t *testing.T) {
+	const n = maxBatch + 100
+	all := map[string]string{}
+	for i := range n {
+		all[fmt.Sprintf("f%05d", i)] = ""
+	}
+	g, _ := mounted(t, all)
+	names, next, more := g.readdir(3, n*(direntSize+6), 0)
+	if !more || len(names) < maxBatch+50 {
+		t.Fatalf("%d entries at once", len(names))
+	}
+	g.restore(nil)
+	rest, _, _ := g.readdir(3, n*(direntSize+6), next)
+	if got := len(names) + len(rest); got != n+2 || rest[0] <= names[len(names)-1] {
+		t.Errorf("%d and %d entries, %s then %s", len(names), len(rest), names[len(names)-1], rest[0])
+	}
+	g.want(eNoent, "fd_readdir", 3, 64, 1000, 1, 64)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +47,12 @@ func FuzzCall(f *testing.F) {
 	seed([]byte{name("path_rename"), 3}, ptr(1024+32), []byte{1, 3}, ptr(1024+320), []byte{3})
 	seed([]byte{name("poll_oneoff"), 0}, ptr(512), []byte{4, 8})
 	seed([]byte{name("proc_exit"), 3})
+	far := make([]byte, subscriptionSize) // an absolute time, as late as can be
+	for n := range 8 {
+		far[24+n] = 0xff
+	}
+	far[40] = subclockAbstime
+	f.Add(far, bytes.Join([][]byte{{name("poll_oneoff"), 0}, ptr(512), {1, 128}}, nil))
 	f.Fuzz(func(t *testing.T, memory, calls []byte) {
 		top := t.TempDir()
 		in, out := filepath.Join(top, "in"), filepath.Join(top, "outside")
@@ -106,8 +111,6 @@ func FuzzCall(f *testing.F) {
 				t.Errorf("%s: %v, %v", dir.name, list, err)
 			}
 		}
-		// What a guest made can be removed again.
-		filepath.WalkDir(in, func(name string, _ fs.DirEntry, _ error) error { return os.Chmod(name, 0o700) })
 	})
 }
 
@@ -158,6 +161,10 @@ func fuzzCall(t *testing.T, ctx context.Context, config Config, g *hostabi.Guest
 	}
 	if err := i.Restore(version, data); err != nil {
 		t.Fatalf("after %s: %v", fn.Name, err)
+	}
+	if !p.Until.IsZero() {
+		clock := config.Clock.(*fakeClock)
+		clock.advance(p.Until.Sub(time.Unix(0, clock.Wall()))) // at once, even if it is far
 	}
 	if err := i.Wait(ctx, p); err != nil {
 		t.Fatalf("%s: wait for %+v: %v", fn.Name, p, err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	leb128 "encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -436,29 +435,4 @@ func withoutCustom(t *testing.T, binary []byte) []byte {
 		rest = rest[end:]
 	}
 	return out
-}
-
-// ExampleInstance holds the function that a guest calls, and the state that goes into its snapshot.
-func ExampleInstance() {
-	first, err := wasi.New(wasi.Config{Args: []string{"prog"}})
-	if err != nil {
-		panic(err)
-	}
-	defer first.Close()
-	version, state, err := first.Save()
-	if err != nil {
-		panic(err)
-	}
-
-	// In another process, perhaps on another machine.
-	second, err := wasi.New(wasi.Config{})
-	if err != nil {
-		panic(err)
-	}
-	defer second.Close()
-	if err := second.Restore(version, state); err != nil {
-		panic(err)
-	}
-	fmt.Println(second.Module().Name, "state version", version)
-	// Output: wasi_snapshot_preview1 state version 1
 }

@@ -328,6 +328,27 @@ func content(t testing.TB, name string) string {
 	return string(b)
 }
 
+func remove(t testing.TB, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func create(t testing.TB, name string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // lines is a reader that returns one line a call, and then blocks if it is told to.
 type lines struct {
 	list  []string

@@ -3,7 +3,7 @@ package wasi
 import (
 	"io/fs"
 	"path"
-	"runtime"
+	goruntime "runtime"
 	"strings"
 	"unicode/utf8"
 
@@ -30,9 +30,9 @@ func pathAt(g *hostabi.Guest, ptr, size uint64) (string, errno) {
 	return s, success
 }
 
-// resolve takes a path from the guest's memory and returns the mount it is in, and its name there, which doesn't lead
-// out as far as the text goes; symbolic links are os.Root's business. ".." is resolved in the text, as in wazero. A slash at the end stays: it
-// asks for a folder.
+// resolve takes a path from the guest's memory and returns the mount it is in, and its name there. The name doesn't lead
+// out as far as its text goes, in which ".." is resolved as in wazero; symbolic links are os.Root's business. A slash at
+// the end stays: it asks for a folder.
 func (i *Instance) resolve(g *hostabi.Guest, fd, ptr, size uint64) (*mount, string, errno) {
 	s, e := pathAt(g, ptr, size)
 	if e != success {
@@ -40,7 +40,7 @@ func (i *Instance) resolve(g *hostabi.Guest, fd, ptr, size uint64) (*mount, stri
 	}
 	slash := strings.HasSuffix(s, "/")
 	s = path.Clean(s)
-	if !fs.ValidPath(s) || runtime.GOOS == "windows" && strings.ContainsAny(s, `\:`) {
+	if !fs.ValidPath(s) || goruntime.GOOS == "windows" && strings.ContainsAny(s, `\:`) {
 		return nil, "", ePerm
 	}
 	d := i.fds.get(int32(fd))

@@ -3,7 +3,7 @@ package wasi
 import (
 	"os"
 	"path/filepath"
-	"runtime"
+	goruntime "runtime"
 	"strings"
 	"testing"
 )
@@ -17,7 +17,7 @@ func (g *guest) at(e errno, name, path string, rest ...uint64) {
 	}
 }
 
-// two calls path_rename.
+// rename calls path_rename.
 func (g *guest) rename(e errno, from, to string) {
 	g.t.Helper()
 	a, an := g.path(from)
@@ -227,13 +227,17 @@ func TestEscape(t *testing.T) {
 		"..", "../outside/secret", "d/../../outside/secret", "/", secret, "up/secret", "d/up2/secret", "abs/secret",
 		"chain/secret", "top/outside/secret", "back/../../outside/secret",
 	}
-	if runtime.GOOS == "windows" {
+	if goruntime.GOOS == "windows" {
 		bad = append(bad, `..\outside\secret`, `d\..\..\outside`, `C:\`, `f:stream`)
 	}
 	for _, name := range append([]string{"file", "absfile", "back", "newout"}, bad...) {
 		for _, a := range []openArgs{
-			{}, {rights: readWrite}, {oflags: oflagCreat, rights: readWrite}, {oflags: oflagTrunc, rights: rightFDWrite},
-			{oflags: oflagDirectory}, {fdflags: fdflagAppend, rights: readWrite},
+			{},
+			{rights: readWrite},
+			{oflags: oflagCreat, rights: readWrite},
+			{oflags: oflagTrunc, rights: rightFDWrite},
+			{oflags: oflagDirectory},
+			{fdflags: fdflagAppend, rights: readWrite},
 		} {
 			if fd, e := g.tryOpen(name, a); e == success {
 				t.Errorf("opened %s as %d", name, fd)

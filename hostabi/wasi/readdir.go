@@ -125,12 +125,14 @@ func (l *listing) state() *dirState {
 	if l.resume != nil {
 		return l.resume
 	}
-	s := &dirState{Cookie: l.last}
-	at := int(l.last - l.base)
-	if at > 0 {
-		s.After = []byte(l.entries[at-1].Name)
+	from := int(l.last - l.base)
+	to := from + l.count
+	from = max(from, to-maxBatch)
+	s := &dirState{Cookie: l.base + uint64(from)}
+	if from > 0 {
+		s.After = []byte(l.entries[from-1].Name)
 	}
-	for _, e := range l.entries[at : at+l.count] {
+	for _, e := range l.entries[from:to] {
 		s.Batch = append(s.Batch, dirEntry{Name: []byte(e.Name), Type: fileType(e.Type)})
 	}
 	return s

@@ -105,7 +105,7 @@ var (
 		TagsMd:            cbor.TagsForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		MaxNestedLevels:   8,
-		MaxArrayElements:  1 << 17,
+		MaxArrayElements:  maxStrings,
 		MaxMapPairs:       16,
 	}.DecMode())
 )
@@ -285,7 +285,7 @@ func (f *fdState) check(mounts int) error {
 		return fmt.Errorf("flags %#x", f.Flags)
 	case f.Offset < 0 || f.Size < 0:
 		return errors.New("offset or size is negative")
-	case f.Kind != kindPreopen && (len(f.Path) > maxPath || !fs.ValidPath(string(f.Path))):
+	case f.Kind != kindPreopen && !fs.ValidPath(string(f.Path)):
 		return fmt.Errorf("path %.100q", f.Path)
 	case f.Dir != nil && f.Kind == kindFile:
 		return errors.New("a file is read as a folder")

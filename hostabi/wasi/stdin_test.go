@@ -2,6 +2,7 @@ package wasi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -70,6 +71,13 @@ func TestStdinSuspendsFirst(t *testing.T) {
 	}
 }
 
+func write(t *testing.T, w io.Writer, s string) {
+	t.Helper()
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestStdinCancelledWait(t *testing.T) {
 	pr, pw := io.Pipe()
 	defer pw.Close()
@@ -81,11 +89,11 @@ func TestStdinCancelledWait(t *testing.T) {
 	_, p := g.start("fd_read", nil, 0, list, 1, result)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
-	if err := g.inst.Wait(ctx, p); err != context.DeadlineExceeded {
+	if err := g.inst.Wait(ctx, p); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Wait: %v", err)
 	}
 	// What the read that goes on brings is for the next instance.
-	g.restore(func() { pw.Write([]byte("kept")) })
+	g.restore(func() { write(t, pw, "kept") })
 	if err := g.inst.Wait(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -122,17 +130,11 @@ func TestStdinNonblock(t *testing.T) {
 	if _, e := g.read(0, 4); e != eAgain {
 		t.Errorf("errno %d, want EAGAIN", e)
 	}
-	pw.Write([]byte("now"))
-	for n := 0; ; n++ {
-		s, e := g.read(0, 4)
-		if e == success && s == "now" {
-			break
-		}
-		if n > 1000 {
-			t.Fatalf("%q, errno %d", s, e)
-		}
-		time.Sleep(time.Millisecond)
+	write(t, pw, "now")
+	if err := g.inst.stdin.wait(t.Context(), 1); err != nil {
+		t.Fatal(err)
 	}
+	g.wantRead(0, 4, "now")
 	if len(g.pending) != 0 {
 		t.Error("suspended")
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path"
 	"strings"
@@ -200,8 +199,10 @@ func checkStrings(args, env []string) error {
 			return fmt.Errorf("environment entry %q is not KEY=VALUE", s)
 		}
 	}
-	if sizeOf(args) > math.MaxInt32 || sizeOf(env) > math.MaxInt32 {
-		return errors.New("arguments or environment are too long")
+	for _, list := range [][]string{args, env} {
+		if len(list) > maxStrings || sizeOf(list) > maxStringBytes {
+			return fmt.Errorf("arguments or environment are too long: %d in %d bytes, more than %d in %d", len(list), sizeOf(list), maxStrings, maxStringBytes)
+		}
 	}
 	return nil
 }

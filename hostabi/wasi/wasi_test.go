@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -52,6 +53,8 @@ func TestConfigErrors(t *testing.T) {
 		want   string
 	}{
 		{Config{Args: []string{"a", "b\x00"}}, "argument 1"},
+		{Config{Args: make([]string, maxStrings+1)}, "too long"},
+		{Config{Env: []string{"A=" + strings.Repeat("x", maxStringBytes)}}, "too long"},
 		{Config{Env: []string{"A"}}, "not KEY=VALUE"},
 		{Config{Env: []string{"=1"}}, "not KEY=VALUE"},
 		{Config{Env: []string{"A=\x00"}}, "NUL"},
@@ -63,7 +66,7 @@ func TestConfigErrors(t *testing.T) {
 		i, err := New(c.config)
 		if err == nil {
 			i.Close()
-			t.Errorf("%+v: no error", c.config)
+			t.Errorf("no error, want %s", c.want)
 			continue
 		}
 		contains(t, err.Error(), c.want)

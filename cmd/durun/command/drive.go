@@ -75,12 +75,15 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	}()
 
 	d.app.setDriving(position{d.id, d.seq})
+	gc := quiet()
+	defer gc.stop()
 	driver := runtime.Driver{
 		Store: d.store,
 		Once:  d.once,
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
 			d.app.setDriving(position{d.id, d.seq})
+			gc.rest()
 		},
 	}
 	if d.output.stdout != nil {

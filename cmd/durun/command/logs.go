@@ -61,7 +61,7 @@ func runLogs(ctx context.Context, a *app, o logsOptions, arg string) (err error)
 	stdout, stderr := a.Stdout, a.Stderr
 	stretches := []stretch{}
 	if o.format == formatJSON {
-		stdout, stderr = collector{&stretches, streamStdout}, collector{&stretches, streamStderr}
+		stdout, stderr = gatherer{&stretches, streamStdout}, gatherer{&stretches, streamStderr}
 	}
 	switch o.stream {
 	case streamStdout:
@@ -95,13 +95,13 @@ func (s *stretch) encode() {
 	}
 }
 
-// collector gathers a stream's output.
-type collector struct {
+// gatherer gathers a stream's output.
+type gatherer struct {
 	list   *[]stretch
 	stream string
 }
 
-func (c collector) Write(p []byte) (int, error) {
+func (c gatherer) Write(p []byte) (int, error) {
 	if n := len(*c.list); n == 0 || (*c.list)[n-1].Stream != c.stream {
 		*c.list = append(*c.list, stretch{Stream: c.stream})
 	}

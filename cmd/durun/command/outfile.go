@@ -57,8 +57,8 @@ func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.W
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(temporary)
+			_ = f.Close()
+			_ = os.Remove(temporary)
 		}
 	}()
 	if err := write(&contextWriter{ctx, &fileWriter{f}}); err != nil {

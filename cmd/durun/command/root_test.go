@@ -77,12 +77,16 @@ func TestInterrupted(t *testing.T) {
 		{"not driving", interrupt, position{}, 130, "durun: stopped by signal: interrupt\n"},
 		{"before a commit", interrupt, position{id: "x"}, 130, "durun: stopped by signal: interrupt; nothing of coroutine x has been committed\n"},
 		{
-			"after one", interrupt, position{"x", 12}, 79,
+			"after one", interrupt,
+			position{"x", 12},
+			79,
 			"durun: stopped by signal: interrupt; x is suspended at commit 12\n  resume with: durun resume --store '/a b' x\n",
 		},
 		{"no reader, before a commit", syscall.EPIPE, position{id: "x"}, 141, "durun: broken pipe; nothing of coroutine x has been committed\n"},
 		{
-			"no reader", syscall.EPIPE, position{"x", 1}, 79,
+			"no reader", syscall.EPIPE,
+			position{"x", 1},
+			79,
 			"durun: broken pipe; x is suspended at commit 1\n  resume with: durun resume --store '/a b' x\n",
 		},
 	} {

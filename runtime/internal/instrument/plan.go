@@ -110,24 +110,24 @@ func DecodePlan(data []byte) (p *Plan, err error) {
 		b = b[n:]
 		return uint32(v)
 	}
-	// count reads a number of things that take at least one byte each.
-	count := func() int {
-		n := int(number())
-		if n > len(b)*8 {
+	// count reads a number of things that take at least so many bits each.
+	count := func(bits int) int {
+		n := number()
+		if uint64(n)*uint64(bits) > uint64(len(b))*8 {
 			bad = true
 			return 0
 		}
-		return n
+		return int(n)
 	}
 	list := func() []uint32 {
 		var vs []uint32
-		for range count() {
+		for range count(8) {
 			vs = append(vs, number())
 		}
 		return vs
 	}
 	p = &Plan{sus: &suspension{types: map[uint32]bool{}}}
-	p.sus.funcs = make([]bool, count())
+	p.sus.funcs = make([]bool, count(1))
 	n := (len(p.sus.funcs) + 7) / 8
 	if n > len(b) {
 		return nil, errPlan
@@ -140,12 +140,13 @@ func DecodePlan(data []byte) (p *Plan, err error) {
 		p.sus.types[t] = true
 	}
 	p.DroppedData = list()
-	p.first = make([]uint32, max(count(), 1))
+	p.first = make([]uint32, max(count(8), 1))
 	for i := 1; i < len(p.first); i++ {
 		p.first[i] = p.first[i-1] + number()
+		bad = bad || p.first[i] < p.first[i-1]
 	}
-	p.Sites = make([]Site, count())
-	slots := make([]Slot, 0, count())
+	p.Sites = make([]Site, count(3*8))
+	slots := make([]Slot, 0, count(2*8))
 	for i := range p.Sites {
 		s := &p.Sites[i]
 		s.Function, s.Offset = number(), number()

@@ -1,6 +1,7 @@
 package instrument
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -48,6 +49,9 @@ func (p *Plan) Resume(m *wasm.Module, conts []Continuation, outer, await uint32)
 	env, err := wasm.NewEnv(m)
 	if err != nil {
 		return nil, err
+	}
+	if len(p.sus.funcs) != env.NumFuncs() || len(p.first) != len(m.Code)+1 {
+		return nil, errors.New("the plan is another module's")
 	}
 	if uint64(await) >= uint64(env.NumImportedFuncs) || uint64(outer) >= uint64(env.NumFuncs()) {
 		return nil, &MismatchError{Function: outer, Msg: "no such function"}

@@ -90,8 +90,10 @@ type sub struct {
 	params   []param
 	top      int32 // the end of the frame's uppermost variable
 	bottom   int32
-	statics  bool // has static variables before its parameters
+	vars     []frameVar
 }
+
+type frameVar struct{ loc int32; size uint8 }
 
 type param struct {
 	typ uint32
@@ -487,6 +489,13 @@ func (r *reader) readUnit(ui int) {
 					s.params = append(s.params, param{typ, loc})
 				}
 				if loc >= 0 && s.hasPC {
+					ct := r.ctype(u, typ)
+					if a.tag == tagVariable && ct.size > 0 && loc < 4096 {
+						if ct.class == 's' || ct.size > 8 {
+							ct.size = 0
+						}
+						s.vars = append(s.vars, frameVar{loc, uint8(ct.size)})
+					}
 					if e := loc + int32(min(r.ctype(u, typ).size, 1<<20)); e > s.top {
 						s.top = e
 					}

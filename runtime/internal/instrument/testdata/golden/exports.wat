@@ -1,0 +1,21 @@
+;; What the host can call has a bottom: exports (one wrapper for two names), an exported import, the start function. Functions
+;; whose reference is taken keep their own.
+(module
+  (import "durun" "checkpoint" (func $checkpoint))
+  (import "durun" "yield" (func $yield (param i32 i32) (result i32)))
+  (import "other" "log" (func $log (param i32)))
+  (memory 1)
+  (table (export "table") 2 funcref)
+  (elem (i32.const 0) $init $quiet)
+  (global $n (export "n") (mut i32) (i32.const 0))
+  (func $init (global.set $n (i32.const 5)) (call $checkpoint) (call $log (global.get $n)))
+  (func $quiet (export "quiet") (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+  (func $two (param i32 f64) (result f64 i32)
+    (local.get 1)
+    (call $yield (local.get 0) (i32.const 0))
+    (call $quiet))
+  (export "two" (func $two))
+  (export "again" (func $two))
+  (export "yield" (func $yield))
+  (export "log" (func $log))
+  (start $init))

@@ -1,0 +1,18 @@
+;; v128 as local, operand, constant, result and global.
+(module
+  (import "durun" "checkpoint" (func $checkpoint))
+  (global $g (mut v128) (v128.const i32x4 1 2 3 4))
+  (func $make (param $x v128) (result v128)
+    (call $checkpoint)
+    (i8x16.shuffle 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 (local.get $x) (local.get $x)))
+  (func $vec (export "vec") (param $i i32) (result i64)
+    (local $v v128)
+    (local.set $v (i32x4.splat (local.get $i)))
+    (v128.const i64x2 5 6)
+    (i32x4.add (local.get $v) (global.get $g))
+    (call $make (local.get $v))
+    (call $checkpoint)
+    (i64x2.add)
+    (i64x2.add)
+    (global.set $g (i64x2.add (local.get $v)))
+    (i64x2.extract_lane 1 (global.get $g))))
