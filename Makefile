@@ -32,13 +32,14 @@ demo: build ## suspend a Go program, kill it, resume it in a new process
 
 ##@ Test
 
-# The race detector needs cgo, and so a C compiler.
+# The race detector needs cgo, and so a C compiler. The large guests take minutes with it, and are tested without.
 HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1
 
 .PHONY: test
 test: ## run all tests, with the race detector where there is a C compiler
 	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
-	set -x; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...
+	set -ex; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...; \
+	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) -run '^(TestGuests|TestPython)' ./runtime; fi
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such as 5m)
@@ -46,7 +47,7 @@ fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such 
 		grep -qs '^func Fuzz' "$$pkg"/*_test.go || continue; \
 		list=$$(cd "$$pkg" && $(GO) test -list '^Fuzz' .); \
 		for target in $$(echo "$$list" | sed -n '/^Fuzz/p'); do \
-			(cd "$$pkg" && set -x && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .); \
+			(cd "$$pkg" && set -x && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .); \
 		done; \
 	done
 

@@ -230,9 +230,9 @@ func resume(b *testing.B, c *Coroutine) {
 func BenchmarkAwait(b *testing.B) {
 	for _, natives := range []int{maxNatives, 1} {
 		b.Run(fmt.Sprintf("rewind-after-%d", natives), func(b *testing.B) {
-			m, _, c := sleeper(b, true)
+			_, _, c := sleeper(b, true)
 			defer c.Close()
-			m.runtime.maxNatives = natives
+			c.limit = natives
 			resume(b, c)
 			for b.Loop() {
 				resume(b, c)

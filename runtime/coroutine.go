@@ -74,6 +74,7 @@ type Coroutine struct {
 	pending   *pending
 	native    experimental.Snapshot // the native stack at the await call
 	natives   int                   // how many there have been in this call
+	limit     int                   // of natives; other than maxNatives in tests
 	rewinding bool
 	closing   bool
 
@@ -163,6 +164,7 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 		c.memory = mem
 	}
 	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write}
+	c.limit = maxNatives
 	c.begin()
 	return nil
 }
@@ -246,7 +248,7 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		if !ready {
 			return c.status, nil
 		}
-		if c.natives >= c.module.runtime.maxNatives {
+		if c.natives >= c.limit {
 			if err := c.rewind(ctx); err != nil {
 				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
 			}

@@ -26,17 +26,14 @@ type Runtime struct {
 	engine  wazero.Runtime
 	cache   wazero.CompilationCache
 	modules []*hostabi.Module // durun's own first
-
-	maxNatives int // see the constant; another number in tests
 }
 
 // New returns a runtime. It fails if the cache folder can't be used.
 func New(ctx context.Context, config Config) (*Runtime, error) {
 	rc := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false)
 	r := &Runtime{
-		config:     config,
-		modules:    append([]*hostabi.Module{abiModule}, config.modules...),
-		maxNatives: maxNatives,
+		config:  config,
+		modules: append([]*hostabi.Module{abiModule}, config.modules...),
 	}
 	if config.cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(config.cacheDir, "wazero"))

@@ -25,11 +25,29 @@ import (
 // asDurun makes the test binary the command itself, for tests that start processes on their own.
 const asDurun = "DURUN_TEST_MAIN"
 
+// noRaceSleep, as GORACE, spares each process the second that the race detector waits at the end.
+const noRaceSleep = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asDurun) != "" {
 		os.Exit(run())
 	}
-	testscript.Main(m, map[string]func(){"durun": func() { os.Exit(run()) }})
+	testscript.Main(&cached{M: m}, map[string]func(){"durun": func() { os.Exit(run()) }})
+}
+
+// cacheFolder is where all tests keep prepared modules, so that each guest is prepared once.
+var cacheFolder string
+
+type cached struct{ *testing.M }
+
+func (c *cached) Run() int {
+	var err error
+	if cacheFolder, err = os.MkdirTemp("", "durun-test-cache-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(cacheFolder)
+	return c.M.Run()
 }
 
 // run is the command with one driver more: full://FOLDER?puts=N is a folder that takes N objects and is full then.
@@ -81,7 +99,6 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := t.TempDir() // shared, so that each guest is prepared once
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -91,7 +108,8 @@ func TestScript(t *testing.T) {
 			e.Setenv("WAT", filepath.Join(filepath.Dir(guests), "wat"))
 			e.Setenv("DATA", data)
 			e.Setenv("DURUN_STORE", filepath.Join(e.WorkDir, "store"))
-			e.Setenv("DURUN_CACHE", cache)
+			e.Setenv("DURUN_CACHE", cacheFolder)
+			e.Setenv("GORACE", noRaceSleep)
 			return nil
 		},
 		Condition: func(c string) (bool, error) {

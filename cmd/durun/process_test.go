@@ -25,18 +25,7 @@ type process struct {
 	out, err bytes.Buffer
 }
 
-// start begins durun with args in the folder dir, which has the store and the cache.
-func start(t *testing.T, dir string, args ...string) *process {
-	t.Helper()
-	p := prepare(t, dir, args...)
-	p.Stdout = &p.out
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Process.Kill() })
-	return p
-}
-
+// prepare readies durun with args, with its store in the folder dir.
 func prepare(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	exe, err := os.Executable()
@@ -44,9 +33,46 @@ func prepare(t *testing.T, dir string, args ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{Cmd: exec.Command(exe, args...)}
-	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+filepath.Join(dir, "store"), "DURUN_CACHE="+filepath.Join(dir, "cache"))
+	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+filepath.Join(dir, "store"), "DURUN_CACHE="+cacheFolder, "GORACE="+noRaceSleep)
 	p.Stderr = &p.err
 	return p
+}
+
+// start begins durun and gathers its standard output.
+func start(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	p := prepare(t, dir, args...)
+	p.Stdout = &p.out
+	p.begin(t)
+	return p
+}
+
+// startLines begins durun and gives its standard output line by line.
+func startLines(t *testing.T, dir string, args ...string) (p *process, out io.ReadCloser, line func() string) {
+	t.Helper()
+	p = prepare(t, dir, args...)
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.begin(t)
+	lines := bufio.NewReader(out)
+	return p, out, func() string {
+		t.Helper()
+		s, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("no line of output: %v; stderr:\n%s", err, p.err.String())
+		}
+		return s
+	}
+}
+
+func (p *process) begin(t *testing.T) {
+	t.Helper()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Process.Kill() })
 }
 
 // end waits for the process and returns its exit code, -1 if a signal ended it.
@@ -116,35 +142,36 @@ func guest(t *testing.T, dir, name string) string {
 // stack, which is its exit code.
 const counting = `0 !i begin @i 1 + !i @i . cr 120 sleep @i 9 = until 1 1 1 1 1 1 1`
 
-func countingOutput() string {
-	return "1 \n2 \n3 \n4 \n5 \n6 \n7 \n8 \n9 \n"
-}
+const countingOutput = "1 \n2 \n3 \n4 \n5 \n6 \n7 \n8 \n9 \n"
 
 // TestKill kills drivers with kill -9 and resumes in new processes, with the module's file gone.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	module := guest(t, dir, "interp.wasm")
-	p := start(t, dir, "run", "--id", "k", module, "-c", counting)
-	for seq := 2; seq <= 8; seq += 2 {
-		committed(t, dir, "k", seq)
+	p, _, line := startLines(t, dir, "run", "--id", "k", module, "-c", counting)
+	for _, until := range []string{"2 \n", "4 \n", "6 \n", "8 \n"} {
+		for line() != until { // the line before is committed
+		}
 		if err := p.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		if code := p.end(t); code != -1 {
 			t.Fatalf("it had ended before it was killed, with exit code %d; stderr:\n%s", code, p.err.String())
 		}
-		if seq == 2 {
+		if until == "2 \n" {
 			if err := os.Remove(module); err != nil {
 				t.Fatal(err)
 			}
 		}
-		p = start(t, dir, "resume", "k")
+		p, _, line = startLines(t, dir, "resume", "k")
+	}
+	for line() != "9 \n" {
 	}
 	if code := p.end(t); code != 7 {
 		t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
 	}
-	if diff := cmp.Diff(countingOutput(), durun(t, dir, 0, "logs", "k")); diff != "" {
+	if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", "k")); diff != "" {
 		t.Errorf("logs (-want +got):\n%s", diff)
 	}
 }
@@ -170,18 +197,8 @@ func TestSignals(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			p := prepare(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", test.program)
-			out, err := p.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = p.Process.Kill() })
-			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-				t.Fatalf("no line of output: %v; stderr:\n%s", err, p.err.String())
-			}
+			p, _, line := startLines(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", test.program)
+			line()
 			if test.seq > 0 {
 				committed(t, dir, "x", test.seq)
 			}
@@ -207,19 +224,8 @@ func TestSignals(t *testing.T) {
 func TestClosedOutput(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := prepare(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)
-	out, err := p.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Process.Kill() })
-	if _, err := io.ReadFull(out, make([]byte, 3)); err != nil {
-		t.Fatalf("no output: %v; stderr:\n%s", err, p.err.String())
-	}
-	committed(t, dir, "x", 1)
+	p, out, line := startLines(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)
+	line()
 	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +236,7 @@ func TestClosedOutput(t *testing.T) {
 		t.Errorf("stderr %q names neither standard output nor what to do", got)
 	}
 	durun(t, dir, 7, "resume", "x")
-	if diff := cmp.Diff(countingOutput(), durun(t, dir, 0, "logs", "x")); diff != "" {
+	if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", "x")); diff != "" {
 		t.Errorf("logs (-want +got):\n%s", diff)
 	}
 
@@ -242,9 +248,7 @@ func TestClosedOutput(t *testing.T) {
 	r.Close()
 	list := prepare(t, dir, "ps", "-a")
 	list.Stdout = w
-	if err := list.Start(); err != nil {
-		t.Fatal(err)
-	}
+	list.begin(t)
 	w.Close()
 	if code := list.end(t); code != 141 || list.err.Len() > 0 {
 		t.Errorf("exit code %d, stderr %q; want 141 and nothing", code, list.err.String())

@@ -1,459 +1,453 @@
 package symbols
 
 import (
+	"cmp"
 	"math"
-	"math/bits"
 	"slices"
-	"sort"
-
-	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-type decl struct {
-	sub      *sub
-	index    int
-	unit     int
-	params   []slot
-	result   wasm.ValueType // 0 none
-	anyRes   bool
-	lits     []uint32 // literals of its lines, that some function refers to
-	statics  []uint32
-	frameMin, frameMax int32 // -1: none
-	known    bool // at -O0
-	header bool
+// Costs of what isn't matched, and what an answer needs, in bits.
+const (
+	absentCost    = 1  // of a declaration without a body: inlined, merged or removed
+	foreignCost   = 1  // of a body without declaration between units, where objects without debug information may be
+	strangeCost   = 10 // of one within a unit
+	misplaced     = 2  // of a body that has a declaration out of order
+	anchorScore   = 12 // that an anchor needs
+	anchorUsers   = 8  // how many bodies may refer to an object that leads to anchors
+	enough = 8  // the margin that a name needs
+	neighbours    = 2  // the anchors before and after a body that its declaration may lie beyond
+	minAnchors    = 8  // fewer are chance
+	maxUnits      = 8  // the units that a body is sought in, out of order
+	maxCells      = 16 << 20
+	maxSearched   = 32 << 20
+	maxRemembered = 4 // the declarations out of order that are compared for a body and a unit
+)
+
+// pair is a body that is a declaration's, both by their places.
+type pair struct {
+	body, declaration int
+	score             int32
 }
 
-type slot struct {
-	typ wasm.ValueType // 0 any
-	loc int32
-}
-
-const dapart = math.MinInt32 / 4
-
-type aligner struct {
-	m     *wasm.Module
-	r     *reader
-	w     []body
-	decls []decl // in order, of C
-	early []decl
-	users map[uint32]int32
-	lists map[uint32][]int32
-	freq  map[uint64]int32
-	key   []uint64
-	claims [][]int32
-}
-
-func class2(c byte) wasm.ValueType {
-	switch c {
-	case 'i', 's':
-		return wasm.I32
-	case 'l', 'L':
-		return wasm.I64
-	case 'f':
-		return wasm.F32
-	case 'd':
-		return wasm.F64
-	}
-	return wasm.ValueType(0)
-}
-
-func (a *aligner) decl(i int) decl {
-	s := &a.r.subs[i]
-	u := &a.r.units[s.unit]
-	d := decl{sub: s, index: i, unit: s.unit, frameMin: -1}
-	rt := a.r.ctype(u, s.typ)
-	switch rt.class {
-	case 'v':
-	case '?':
-		d.anyRes = true
-	case 's', 'L':
-		if rt.size == 0 { break }
-		d.params = append(d.params, slot{wasm.I32, -1})
-	default:
-		d.result = class2(rt.class)
-	}
-	for _, p := range s.params {
-		t := a.r.ctype(u, p.typ)
-		if t.class == 's' && t.size == 0 { continue }
-		loc := p.loc
-		if t.class == 's' { loc = -1 }
-		d.params = append(d.params, slot{class2(t.class), loc})
-		if t.class == 'L' {
-			d.params[len(d.params)-1].loc = -1
-			d.params = append(d.params, slot{wasm.I64, -1})
-		}
-		if p.loc >= 0 { d.known = true }
-	}
-	if s.variadic { d.params = append(d.params, slot{wasm.I32, -1}) }
-	if s.top >= 0 {
-		d.known = true
-		d.frameMin = (s.top + 15) &^ 15
-		d.frameMax = (s.top + 8 + 15) &^ 15
-	} else if s.frame == 2 {
-		d.known = true
-	}
-	return d
-}
-
-// fits says whether function w may be d, and how many parameters and results it lost.
-func (a *aligner) fits(w *body, d *decl) (lost int, ok bool) {
-	if len(w.typ.Params) > len(d.params) { return 0, false }
-	if !d.anyRes {
-		switch {
-		case len(w.typ.Results) > 1: return 0, false
-		case len(w.typ.Results) == 1:
-			if w.typ.Results[0] != d.result { return 0, false }
-		case d.result != (wasm.ValueType(0)):
-			lost++
-		}
-	}
-	if d.frameMin >= 0 {
-		if w.frame < d.frameMin || w.frame > d.frameMax { return 0, false }
-	}
-	lost += len(d.params) - len(w.typ.Params)
-	if lost > 0 && w.table { return 0, false }
-	j := 0
-	for i, t := range w.typ.Params {
-		for ; ; j++ {
-			if len(d.params)-j < len(w.typ.Params)-i { return 0, false }
-			p := &d.params[j]
-			if (p.typ == t || p.typ == (wasm.ValueType(0))) && (w.spills[i] < 0 || p.loc < 0 || w.spills[i] == p.loc) { j++; break }
-		}
-	}
-	return lost, true
-}
-
-func (a *aligner) score(wi int, d *decl) int32 {
-	w := &a.w[wi]
-	lost, ok := a.fits(w, d)
-	if !ok { return dapart }
-	s := -1 + a.rarity(wi) - 3*int32(lost)
-	if d.header { s -= 6 }
-	s += a.evidence(w, d.lits)
-	var miss, have int32
-	for _, v := range d.sub.vars {
-		_, ok := slices.BinarySearch(w.slots, uint16(v.loc)<<4|uint16(v.size))
-		if !ok { _, ok = slices.BinarySearch(w.slots, uint16(v.loc)<<4) }
-		switch {
-		case ok: have++
-		case v.size != 0: miss++
-		}
-	}
-	s += min(2*have, 8)
-	s -= min(3*miss, 24)
-	if w.nframes <= 1 {
-		for _, c := range a.claims[wi] { if c != int32(d.index) { s -= 10; break } }
-	}
-	return s
-}
-
-func (a *aligner) evidence(w *body, lits []uint32) int32 {
-	var plus, minus int32
-	for _, l := range lits {
-		if _, ok := slices.BinarySearch(w.refs, l); ok {
-			if w.nframes <= 1 {
-				plus += min(8, a.bits(a.users[l]))
-			} else { plus += 1 }
-		} else { minus += 8 }
-	}
-	return min(plus, 32) - min(minus, 32)
-}
-
-func (a *aligner) bits(n int32) int32 {
-	if n <= 0 { return 0 }
-	return int32(bits.Len(uint(len(a.w))/uint(n)))
-}
-
-func (a *aligner) rarity(wi int) int32 { return a.bits(a.freq[a.key[wi]]) }
-
-func hashKey(b *body) uint64 {
-	h := uint64(14695981039346656037)
-	add := func(v uint64) { h ^= v; h *= 1099511628211; h ^= h>>29 }
-	add(uint64(b.frame)+1)
-	for i, p := range b.typ.Params { _ = p; add(uint64(i)+7); add(uint64(b.spills[i]+2)) }
-	add(uint64(len(b.typ.Results))+100)
-	return h
-}
-
-func (a *aligner) prepare() {
-	r := a.r
-	objs := map[uint32]bool{}
-	for i := range r.objects { objs[r.objects[i].addr] = true }
-	a.users = map[uint32]int32{}
-	a.lists = map[uint32][]int32{}
-	for i := range a.w {
-		for _, x := range a.w[i].refs {
-			if objs[x] { a.users[x]++; a.lists[x] = append(a.lists[x], int32(i)) }
-		}
-	}
-	a.freq = map[uint64]int32{}
-	a.key = make([]uint64, len(a.w))
-	for i := range a.w { a.key[i] = hashKey(&a.w[i]); a.freq[a.key[i]]++ }
-	statics := map[int][]uint32{}
-	for _, o := range r.objects {
-		if o.sub >= 0 { statics[o.sub] = append(statics[o.sub], o.addr) }
-	}
-	// literals
-	type mark struct { file, line uint32; sub int }
-	objAt := 0
-	lits := map[int][]uint32{}
-	a.claims = make([][]int32, len(a.w))
-	type place struct { name string; line uint32 }
-	seen := map[place]int{}
-	for i := range r.subs { if isC(r.units[r.subs[i].unit].lang) { s := &r.subs[i]; if s.hasPC { p := place{s.name, s.line}; if o, ok := seen[p]; !ok { seen[p] = s.unit } else if o != s.unit { seen[p] = -1 } } } }
-	for ui := range r.units {
-		u := &r.units[ui]
-		from := objAt
-		for objAt < len(r.objects) && r.objects[objAt].unit == ui { objAt++ }
-		if !isC(u.lang) { continue }
-		var marks []mark
-		for i := u.subs[0]; i < u.subs[1]; i++ { marks = append(marks, mark{r.subs[i].file, r.subs[i].line, i}) }
-		for _, o := range r.objects[from:objAt] { if o.name != "" && o.sub < 0 { marks = append(marks, mark{o.file, o.line, -1}) } }
-		sort.SliceStable(marks, func(i, j int) bool { return marks[i].file < marks[j].file || marks[i].file == marks[j].file && marks[i].line < marks[j].line })
-		for _, o := range r.objects[from:objAt] {
-			if o.name != "" || o.sub >= 0 || a.users[o.addr] == 0 { continue }
-			k := sort.Search(len(marks), func(i int) bool { return marks[i].file > o.file || marks[i].file == o.file && marks[i].line > o.line })
-			if k > 0 && marks[k-1].file == o.file && marks[k-1].sub >= 0 {
-				if k > 1 && marks[k-2].file == o.file && marks[k-2].line == marks[k-1].line { continue }
-				lits[marks[k-1].sub] = append(lits[marks[k-1].sub], o.addr)
-			}
-		}
-		// dead ones
-		for i := u.subs[0]; i < u.subs[1]; i++ {
-			if !r.subs[i].hasPC { continue }
-			d := a.decl(i)
-			d.lits = lits[i]
-			d.header = seen[place{r.subs[i].name, r.subs[i].line}] == -1
-			for _, l := range append(slices.Clone(lits[i]), statics[i]...) { if a.users[l] == 1 { w := a.lists[l][0]; a.claims[w] = append(a.claims[w], int32(i)) } }
-			slices.Sort(d.lits)
-			d.lits = slices.Compact(d.lits)
-			if st := statics[i]; st != nil {
-				for _, x := range st { if a.users[x] > 0 { d.statics = append(d.statics, x) } }
-				a.early = append(a.early, d)
-			} else { a.decls = append(a.decls, d) }
-		}
-	}
-}
-
-func isC(lang uint16) bool {
-	switch lang { case 1, 2, 0xc, 0x1d, 0x2c: return true }
-	return false
-}
-
-type pair struct { w, d int; s int32 }
-
-func (a *aligner) anchors() []pair {
+// anchors returns the pairs that stand out: those with objects that few bodies refer to, where no other body or
+// declaration fits as well. They are in the order of bodies.
+func (p *program) anchors() []pair {
 	best := map[int]pair{}
-	ambiguous := map[int]bool{}
-	for di := range a.decls {
-		d := &a.decls[di]
-		seen := map[int32]bool{}
-		var b pair
-		b.s = -1
-		tie := false
-		for _, l := range d.lits {
-			if a.users[l] > 8 { continue }
-			for _, w := range a.lists[l] {
-				if seen[w] { continue }
-				seen[w] = true
-				if a.w[w].nframes > 1 { continue }
-				s := a.score(int(w), d)
-				if s < 12 { continue }
-				if s > b.s { b = pair{int(w), di, s}; tie = false } else if s == b.s { tie = true }
+	ties := map[int]bool{}
+	for k := range p.ordered {
+		d := &p.ordered[k]
+		var candidates []int32
+		for _, o := range d.objects {
+			if users := p.users[o]; len(users) <= anchorUsers {
+				candidates = append(candidates, users...)
 			}
 		}
-		if b.s >= 0 && !tie {
-			if o, ok := best[b.w]; ok {
-				if o.s == b.s { ambiguous[b.w] = true } else if b.s > o.s { best[b.w] = b; delete(ambiguous, b.w) }
-			} else { best[b.w] = b }
+		slices.Sort(candidates)
+		found, tie := pair{score: impossible}, false
+		for _, i := range slices.Compact(candidates) {
+			if p.bodies[i].frames > 1 {
+				continue
+			}
+			switch s := p.score(int(i), d); {
+			case s > found.score:
+				found, tie = pair{int(i), k, s}, false
+			case s == found.score:
+				tie = true
+			}
+		}
+		if found.score < anchorScore || tie {
+			continue
+		}
+		switch old, ok := best[found.body]; {
+		case !ok || found.score > old.score:
+			best[found.body] = found
+			ties[found.body] = false
+		case found.score == old.score:
+			ties[found.body] = true
 		}
 	}
 	var list []pair
-	for w, p := range best { if !ambiguous[w] { list = append(list, p) } }
-	sort.Slice(list, func(i, j int) bool { return list[i].w < list[j].w })
+	for i, a := range best {
+		if !ties[i] {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b pair) int { return cmp.Compare(a.body, b.body) })
 	return list
 }
 
-// chain is the heaviest increasing subsequence.
-func chain(list []pair) []pair {
-	n := len(list)
-	if n == 0 { return nil }
-	ds := make([]int, n)
-	for i, p := range list { ds[i] = p.d }
-	sorted := slices.Clone(ds); slices.Sort(sorted); sorted = slices.Compact(sorted)
-	// Fenwick of best
-	tree := make([]int, len(sorted)+1) // index+1 of best pair
-	val := make([]int64, n)
-	prev := make([]int, n)
-	bestEnd := 0
-	for i, p := range list {
-		pos, _ := slices.BinarySearch(sorted, p.d)
-		b := 0
-		for k := pos; k > 0; k -= k & -k { if tree[k] != 0 && (b == 0 || val[tree[k]-1] > val[b-1]) { b = tree[k] } }
-		val[i] = int64(p.s); prev[i] = -1
-		if b > 0 { val[i] += val[b-1]; prev[i] = b-1 }
-		for k := pos+1; k < len(tree); k += k & -k { if tree[k] == 0 || val[tree[k]-1] < val[i] { tree[k] = i+1 } }
-		if val[i] > val[bestEnd] { bestEnd = i }
+// chain returns the pairs of the largest sum of scores whose declarations are in order too. It takes the prefix maxima
+// from a tree by declaration (Fenwick 1994).
+func chain(list []pair, declarations int) []pair {
+	tree := make([]int, declarations+1) // the last pair of the best chain, + 1
+	sum := make([]int64, len(list))
+	before := make([]int, len(list))
+	end := -1
+	for i, a := range list {
+		best := 0
+		for k := a.declaration; k > 0; k -= k & -k {
+			if t := tree[k]; t != 0 && (best == 0 || sum[t-1] > sum[best-1]) {
+				best = t
+			}
+		}
+		before[i], sum[i] = best-1, int64(a.score)
+		if best > 0 {
+			sum[i] += sum[best-1]
+		}
+		for k := a.declaration + 1; k < len(tree); k += k & -k {
+			if t := tree[k]; t == 0 || sum[t-1] < sum[i] {
+				tree[k] = i + 1
+			}
+		}
+		if end < 0 || sum[i] > sum[end] {
+			end = i
+		}
 	}
 	var out []pair
-	for i := bestEnd; i >= 0; i = prev[i] { out = append(out, list[i]) }
+	for i := end; i >= 0; i = before[i] {
+		out = append(out, list[i])
+	}
 	slices.Reverse(out)
 	return out
 }
 
-type match struct {
-	d *decl
-	margin int32
-	early bool
+// option is what a body may be out of order: a declaration of a unit, and how well it fits.
+type option struct {
+	declaration *declaration
+	score       int32
 }
 
-const (
-	skipD = 1
-	none = int32(math.MinInt32 / 4)
-)
+// options are those of one unit, the best first, which may have no declaration.
+type options struct {
+	unit int
+	list []option
+}
 
-func (a *aligner) align(ch []pair, k int) []match {
-	n, m := len(a.w), len(a.decls)
-	A := append([]pair{{-1, -1, 0}}, ch...)
-	A = append(A, pair{n, m, 0})
-	at := func(i int) pair { if i < 0 { i = 0 }; if i >= len(A) { i = len(A)-1 }; return A[i] }
-	lo, hi := make([]int, n+1), make([]int, n+1)
-	off := make([]int, n+2)
-	p := 0
-	for i := 0; i <= n; i++ {
-		for A[p+1].w < i && p+1 < len(A)-1 { p++ }
-		lo[i], hi[i] = at(p-k+1).d+1, at(p+k).d
-		off[i+1] = off[i] + hi[i]-lo[i]+1
+// alignment is the state of the dynamic programming. A row is a number of bodies, a column one of declarations: the
+// cell is what the best alignment of the rest, or of what comes before, scores. Rows have the columns from low to high.
+type alignment struct {
+	*program
+	low, high []int
+	at        []int // where the row's cells start
+	before    []int32
+	after     []int32
+	match     []int32 // of the row's next body and the column's next declaration
+	options   [][]options
+	// unitAt is the unit of the declarations on both sides of a column, or -1 between units.
+	left, right []int
+}
+
+// align returns the names of the bodies, "" where it isn't sure, and nil where nothing can be had.
+func (p *program) align(anchors []pair) []string {
+	a := &alignment{program: p}
+	if !a.band(anchors) || !a.search(anchors) {
+		return nil
 	}
-	// early ones
-	earlyOf := make([]int32, n) // index+1 into early
-	earlyScore := make([]int32, n)
-	earlyMargin := make([]int32, n)
-	for ei := range a.early {
-		e := &a.early[ei]
-		var b, b2 int32 = none, none
-		bw := -1
-		seen := map[int32]bool{}
-		for _, x := range e.statics {
-			for _, w := range a.lists[x] {
-				if seen[w] { continue }
-				seen[w] = true
-				s := a.score(int(w), e)
-				if s == none { continue }
-				s += a.evidence(&a.w[w], e.statics)
-				if s > b { b2 = b; b, bw = s, int(w) } else if s > b2 { b2 = s }
-			}
+	a.forward()
+	return a.backward()
+}
+
+// band sets the rows' bounds: a body's declaration lies between anchors, and not only those next to it, of which one may
+// be wrong. It returns false if that is too much work.
+func (a *alignment) band(anchors []pair) bool {
+	n, m := len(a.bodies), len(a.ordered)
+	a.low, a.high, a.at = make([]int, n+1), make([]int, n+1), make([]int, n+2)
+	next := 0 // the first anchor whose body isn't in the row
+	for i := range n + 1 {
+		for next < len(anchors) && anchors[next].body < i {
+			next++
 		}
-		if bw >= 0 && b > 0 {
-			mg := b - max(b2, 0)
-			if earlyOf[bw] != 0 {
-				if b > earlyScore[bw] { earlyMargin[bw] = min(mg, b-earlyScore[bw]); earlyScore[bw] = b; earlyOf[bw] = int32(ei)+1 } else { earlyMargin[bw] = min(earlyMargin[bw], earlyScore[bw]-b) }
+		a.high[i] = m
+		if k := next - neighbours; k >= 0 {
+			a.low[i] = anchors[k].declaration + 1
+		}
+		if k := next + neighbours - 1; k < len(anchors) {
+			a.high[i] = anchors[k].declaration
+		}
+		a.at[i+1] = a.at[i] + a.high[i] - a.low[i] + 1
+		if a.at[i+1] > maxCells {
+			return false
+		}
+	}
+	a.left, a.right = make([]int, m+1), make([]int, m+1)
+	for j := range m + 1 {
+		a.left[j], a.right[j] = -1, -1
+		if j > 0 {
+			a.left[j] = a.ordered[j-1].unit
+		}
+		if j < m {
+			a.right[j] = a.ordered[j].unit
+		}
+	}
+	return true
+}
+
+// search finds what each body may be out of order. It returns false if that is too much work.
+func (a *alignment) search(anchors []pair) bool {
+	ordered, anywhere := byUnit(a.ordered), byUnit(a.anywhere)
+	var units []int // in order
+	for j := range a.ordered {
+		if u := a.ordered[j].unit; len(units) == 0 || units[len(units)-1] != u {
+			units = append(units, u)
+		}
+	}
+	// The units that each body may be in.
+	low, high := make([]int, len(a.bodies)), make([]int, len(a.bodies))
+	next := 0
+	for i := range a.bodies {
+		for next < len(anchors) && anchors[next].body < i {
+			next++
+		}
+		high[i] = len(units) - 1
+		if next > 0 {
+			low[i], _ = slices.BinarySearch(units, a.ordered[anchors[next-1].declaration].unit)
+		}
+		if next < len(anchors) {
+			high[i], _ = slices.BinarySearch(units, a.ordered[anchors[next].declaration].unit)
+		}
+	}
+	a.options = make([][]options, len(a.bodies))
+	work := 0
+	for i := range a.bodies {
+		if high[i]-low[i] >= maxUnits {
+			continue
+		}
+		by := a.bodies[i].mentioned
+		for _, u := range units[low[i] : high[i]+1] {
+			o := options{unit: u}
+			add := func(list []declaration) {
+				work += len(list)
+				for k := range list {
+					o.add(&list[k], a.score(i, &list[k]))
+				}
+			}
+			add(anywhere[u])
+			if by >= 0 && high[by] >= low[i] {
+				add(ordered[u])
+			}
+			a.options[i] = append(a.options[i], o)
+		}
+		if work > maxSearched {
+			return false
+		}
+	}
+	return true
+}
+
+// byUnit returns the parts of a list that are a unit's.
+func byUnit(list []declaration) map[int][]declaration {
+	units := map[int][]declaration{}
+	for from := 0; from < len(list); {
+		to := from + 1
+		for to < len(list) && list[to].unit == list[from].unit {
+			to++
+		}
+		units[list[from].unit] = list[from:to]
+		from = to
+	}
+	return units
+}
+
+// add adds an option, if it is one of the best.
+func (o *options) add(d *declaration, score int32) {
+	if score == impossible {
+		return
+	}
+	at := len(o.list)
+	for at > 0 && o.list[at-1].score < score {
+		at--
+	}
+	if at < maxRemembered {
+		o.list = slices.Insert(o.list[:min(len(o.list), maxRemembered-1)], at, option{d, score})
+	}
+}
+
+// unmatched returns what it scores that body i has no declaration at column j.
+func (a *alignment) unmatched(i, j int) int32 {
+	score := int32(-strangeCost)
+	if a.left[j] != a.right[j] {
+		score = -foreignCost
+	}
+	for k := range a.options[i] {
+		if o := &a.options[i][k]; len(o.list) > 0 && (o.unit == a.left[j] || o.unit == a.right[j]) {
+			score = max(score, o.list[0].score-misplaced)
+		}
+	}
+	return score
+}
+
+// turns says whether column j lies otherwise among the units than the one before it.
+func (a *alignment) turns(j int) bool { return a.left[j] != a.left[j-1] || a.right[j] != a.right[j-1] }
+
+func (a *alignment) forward() {
+	n := len(a.bodies)
+	a.before, a.match = make([]int32, a.at[n+1]), make([]int32, a.at[n+1])
+	for i := range a.before {
+		a.before[i], a.match[i] = impossible, impossible
+	}
+	a.before[0] = 0
+	for i := range n + 1 {
+		row := a.before[a.at[i]:a.at[i+1]]
+		unmatched := int32(0)
+		for j := a.low[i]; j <= a.high[i]; j++ {
+			score := row[j-a.low[i]]
+			if j < a.high[i] {
+				raise(&row[j+1-a.low[i]], score-absentCost)
+			}
+			if i == n {
 				continue
 			}
-			earlyOf[bw], earlyScore[bw], earlyMargin[bw] = int32(ei)+1, b, mg
-		}
-	}
-	called := a.calledBefore()
-	// the units that w may be in
-	firstOf, lastOf := map[int]int{}, map[int]int{}
-	for j := range a.decls { u := a.decls[j].unit; if _, ok := firstOf[u]; !ok { firstOf[u] = j }; lastOf[u] = j+1 }
-	freeScore := make([]int32, n)
-	freeUnit := make([]int, n)
-	p = 0
-	for i := 0; i < n; i++ {
-		freeUnit[i] = -1
-		for A[p+1].w < i && p+1 < len(A)-1 { p++ }
-		if !called[i] || p == 0 || p+1 == len(A)-1 { continue }
-		u1 := a.decls[A[p].d].unit
-		q := A[p+1]; if q.w == i { /* anchor */ }
-		u2 := a.decls[q.d].unit
-		if u1 != u2 { continue }
-		best := int32(-2)
-		for j := firstOf[u1]; j < lastOf[u1]; j++ { if s := a.score(i, &a.decls[j]); s > best { best = s } }
-		freeScore[i], freeUnit[i] = best, u1
-	}
-	skip := func(i, j int) int32 {
-		boundary := j == 0 || j == m || a.decls[j-1].unit != a.decls[j].unit
-		if e := earlyOf[i]; e != 0 {
-			u := a.early[e-1].unit
-			if j > 0 && a.decls[j-1].unit == u || j < m && a.decls[j].unit == u { return earlyScore[i] }
-		}
-		if u := freeUnit[i]; u >= 0 && (j > 0 && a.decls[j-1].unit == u || j < m && a.decls[j].unit == u) {
-			return freeScore[i] - 2
-		}
-		switch {
-		case boundary: return -1
-		case called[i]: return -4
-		}
-		return -10
-	}
-	F := make([]int32, off[n+1])
-	B := make([]int32, off[n+1])
-	S := make([]int32, off[n+1]) // of the match of w[i] and d[j]
-	for i := range F { F[i] = none; B[i] = none; S[i] = none }
-	F[0-lo[0]] = 0
-	for i := 0; i <= n; i++ {
-		row := F[off[i]:off[i+1]]
-		for j := lo[i]; j <= hi[i]; j++ {
-			v := row[j-lo[i]]
-			if v == none { continue }
-			if j < hi[i] { if x := v - skipD; x > row[j+1-lo[i]] { row[j+1-lo[i]] = x } }
-			if i == n { continue }
-			nx := F[off[i+1]:off[i+2]]
-			if j >= lo[i+1] && j <= hi[i+1] {
-				if x := v + skip(i, j); x > nx[j-lo[i+1]] { nx[j-lo[i+1]] = x }
+			if j == a.low[i] || a.turns(j) {
+				unmatched = a.unmatched(i, j)
 			}
-			if j+1 >= lo[i+1] && j+1 <= hi[i+1] && j < m {
-				s := a.score(i, &a.decls[j])
-				S[off[i]+j-lo[i]] = s
-				if s != none { if x := v + s; x > nx[j+1-lo[i+1]] { nx[j+1-lo[i+1]] = x } }
+			if score <= impossible/2 {
+				continue
 			}
-		}
-	}
-	B[off[n]+m-lo[n]] = 0
-	res := make([]match, n)
-	for i := n; i >= 0; i-- {
-		row := B[off[i]:off[i+1]]
-		var best, second, bestJ = none, none, -2
-		consider := func(v int32, j int) {
-			if v <= none { return }
-			if v > best { if bestJ != j { second = best }; best, bestJ = v, j } else if j != bestJ && v > second { second = v }
-		}
-		for j := hi[i]; j >= lo[i]; j-- {
-			v := row[j-lo[i]]
-			if j < hi[i] { if x := row[j+1-lo[i]]; x != none && x - skipD > v { v = x - skipD } }
-			f := F[off[i]+j-lo[i]]
-			if i < n {
-				nx := B[off[i+1]:off[i+2]]
-				if j >= lo[i+1] && j <= hi[i+1] && nx[j-lo[i+1]] != none {
-					x := nx[j-lo[i+1]] + skip(i, j)
-					if x > v { v = x }
-					if f != none { consider(f+x, -1) }
-				}
-				if s := S[off[i]+j-lo[i]]; s != none && nx[j+1-lo[i+1]] != none {
-					x := nx[j+1-lo[i+1]] + s
-					if x > v { v = x }
-					if f != none { consider(f+x, j) }
+			next := a.before[a.at[i+1]:a.at[i+2]]
+			if j >= a.low[i+1] {
+				raise(&next[j-a.low[i+1]], score+unmatched)
+			}
+			if j < len(a.ordered) && j+1 >= a.low[i+1] && j+1 <= a.high[i+1] {
+				if s := a.score(i, &a.ordered[j]); s != impossible {
+					a.match[a.at[i]+j-a.low[i]] = s
+					raise(&next[j+1-a.low[i+1]], score+s)
 				}
 			}
-			row[j-lo[i]] = v
-		}
-		if i < n && bestJ >= 0 {
-			res[i] = match{&a.decls[bestJ], best-max(second, none/2), false}
-		} else if i < n && bestJ == -1 && earlyOf[i] != 0 {
-			res[i] = match{&a.early[earlyOf[i]-1], min(best-max(second, none/2), earlyMargin[i]), true}
 		}
 	}
-	return res
 }
 
-func (a *aligner) calledBefore() []bool {
-	imported := len(a.m.FunctionNames()) - len(a.w)
-	out := make([]bool, len(a.w))
-	for i := range a.w {
-		for _, c := range a.w[i].calls {
-			if k := int(c) - imported; k > i { out[k] = true }
+func raise(v *int32, to int32) { *v = max(*v, to) }
+
+// backward completes the cells, and returns the names.
+func (a *alignment) backward() []string {
+	n := len(a.bodies)
+	a.after = make([]int32, a.at[n+1])
+	for i := range a.after {
+		a.after[i] = impossible
+	}
+	a.after[len(a.after)-1] = 0
+	found := make([]answer, n)
+	var v verdict
+	for i := n; i >= 0; i-- {
+		row := a.after[a.at[i]:a.at[i+1]]
+		v.list = v.list[:0]
+		unmatched, most := int32(0), int32(impossible)
+		for j := a.high[i]; j >= a.low[i]; j-- {
+			c := j - a.low[i]
+			score := row[c]
+			if j < a.high[i] {
+				raise(&score, row[c+1]-absentCost)
+			}
+			if i < n {
+				before := a.before[a.at[i]+c]
+				next := a.after[a.at[i+1]:a.at[i+2]]
+				if j == a.high[i] || a.turns(j+1) {
+					unmatched = a.unmatched(i, j)
+				}
+				if j >= a.low[i+1] {
+					rest := next[j-a.low[i+1]]
+					raise(&score, rest+unmatched)
+					raise(&most, before+rest)
+				}
+				if j == a.low[i] || a.turns(j) {
+					a.consider(&v, i, j, most)
+					most = impossible
+				}
+				if s := a.match[a.at[i]+c]; s != impossible {
+					rest := s + next[j+1-a.low[i+1]]
+					raise(&score, rest)
+					v.add(&a.ordered[j], before+rest)
+				}
+			}
+			row[c] = max(score, impossible)
+		}
+		if i < n {
+			found[i] = v.answer()
 		}
 	}
-	return out
+	return names(found)
+}
+
+// consider adds to v that body i has no declaration at column j, or at others between the same units, where the rest
+// scores so much.
+func (a *alignment) consider(v *verdict, i, j int, rest int32) {
+	cost := int32(strangeCost)
+	if a.left[j] != a.right[j] {
+		cost = foreignCost
+	}
+	v.add(nil, rest-cost)
+	for k := range a.options[i] {
+		if o := &a.options[i][k]; o.unit == a.left[j] || o.unit == a.right[j] {
+			for _, o := range o.list {
+				v.add(o.declaration, rest+o.score-misplaced)
+			}
+		}
+	}
+}
+
+// verdict collects what a body may be, nil for nothing that is declared, and the score of the best alignment with each.
+type verdict struct {
+	list []option
+}
+
+func (v *verdict) add(d *declaration, score int32) {
+	if score <= impossible/2 {
+		return
+	}
+	for i := range v.list {
+		if v.list[i].declaration == d {
+			raise(&v.list[i].score, score)
+			return
+		}
+	}
+	v.list = append(v.list, option{d, score})
+}
+
+// answer is what a body is, nil for unknown, and by what margin.
+type answer struct {
+	declaration *declaration
+	margin      int32
+}
+
+func (v *verdict) answer() answer {
+	best, second := option{score: math.MinInt32}, int32(impossible)
+	for _, o := range v.list {
+		if o.score > best.score {
+			best, second = o, max(second, best.score)
+		} else {
+			second = max(second, o.score)
+		}
+	}
+	if best.declaration == nil {
+		return answer{}
+	}
+	return answer{best.declaration, best.score - second}
+}
+
+// names returns the names of the answers that are certain.
+func names(found []answer) []string {
+	// Out of order, two bodies may be one declaration's; then neither is certain, or the second far from it.
+	margin := map[*declaration][2]int32{}
+	for _, f := range found {
+		if f.declaration != nil {
+			m := margin[f.declaration]
+			if f.margin > m[0] {
+				m[0], m[1] = f.margin, m[0]
+			} else {
+				m[1] = max(m[1], f.margin)
+			}
+			margin[f.declaration] = m
+		}
+	}
+	list := make([]string, len(found))
+	for i, f := range found {
+		if f.declaration == nil {
+			continue
+		}
+		if m := margin[f.declaration]; f.margin == m[0] && m[0]-m[1] >= enough {
+			list[i] = f.declaration.name
+		}
+	}
+	return list
 }

@@ -3,262 +3,326 @@ package symbols
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
-// The few codes of DWARF that matter here.
+// The codes of DWARF that matter here, of versions 2 to 5.
 const (
-	tagArray          = 0x01
-	tagEnumeration    = 0x04
-	tagFormalParam    = 0x05
-	tagMember         = 0x0d
-	tagPointer        = 0x0f
-	tagCompileUnit    = 0x11
-	tagStructure      = 0x13
-	tagTypedef        = 0x16
-	tagUnion          = 0x17
-	tagUnspecified    = 0x18
-	tagInlined        = 0x1d
-	tagSubrange       = 0x21
-	tagBase           = 0x24
-	tagConst          = 0x26
-	tagSubprogram     = 0x2e
-	tagVariable       = 0x34
-	tagVolatile       = 0x35
-	tagRestrict       = 0x37
-	tagAtomic         = 0x47
+	tagArray       = 0x01
+	tagClass       = 0x02
+	tagEnumeration = 0x04
+	tagParameter   = 0x05
+	tagMember      = 0x0d
+	tagPointer     = 0x0f
+	tagReference   = 0x10
+	tagCompileUnit = 0x11
+	tagStructure   = 0x13
+	tagSubroutine  = 0x15
+	tagTypedef     = 0x16
+	tagUnion       = 0x17
+	tagUnspecified = 0x18 // the "..." of parameters
+	tagBase        = 0x24
+	tagConst       = 0x26
+	tagSubprogram  = 0x2e
+	tagVariable    = 0x34
+	tagVolatile    = 0x35
+	tagRestrict    = 0x37
+	tagAtomic      = 0x47
 
-	attrLocation  = 0x02
-	attrName      = 0x03
-	attrByteSize  = 0x0b
-	attrLowPC     = 0x11
-	attrLanguage  = 0x13
-	attrOrigin    = 0x31
-	attrCount     = 0x37
-	attrUpper     = 0x2f
-	attrDeclFile  = 0x3a
-	attrDeclLine  = 0x3b
-	attrEncoding  = 0x3e
-	attrExternal  = 0x3f
-	attrFrameBase = 0x40
-	attrSpec      = 0x47
-	attrType      = 0x49
-	attrRanges    = 0x55
-	attrBitSize   = 0x0d
+	attrLocation    = 0x02
+	attrName        = 0x03
+	attrByteSize    = 0x0b
+	attrBitSize     = 0x0d
+	attrLowPC       = 0x11
+	attrLanguage    = 0x13
+	attrUpperBound  = 0x2f
+	attrOrigin      = 0x31
+	attrCount       = 0x37
+	attrDeclFile    = 0x3a
+	attrDeclLine    = 0x3b
+	attrDeclaration = 0x3c
+	attrEncoding    = 0x3e
+	attrFrameBase   = 0x40
+	attrSpec        = 0x47
+	attrType        = 0x49
+
+	formAddr     = 0x01
+	formString   = 0x08
+	formStrp     = 0x0e
+	formRefAddr  = 0x10
+	formRef1     = 0x11
+	formRefUdata = 0x15
+	formLineStrp = 0x1f
+	formImplicit = 0x21
+
+	opAddr         = 0x03
+	removedData    = 0xfffffffe // wasm-ld's addresses of what it has removed start here
+	opFbreg        = 0x91
+	opWasmLocation = 0xed
+
+	encodingComplex = 0x03
+	encodingFloat   = 0x04
 )
 
-// abbrev is one abbreviation: the form of an entry.
-type abbrev struct {
+// Limits on what is read. Compilers stay far below them.
+const (
+	maxAttributes = 128     // of one abbreviation
+	maxName       = 1 << 10 // the bytes of a name
+	maxDepth      = 32      // of types
+	workPerByte   = 16      // attributes read, for each byte of .debug_info
+)
+
+// abbreviation is the form of an entry.
+type abbreviation struct {
 	tag      uint16
 	children bool
-	attrs    []attr
-	fixed    int // the size of the attributes in bytes if no value of theirs changes it, else -1
+	attrs    []attribute
+	size     int // of the values in bytes, -1 if it differs from entry to entry
 }
 
-type attr struct {
+type attribute struct {
 	name, form uint16
 	implicit   int64
 }
 
-// unit is one compilation unit.
+// value is the value of an attribute. Which of the fields hold depends on the form.
+type value struct {
+	n     uint64
+	block []byte
+}
+
+// unit is a compilation unit.
 type unit struct {
-	base    uint32 // where its header is, which references count from
-	die     uint32 // its first entry
-	end     uint32
-	version uint16
-	addr    uint8
-	abbrevs []abbrev // by code - 1
-	name    string
-	lang    uint16
-	ranges  uint32
-	hasRanges bool
-	hasLow bool
-	subs    [2]int // its functions, [from, to)
+	start, entries, end uint32 // in .debug_info: its header, its first entry, what comes after it
+	abbreviations       []abbreviation
+	language            uint16
+	functions           [2]int // of information.functions
+	objects             [2]int // of information.objects
 }
 
-type sub struct {
-	unit     int
-	die      uint32
-	name     string
-	external bool
-	frame    byte // 0 unknown, 1 a local, 2 a global
-	hasPC    bool
-	low      uint32
-	inline bool
-	variadic bool
-	file, line uint32
-	typ      uint32 // its result's type, 0 without
-	params   []param
-	top      int32 // the end of the frame's uppermost variable
-	bottom   int32
-	vars     []frameVar
-}
-
-type frameVar struct{ loc int32; size uint8 }
-
-type param struct {
-	typ uint32
-	loc int32 // offset from the frame base, -1 if unknown
-}
-
-// object is a variable with an address.
-type object struct {
-	addr, size uint32
+// function is the entry of a function.
+type function struct {
 	unit       int
-	sub        int // -1 outside of functions
-	file, line uint32
 	name       string
-	external   bool
+	file, line uint32
+	emitted    bool   // has an address
+	framed     bool   // its frame is in memory
+	frameless  bool   // it has none
+	variadic   bool   // takes more parameters than those
+	result     uint32 // a type's offset, 0 for none
+	parameters []parameter
+	variables  []variable
+	top        int32 // where the uppermost variable of the frame ends, -1 without
 }
 
-type reader struct {
-	info, abb, str, lineStr []byte
-	units   []unit
-	subs    []sub
-	objects []object
-	types   map[uint32]ctype
-	cache   map[uint32][]abbrev
+type parameter struct {
+	typ   uint32
+	place int32 // in the frame, -1 if it has none
 }
 
-// cur reads; it is stuck at the end once it passes it.
-type cur struct {
-	b  []byte
-	at int
-	bad bool
+// variable is one that is in the frame. Its size is 0 if it is no scalar.
+type variable struct {
+	place int32
+	size  uint8
 }
 
-func (c *cur) skip(n int) {
-	if n < 0 || n > len(c.b)-c.at {
-		c.bad = true
-		c.at = len(c.b)
+// object is a variable or string literal at an address.
+type object struct {
+	address    uint32
+	function   int // -1 outside of functions
+	file, line uint32
+	named      bool
+}
+
+// information is what it takes from .debug_info.
+type information struct {
+	info, abbrev, str, lineStr []byte
+
+	units     []unit
+	functions []function
+	objects   []object
+	// located says that an address is more than nothing: the information has to be read by it.
+	located bool
+
+	tables map[uint32][]abbreviation
+	types  map[uint32]ctype
+	work   int
+}
+
+// cursor reads a section. At the end it goes no further, and is bad.
+type cursor struct {
+	data []byte
+	at   int
+	bad  bool
+}
+
+func (c *cursor) fail() {
+	c.bad = true
+	c.at = len(c.data)
+}
+
+func (c *cursor) skip(n uint64) {
+	if n > uint64(len(c.data)-c.at) {
+		c.fail()
 		return
 	}
-	c.at += n
+	c.at += int(n)
 }
 
-func (c *cur) u8() uint8 {
-	if c.at >= len(c.b) {
-		c.bad = true
+func (c *cursor) u8() uint8 {
+	if c.at >= len(c.data) {
+		c.fail()
 		return 0
 	}
 	c.at++
-	return c.b[c.at-1]
+	return c.data[c.at-1]
 }
 
-func (c *cur) u16() uint16 {
-	if len(c.b)-c.at < 2 {
-		c.bad = true
-		c.at = len(c.b)
+func (c *cursor) u16() uint16 {
+	if len(c.data)-c.at < 2 {
+		c.fail()
 		return 0
 	}
 	c.at += 2
-	return binary.LittleEndian.Uint16(c.b[c.at-2:])
+	return binary.LittleEndian.Uint16(c.data[c.at-2:])
 }
 
-func (c *cur) u32() uint32 {
-	if len(c.b)-c.at < 4 {
-		c.bad = true
-		c.at = len(c.b)
+func (c *cursor) u32() uint32 {
+	if len(c.data)-c.at < 4 {
+		c.fail()
 		return 0
 	}
 	c.at += 4
-	return binary.LittleEndian.Uint32(c.b[c.at-4:])
+	return binary.LittleEndian.Uint32(c.data[c.at-4:])
 }
 
-func (c *cur) uleb() uint64 {
+func (c *cursor) unsigned() uint64 {
+	if c.at < len(c.data) && c.data[c.at] < 0x80 {
+		c.at++
+		return uint64(c.data[c.at-1])
+	}
 	var v uint64
-	for s := uint(0); ; s += 7 {
+	for shift := uint(0); ; shift += 7 {
 		b := c.u8()
-		if s < 64 {
-			v |= uint64(b&0x7f) << s
-		}
+		v |= uint64(b&0x7f) << min(shift, 64)
 		if b < 0x80 {
 			return v
 		}
 	}
 }
 
-func (c *cur) sleb() int64 {
+func (c *cursor) signed() int64 {
 	var v int64
-	for s := uint(0); ; {
+	for shift := uint(0); ; {
 		b := c.u8()
-		if s < 64 {
-			v |= int64(b&0x7f) << s
-		}
-		s += 7
+		v |= int64(b&0x7f) << min(shift, 64)
+		shift += 7
 		if b < 0x80 {
-			if b&0x40 != 0 && s < 64 {
-				v |= -1 << s
+			if b&0x40 != 0 {
+				v |= -1 << min(shift, 64)
 			}
 			return v
 		}
 	}
 }
 
-func cstr(b []byte, at uint64) string {
-	if at >= uint64(len(b)) {
+// text returns the string at an offset of a section.
+func text(section []byte, at uint64) string {
+	if at >= uint64(len(section)) {
 		return ""
 	}
-	b = b[at:]
-	n := bytes.IndexByte(b, 0)
-	if n < 0 {
-		return ""
-	}
-	return string(b[:n])
+	section = section[at:min(at+maxName, uint64(len(section)))]
+	return string(section[:max(0, bytes.IndexByte(section, 0))])
 }
 
-func (r *reader) abbrevs(off uint32) []abbrev {
-	if a, ok := r.cache[off]; ok {
-		return a
+// read reads the units. What can't be read is left out.
+func (r *information) read() {
+	r.tables = map[uint32][]abbreviation{}
+	r.types = map[uint32]ctype{}
+	r.work = workPerByte * len(r.info)
+	for at := uint32(0); ; {
+		c := &cursor{data: r.info, at: int(at)}
+		size := c.u32()
+		if c.bad || size >= 0xfffffff0 || uint64(size) > uint64(len(r.info)-c.at) {
+			return // the end, or the format of 64 bits
+		}
+		u := unit{start: at, end: uint32(c.at) + size}
+		c.data = r.info[:u.end]
+		version := c.u16()
+		kind, addressSize, table := uint8(1), uint8(0), uint32(0)
+		if version >= 5 {
+			kind, addressSize, table = c.u8(), c.u8(), c.u32()
+		} else {
+			table, addressSize = c.u32(), c.u8()
+		}
+		u.entries = uint32(c.at)
+		at = u.end
+		if c.bad || version < 2 || version > 5 || kind != 1 || addressSize != 4 {
+			continue
+		}
+		u.abbreviations = r.table(table)
+		r.units = append(r.units, u)
+		r.readUnit(len(r.units) - 1)
+		if r.work < 0 {
+			return
+		}
 	}
-	var list []abbrev
-	c := &cur{b: r.abb, at: int(off)}
-	if int(off) > len(r.abb) {
-		c.at = len(r.abb)
+}
+
+// table returns the abbreviations at an offset, by code - 1: compilers number them so.
+func (r *information) table(at uint32) []abbreviation {
+	if list, ok := r.tables[at]; ok {
+		return list
 	}
-	for !c.bad {
-		code := c.uleb()
-		if code == 0 {
+	var list []abbreviation
+	c := &cursor{data: r.abbrev, at: min(int(at), len(r.abbrev))}
+	for {
+		code := c.unsigned()
+		if c.bad || code != uint64(len(list))+1 {
 			break
 		}
-		if code != uint64(len(list))+1 {
-			list = nil // only what compilers write: codes from 1 up
-			break
-		}
-		a := abbrev{tag: uint16(c.uleb()), children: c.u8() != 0}
-		for !c.bad {
-			at := attr{name: uint16(c.uleb()), form: uint16(c.uleb())}
-			if at.form == 0x21 {
-				at.implicit = c.sleb()
+		a := abbreviation{tag: uint16(c.unsigned()), children: c.u8() != 0}
+		for {
+			f := attribute{name: uint16(c.unsigned()), form: uint16(c.unsigned())}
+			if f.form == formImplicit {
+				f.implicit = c.signed()
 			}
-			if at.name == 0 && at.form == 0 {
+			if c.bad || f.name == 0 && f.form == 0 {
 				break
 			}
-			n := formSize(at.form)
-			if n < 0 {
-				a.fixed = -1
-			} else if a.fixed >= 0 {
-				a.fixed += n
+			if n := formSize(f.form); n < 0 || a.size < 0 {
+				a.size = -1
+			} else {
+				a.size += n
 			}
-			a.attrs = append(a.attrs, at)
+			a.attrs = append(a.attrs, f)
+		}
+		if c.bad || len(a.attrs) > maxAttributes {
+			break
 		}
 		list = append(list, a)
 	}
-	r.cache[off] = list
+	// Tables may overlap; each costs what it takes to read it.
+	r.work -= c.at - int(at)
+	if r.work < 0 {
+		list = nil
+	}
+	r.tables[at] = list
 	return list
 }
 
-// formSize is for addresses of 4 bytes and DWARF of 32 bits.
+// formSize returns the size of a form's values, or -1. Addresses have 4 bytes.
 func formSize(form uint16) int {
 	switch form {
-	case 0x19, 0x21:
+	case 0x19, formImplicit:
 		return 0
-	case 0x0b, 0x0c, 0x11, 0x25, 0x29:
+	case 0x0b, 0x0c, formRef1, 0x25, 0x29:
 		return 1
 	case 0x05, 0x12, 0x26, 0x2a:
 		return 2
 	case 0x27, 0x2b:
 		return 3
-	case 0x01, 0x06, 0x0e, 0x10, 0x13, 0x17, 0x1c, 0x1d, 0x1f, 0x28, 0x2c:
+	case formAddr, 0x06, formStrp, formRefAddr, 0x13, 0x17, 0x1c, 0x1d, formLineStrp, 0x28, 0x2c:
 		return 4
 	case 0x07, 0x14, 0x20, 0x24:
 		return 8
@@ -268,473 +332,286 @@ func formSize(form uint16) int {
 	return -1
 }
 
-type value struct {
-	n     uint64
-	block []byte
-	str   string
-}
-
-func (r *reader) value(c *cur, a attr, v *value) {
+// value reads the value of an attribute. After a form that it doesn't know, c is bad.
+func (c *cursor) value(f attribute, v *value) {
 	v.block = nil
-	switch a.form {
-	case 0x19:
+	switch n := formSize(f.form); n {
+	case 0:
 		v.n = 1
-	case 0x21:
-		v.n = uint64(a.implicit)
-	case 0x0b, 0x0c, 0x11, 0x25, 0x29:
+		if f.form == formImplicit {
+			v.n = uint64(f.implicit)
+		}
+		return
+	case 1:
 		v.n = uint64(c.u8())
-	case 0x05, 0x12, 0x26, 0x2a:
+		return
+	case 2:
 		v.n = uint64(c.u16())
-	case 0x27, 0x2b:
-		v.n = uint64(c.u16())
-		v.n |= uint64(c.u8()) << 16
-	case 0x01, 0x06, 0x0e, 0x10, 0x13, 0x17, 0x1c, 0x1d, 0x1f, 0x28, 0x2c:
+		return
+	case 4:
 		v.n = uint64(c.u32())
-	case 0x07, 0x14, 0x20, 0x24:
+		return
+	case 8:
 		v.n = uint64(c.u32())
 		v.n |= uint64(c.u32()) << 32
-	case 0x1e:
-		c.skip(16)
+		return
+	case 3, 16:
+		v.n = 0
+		c.skip(uint64(n))
+		return
+	}
+	v.n = 0
+	size := uint64(0)
+	switch f.form {
 	case 0x0d:
-		v.n = uint64(c.sleb())
-	case 0x0f, 0x15, 0x1a, 0x1b, 0x22, 0x23:
-		v.n = c.uleb()
-	case 0x08:
-		start := c.at
-		for c.u8() != 0 {
-		}
-		if !c.bad {
-			v.str = string(c.b[start : c.at-1])
-		}
-	case 0x0a, 0x03, 0x04, 0x09, 0x18:
-		var n uint64
-		switch a.form {
-		case 0x0a:
-			n = uint64(c.u8())
-		case 0x03:
-			n = uint64(c.u16())
-		case 0x04:
-			n = uint64(c.u32())
-		default:
-			n = c.uleb()
-		}
-		start := c.at
-		if n > uint64(len(c.b)) {
-			n = uint64(len(c.b))
-			c.bad = true
-		}
-		c.skip(int(n))
-		if !c.bad {
-			v.block = c.b[start:c.at]
-		}
+		v.n = uint64(c.signed())
+		return
+	case 0x0f, formRefUdata, 0x1a, 0x1b, 0x22, 0x23:
+		v.n = c.unsigned()
+		return
+	case formString:
+		size = uint64(bytes.IndexByte(c.data[c.at:], 0)) // -1 is too large
+	case 0x0a:
+		size = uint64(c.u8())
+	case 0x03:
+		size = uint64(c.u16())
+	case 0x04:
+		size = uint64(c.u32())
+	case 0x09, 0x18:
+		size = c.unsigned()
 	default:
-		c.bad = true
-		c.at = len(c.b)
+		c.fail()
+		return
+	}
+	start := c.at
+	c.skip(size)
+	if !c.bad {
+		v.block = c.data[start:c.at]
+	}
+	if f.form == formString {
+		c.skip(1)
 	}
 }
 
-func (r *reader) text(a attr, v *value) string {
-	switch a.form {
-	case 0x08:
-		return v.str
-	case 0x0e:
-		return cstr(r.str, v.n)
-	case 0x1f:
-		return cstr(r.lineStr, v.n)
+// text returns the value of an attribute that is a string.
+func (r *information) text(f attribute, v *value) string {
+	switch f.form {
+	case formString:
+		return string(v.block[:min(len(v.block), maxName)])
+	case formStrp:
+		return text(r.str, v.n)
+	case formLineStrp:
+		return text(r.lineStr, v.n)
 	}
 	return ""
 }
 
-func (r *reader) readUnits() {
-	for at := 0; at+11 <= len(r.info); {
-		c := &cur{b: r.info, at: at}
-		size := c.u32()
-		if size >= 0xfffffff0 || uint64(size) > uint64(len(r.info)-c.at) {
-			return
-		}
-		u := unit{base: uint32(at), end: uint32(c.at) + size}
-		u.version = c.u16()
-		var ab uint32
-		if u.version >= 5 {
-			ut := c.u8()
-			u.addr = c.u8()
-			ab = c.u32()
-			_ = ut
-		} else {
-			ab = c.u32()
-			u.addr = c.u8()
-		}
-		u.die = uint32(c.at)
-		at = int(u.end)
-		if u.version < 2 || u.version > 5 || u.addr != 4 {
-			continue
-		}
-		u.abbrevs = r.abbrevs(ab)
-		r.units = append(r.units, u)
-		r.readUnit(len(r.units) - 1)
-	}
-}
-
-func (r *reader) readUnit(ui int) {
-	u := &r.units[ui]
-	c := &cur{b: r.info[:u.end], at: int(u.die)}
-	u.subs[0] = len(r.subs)
-	// owner of each open list of children: the function it is in, or -1.
-	var owners []int32
-	owner := int32(-1)
-	var v value
-	for c.at < len(c.b) {
-		die := c.at
-		code := c.uleb()
-		if code == 0 {
-			if len(owners) == 0 {
-				break
-			}
-			owner = owners[len(owners)-1]
-			owners = owners[:len(owners)-1]
-			continue
-		}
-		if code > uint64(len(u.abbrevs)) {
-			break
-		}
-		a := &u.abbrevs[code-1]
-		next := owner
-		switch a.tag {
-		case tagCompileUnit:
-			for _, at := range a.attrs {
-				r.value(c, at, &v)
-				switch at.name {
-				case attrName:
-					u.name = r.text(at, &v)
-				case attrLanguage:
-					u.lang = uint16(v.n)
-				case attrRanges:
-					u.ranges, u.hasRanges = uint32(v.n), true
-				case attrLowPC:
-					u.hasLow = true
-				}
-			}
-		case tagSubprogram:
-			s := sub{unit: ui, die: uint32(die), top: -1, bottom: -1}
-			var origin uint64
-			for _, at := range a.attrs {
-				r.value(c, at, &v)
-				switch at.name {
-				case attrName:
-					s.name = r.text(at, &v)
-				case attrLowPC:
-					s.hasPC, s.low = true, uint32(v.n)
-				case attrExternal:
-					s.external = v.n != 0
-				case attrDeclFile:
-					s.file = uint32(v.n)
-				case attrDeclLine:
-					s.line = uint32(v.n)
-				case attrType:
-					s.typ = r.ref(u, at, &v)
-				case attrOrigin, attrSpec:
-					origin = uint64(r.ref(u, at, &v))
-				case 0x20:
-					s.inline = true
-				case attrFrameBase:
-					if len(v.block) > 1 && v.block[0] == 0xed {
-						s.frame = 1
-						if v.block[1] != 0 {
-							s.frame = 2
-						}
-					}
-				}
-			}
-			if origin != 0 && s.name == "" {
-				// the entry it is an instance of, earlier or later
-				if o := r.origin(u, uint32(origin)); o != nil {
-					s.name, s.file, s.line, s.external, s.typ = o.name, o.file, o.line, o.external, o.typ
-				}
-			}
-			next = int32(len(r.subs))
-			r.subs = append(r.subs, s)
-		case tagFormalParam, tagVariable:
-			var o object
-			var typ uint32
-			loc := int32(-1)
-			o.sub = int(owner)
-			for _, at := range a.attrs {
-				r.value(c, at, &v)
-				switch at.name {
-				case attrName:
-					o.name = r.text(at, &v)
-				case attrLocation:
-					if len(v.block) == 5 && v.block[0] == 0x03 {
-						o.addr = binary.LittleEndian.Uint32(v.block[1:])
-					} else if len(v.block) > 1 && v.block[0] == 0x91 {
-						lc := cur{b: v.block, at: 1}
-						loc = int32(lc.sleb())
-						if lc.at != len(v.block) {
-							loc = -1
-						}
-					}
-				case attrType:
-					typ = r.ref(u, at, &v)
-				case attrDeclFile:
-					o.file = uint32(v.n)
-				case attrDeclLine:
-					o.line = uint32(v.n)
-				case attrExternal:
-					o.external = v.n != 0
-				}
-			}
-			if owner >= 0 {
-				s := &r.subs[owner]
-				if a.tag == tagFormalParam && len(owners) > 0 && int(owner) >= 0 && r.directly(owners, owner) {
-					s.params = append(s.params, param{typ, loc})
-				}
-				if loc >= 0 && s.hasPC {
-					ct := r.ctype(u, typ)
-					if a.tag == tagVariable && ct.size > 0 && loc < 4096 {
-						if ct.class == 's' || ct.size > 8 {
-							ct.size = 0
-						}
-						s.vars = append(s.vars, frameVar{loc, uint8(ct.size)})
-					}
-					if e := loc + int32(min(r.ctype(u, typ).size, 1<<20)); e > s.top {
-						s.top = e
-					}
-					if s.bottom < 0 || loc < s.bottom {
-						s.bottom = loc
-					}
-				}
-			}
-			if o.addr != 0 && a.tag == tagVariable {
-				o.unit = ui
-				o.size = uint32(min(r.ctype(u, typ).size, 1<<28))
-				r.objects = append(r.objects, o)
-			}
-		case tagUnspecified:
-			if owner >= 0 && r.directly(owners, owner) {
-				r.subs[owner].variadic = true
-			}
-			fallthrough
-		default:
-			if a.fixed >= 0 {
-				c.skip(a.fixed)
-			} else {
-				for _, at := range a.attrs {
-					r.value(c, at, &v)
-				}
-			}
-			switch a.tag {
-			case tagInlined, 0x0b:
-			case 0x15, tagStructure, tagUnion: // types within: not the function's
-				next = -1
-			}
-		}
-		if a.children {
-			owners = append(owners, owner)
-			owner = next
-		}
-	}
-	u.subs[1] = len(r.subs)
-}
-
-// directly says whether the open list is the function's own.
-func (r *reader) directly(owners []int32, owner int32) bool {
-	return owners[len(owners)-1] != owner
-}
-
-func (r *reader) ref(u *unit, a attr, v *value) uint32 {
-	switch a.form {
-	case 0x11, 0x12, 0x13, 0x14, 0x15:
-		return u.base + uint32(v.n)
-	case 0x10:
+// reference returns the offset that the value of an attribute refers to, 0 for none.
+func (u *unit) reference(f attribute, v *value) uint32 {
+	switch {
+	case f.form >= formRef1 && f.form <= formRefUdata:
+		return u.start + uint32(v.n)
+	case f.form == formRefAddr:
 		return uint32(v.n)
 	}
 	return 0
 }
 
-func (r *reader) origin(u *unit, off uint32) *sub {
-	if off < u.die || off >= u.end {
+// entry moves c past the code of an entry, and returns its abbreviation, nil at the end of a list of children.
+func (r *information) entry(u *unit, c *cursor) *abbreviation {
+	r.work--
+	code := c.unsigned()
+	if code == 0 || r.work < 0 {
 		return nil
 	}
-	c := &cur{b: r.info[:u.end], at: int(off)}
-	code := c.uleb()
-	if code == 0 || code > uint64(len(u.abbrevs)) {
+	if code > uint64(len(u.abbreviations)) {
+		c.fail()
 		return nil
 	}
-	a := &u.abbrevs[code-1]
-	var s sub
+	return &u.abbreviations[code-1]
+}
+
+// skip moves c past the values of an entry.
+func (r *information) skip(a *abbreviation, c *cursor) {
+	if a.size >= 0 {
+		c.skip(uint64(a.size))
+		return
+	}
+	r.work -= len(a.attrs)
 	var v value
-	for _, at := range a.attrs {
-		r.value(c, at, &v)
-		switch at.name {
-		case attrName:
-			s.name = r.text(at, &v)
-		case attrDeclFile:
-			s.file = uint32(v.n)
-		case attrDeclLine:
-			s.line = uint32(v.n)
-		case attrExternal:
-			s.external = v.n != 0
-		case attrType:
-			s.typ = r.ref(u, at, &v)
-		}
+	for _, f := range a.attrs {
+		c.value(f, &v)
 	}
-	return &s
 }
 
-// ctype is what the calling convention asks of a C type.
-type ctype struct {
-	size  uint64
-	class byte // 'i', 'l', 'f', 'd', 'L' (two i64), 's' struct by pointer, 'v' none, '?' unknown
-}
-
-func (r *reader) ctype(u *unit, off uint32) ctype {
-	return r.ctypeDepth(u, off, 0)
-}
-
-func (r *reader) ctypeDepth(u *unit, off uint32, depth int) ctype {
-	if off == 0 {
-		return ctype{0, 'v'}
-	}
-	if t, ok := r.types[off]; ok {
-		return t
-	}
-	unknown := ctype{0, '?'}
-	if off < u.die || off >= u.end || depth > 32 {
-		return unknown
-	}
-	c := &cur{b: r.info[:u.end], at: int(off)}
-	code := c.uleb()
-	if code == 0 || code > uint64(len(u.abbrevs)) {
-		return unknown
-	}
-	a := &u.abbrevs[code-1]
-	var v value
-	var size, enc uint64
-	var typ uint32
-	decl := false
-	for _, at := range a.attrs {
-		r.value(c, at, &v)
-		switch at.name {
-		case attrByteSize:
-			size = v.n
-		case attrEncoding:
-			enc = v.n
-		case attrType:
-			typ = r.ref(u, at, &v)
-		case 0x3c:
-			decl = true
-		}
-	}
-	t := unknown
-	switch a.tag {
-	case tagPointer, 0x10, 0x42, 0x1f:
-		t = ctype{4, 'i'}
-	case tagTypedef, tagConst, tagVolatile, tagRestrict, tagAtomic:
-		t = r.ctypeDepth(u, typ, depth+1)
-	case tagEnumeration:
-		t = ctype{size, 'i'}
-		if size == 8 {
-			t.class = 'l'
-		}
-	case tagBase:
-		switch {
-		case enc == 0x04 && size == 4:
-			t = ctype{4, 'f'}
-		case enc == 0x04 && size == 8:
-			t = ctype{8, 'd'}
-		case size == 16:
-			t = ctype{16, 'L'}
-		case enc == 0x03:
-			t = ctype{size, 's'}
-		case size <= 4:
-			t = ctype{size, 'i'}
-		case size == 8:
-			t = ctype{size, 'l'}
-		}
-	case tagArray:
-		e := r.ctypeDepth(u, typ, depth+1)
-		n := uint64(1)
-		if a.children {
-			n = r.count(u, c)
-		}
-		t = ctype{e.size * n, 's'}
-		if n == 1 {
-			t.class = e.class
-		}
-	case tagStructure, tagUnion:
-		t = ctype{size, 's'}
-		if !decl && a.children && size <= 16 {
-			if e, ok := r.single(u, c, depth); ok && e.size == size {
-				t.class = e.class
+func (r *information) readUnit(index int) {
+	u := &r.units[index]
+	u.functions = [2]int{len(r.functions), len(r.functions)}
+	u.objects = [2]int{len(r.objects), len(r.objects)}
+	c := &cursor{data: r.info[:u.end], at: int(u.entries)}
+	// Which function the open lists of children are in, -1 for none.
+	within := []int{-1}
+	for !c.bad && c.at < len(c.data) && r.work >= 0 {
+		a := r.entry(u, c)
+		if a == nil {
+			if within = within[:len(within)-1]; len(within) == 0 {
+				break
 			}
-		}
-	}
-	r.types[off] = t
-	return t
-}
-
-func (r *reader) count(u *unit, c *cur) uint64 {
-	n := uint64(1)
-	var v value
-	for !c.bad && c.at < len(c.b) {
-		code := c.uleb()
-		if code == 0 || code > uint64(len(u.abbrevs)) {
-			break
-		}
-		a := &u.abbrevs[code-1]
-		k := uint64(0)
-		for _, at := range a.attrs {
-			r.value(c, at, &v)
-			switch at.name {
-			case attrCount:
-				k = v.n
-			case attrUpper:
-				k = v.n + 1
-			}
-		}
-		if k > 1<<28 {
-			k = 1 << 28
-		}
-		n = min(n*k, 1<<28)
-		if a.children {
-			break
-		}
-	}
-	return n
-}
-
-// single returns the only member of a struct.
-func (r *reader) single(u *unit, c *cur, depth int) (ctype, bool) {
-	var e ctype
-	found := 0
-	var v value
-	for !c.bad && c.at < len(c.b) {
-		code := c.uleb()
-		if code == 0 || code > uint64(len(u.abbrevs)) {
-			break
-		}
-		a := &u.abbrevs[code-1]
-		var typ uint32
-		bits := false
-		for _, at := range a.attrs {
-			r.value(c, at, &v)
-			switch at.name {
-			case attrType:
-				typ = r.ref(u, at, &v)
-			case attrBitSize:
-				bits = true
-			}
-		}
-		if a.children {
-			return e, false
-		}
-		if a.tag != tagMember {
 			continue
 		}
-		if found++; found > 1 || bits {
-			return e, false
+		in := within[len(within)-1]
+		switch a.tag {
+		case tagCompileUnit:
+			r.work -= len(a.attrs)
+			var v value
+			for _, f := range a.attrs {
+				c.value(f, &v)
+				if f.name == attrLanguage {
+					u.language = uint16(v.n)
+				}
+			}
+		case tagSubprogram:
+			in = len(r.functions)
+			r.functions = append(r.functions, r.readFunction(index, a, c))
+		case tagParameter, tagVariable:
+			// Only a function's own list has its parameters; those of calls inlined into it are in others.
+			own := in >= 0 && len(within) > 1 && within[len(within)-2] != in
+			r.readVariable(u, a, c, in, own)
+		case tagUnspecified:
+			if in >= 0 && len(within) > 1 && within[len(within)-2] != in {
+				r.functions[in].variadic = true
+			}
+			r.skip(a, c)
+		case tagStructure, tagClass, tagUnion, tagSubroutine:
+			in = -1 // what a type has is no function's
+			r.skip(a, c)
+		default:
+			r.skip(a, c)
 		}
-		e = r.ctypeDepth(u, typ, depth+1)
+		if a.children {
+			within = append(within, in)
+		}
 	}
-	return e, found == 1
+	u.functions[1], u.objects[1] = len(r.functions), len(r.objects)
+}
+
+func (r *information) readFunction(index int, a *abbreviation, c *cursor) function {
+	u := &r.units[index]
+	f := function{unit: index, top: -1}
+	origin := r.functionAttributes(u, a, c, &f)
+	if origin >= u.entries && origin < u.end && f.name == "" {
+		// What an instance of an entry leaves out.
+		o := &cursor{data: c.data, at: int(origin)}
+		if a := r.entry(u, o); a != nil {
+			var of function
+			r.functionAttributes(u, a, o, &of)
+			f.name, f.file, f.line, f.result = of.name, of.file, of.line, of.result
+		}
+	}
+	return f
+}
+
+// functionAttributes returns the entry that it refers to for the rest, 0 for none.
+func (r *information) functionAttributes(u *unit, a *abbreviation, c *cursor, fn *function) (origin uint32) {
+	r.work -= len(a.attrs)
+	var v value
+	for _, f := range a.attrs {
+		c.value(f, &v)
+		switch f.name {
+		case attrName:
+			fn.name = r.text(f, &v)
+		case attrLowPC:
+			fn.emitted = true
+			if !lost(f, v.n) {
+				r.located = true
+			}
+		case attrDeclFile:
+			fn.file = uint32(v.n)
+		case attrDeclLine:
+			fn.line = uint32(v.n)
+		case attrType:
+			fn.result = u.reference(f, &v)
+		case attrOrigin, attrSpec:
+			origin = u.reference(f, &v)
+		case attrFrameBase:
+			// A local that points to the frame, or the global that is the stack pointer.
+			if len(v.block) > 1 && v.block[0] == opWasmLocation {
+				fn.framed, fn.frameless = v.block[1] == 0, v.block[1] != 0
+			}
+		}
+	}
+	return origin
+}
+
+// lost says whether an address is none: binaryen's 0, or what wasm-ld writes for code that it has removed.
+func lost(f attribute, address uint64) bool {
+	return f.form == formAddr && (address == 0 || uint32(address) >= removedData)
+}
+
+// readVariable reads the entry of a variable in function in (-1 for none), whose parameter it may be.
+func (r *information) readVariable(u *unit, a *abbreviation, c *cursor, in int, own bool) {
+	r.work -= len(a.attrs)
+	var v value
+	var typ uint32
+	o := object{function: in}
+	place := int32(-1)
+	for _, f := range a.attrs {
+		c.value(f, &v)
+		switch f.name {
+		case attrName:
+			o.named = true
+		case attrLocation:
+			o.address, place = location(v.block)
+		case attrType:
+			typ = u.reference(f, &v)
+		case attrDeclFile:
+			o.file = uint32(v.n)
+		case attrDeclLine:
+			o.line = uint32(v.n)
+		}
+	}
+	if a.tag == tagVariable && o.address != 0 {
+		r.objects = append(r.objects, o)
+	}
+	if in < 0 || !r.functions[in].emitted {
+		return
+	}
+	fn := &r.functions[in]
+	if a.tag == tagParameter && own {
+		fn.parameters = append(fn.parameters, parameter{typ, place})
+	}
+	if place < 0 || !isC(u.language) {
+		return
+	}
+	t := r.ctype(u, typ)
+	fn.top = max(fn.top, place+int32(min(t.size, maxFrame)))
+	if a.tag == tagVariable && t.size > 0 {
+		size := uint8(0)
+		if t.class != classAggregate && t.size <= 8 {
+			size = uint8(t.size)
+		}
+		fn.variables = append(fn.variables, variable{place, size})
+	}
+}
+
+// location returns the address that an expression gives, or else the place in the frame; 0 and -1 stand for none.
+func location(expr []byte) (address uint32, place int32) {
+	switch {
+	case len(expr) == 5 && expr[0] == opAddr:
+		if address = binary.LittleEndian.Uint32(expr[1:]); address >= removedData {
+			address = 0
+		}
+		return address, -1
+	case len(expr) > 1 && expr[0] == opFbreg:
+		c := cursor{data: expr, at: 1}
+		if n := c.signed(); c.at == len(expr) && n >= 0 && n < maxFrame {
+			return 0, int32(n)
+		}
+	}
+	return 0, -1
+}
+
+// isC says whether a language of DWARF is C.
+func isC(language uint16) bool {
+	return slices.Contains([]uint16{0x01, 0x02, 0x0c, 0x1d, 0x2c}, language)
 }

@@ -1,34 +1,22 @@
 package symbols
 
 import (
-	"fmt"
+	"syscall"
 	"testing"
-	"time"
+
+	"github.com/durun/durun/guests"
+	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-func TestChain(t *testing.T) {
-	m, r := load(t)
-	t0 := time.Now()
-	a := &aligner{m: m, r: r, w: bodies(m, 1024, 20<<20)}
-	a.prepare()
-	fmt.Println("prepare", time.Since(t0), len(a.decls), len(a.early))
-	t0 = time.Now()
-	an := a.anchors()
-	ch := chain(an)
-	fmt.Println("anchors", len(an), "chain", len(ch), time.Since(t0))
-	in := map[pair]bool{}
-	for _, p := range ch { in[p] = true }
-	for _, p := range an { if !in[p] { d := &a.decls[p.d]; fmt.Println("out", p.w+43, p.d, p.s, r.units[d.unit].name, d.sub.name, len(d.lits)) } }
-	mf := 0
-	for i := range a.w { if a.w[i].nframes > 1 { mf++ } }
-	fmt.Println("multiframe", mf)
-	last := pair{}
-	gaps := 0
-	for _, p := range ch {
-		gw, gd := p.w-last.w, p.d-last.d
-		if gw > gd && a.decls[p.d].unit == a.decls[last.d].unit { fmt.Println("tight", last.w+43, p.w+43, gw, gd, a.decls[p.d].sub.name, r.units[a.decls[p.d].unit].name) }
-		gaps += gw*gd
-		last = p
+func BenchmarkInfer(b *testing.B) {
+	bin, _ := guests.Python()
+	m, _ := wasm.Decode(bin)
+	var r0, r1 syscall.Rusage
+	syscall.Getrusage(0, &r0)
+	b.ReportAllocs()
+	for b.Loop() {
+		Infer(m)
 	}
-	fmt.Println("cells", gaps)
+	syscall.Getrusage(0, &r1)
+	b.ReportMetric(float64(r1.Utime.Nano()-r0.Utime.Nano()+r1.Stime.Nano()-r0.Stime.Nano())/1e6/float64(b.N), "cpu-ms/op")
 }

@@ -1,0 +1,49 @@
+package symbols
+
+import (
+	"slices"
+
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// Infer returns the names of a module's functions by index, "" for those that it isn't sure of. It returns nil if the
+// module has no debug information, or has some with addresses, or if the two have nothing in common.
+func Infer(m *wasm.Module) []string {
+	r := &information{}
+	for _, c := range m.Customs {
+		switch c.Name {
+		case ".debug_info":
+			r.info = c.Data
+		case ".debug_abbrev":
+			r.abbrev = c.Data
+		case ".debug_str":
+			r.str = c.Data
+		case ".debug_line_str":
+			r.lineStr = c.Data
+		}
+	}
+	if len(r.info) == 0 {
+		return nil
+	}
+	if r.read(); r.located || r.work < 0 {
+		return nil
+	}
+	imported := uint32(0)
+	for i := range m.Imports {
+		if m.Imports[i].Kind == wasm.ExternFunc {
+			imported++
+		}
+	}
+	p := newProgram(m, imported, r)
+	anchors := p.anchors()
+	chained := chain(anchors, len(p.ordered))
+	// Where the order means something, nearly all anchors are in it.
+	if len(chained) < minAnchors || len(chained) < len(anchors)*3/4 {
+		return nil
+	}
+	names := p.align(chained)
+	if names == nil {
+		return nil
+	}
+	return slices.Concat(make([]string, imported), names)
+}

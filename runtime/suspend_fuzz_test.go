@@ -1,0 +1,457 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
+)
+
+// labModule is the host of generated programs: await points of several types, whose results depend on their arguments and
+// on what has been called before, and a function that isn't one.
+var labModule = &hostabi.Module{
+	Name: "lab",
+	Functions: []hostabi.Function{
+		labAwait("pause", nil, nil),
+		labAwait("ask", types32, types32),
+		labAwait("wide", []api.ValueType{api.ValueTypeI64, api.ValueTypeF64}, []api.ValueType{api.ValueTypeI64}),
+		labAwait("many", []api.ValueType{api.ValueTypeF32}, []api.ValueType{
+			api.ValueTypeF32, api.ValueTypeI32, api.ValueTypeF64, api.ValueTypeI64,
+		}),
+		{
+			Name: "note", Params: []api.ValueType{api.ValueTypeI32, api.ValueTypeI64}, Results: types32,
+			Call: func(_ context.Context, _ *hostabi.Guest, i hostabi.Instance, stack []uint64) {
+				i.(*lab).call(4, stack, []api.ValueType{api.ValueTypeI32, api.ValueTypeI64}, types32)
+			},
+		},
+	},
+}
+
+var types32 = []api.ValueType{api.ValueTypeI32}
+
+func labAwait(name string, params, results []api.ValueType) hostabi.Function {
+	return hostabi.Function{
+		Name: name, Params: params, Results: results,
+		Await: func(_ context.Context, _ *hostabi.Guest, i hostabi.Instance, stack []uint64, p *hostabi.Pending) *hostabi.Pending {
+			if p == nil {
+				return &hostabi.Pending{Kind: hostabi.KindCheckpoint, Detail: name}
+			}
+			i.(*lab).call(uint64(len(name)), stack, params, results)
+			return nil
+		},
+	}
+}
+
+// lab is an instance of labModule. Its state is a hash of all calls so far.
+type lab struct{ hash uint64 }
+
+func (l *lab) call(salt uint64, stack []uint64, params, results []api.ValueType) {
+	mix := func(v uint64) { l.hash = (l.hash ^ v) * 0x9e3779b97f4a7c15; l.hash ^= l.hash >> 29 }
+	mix(salt)
+	for i, t := range params {
+		mix(number(t, stack[i]))
+	}
+	for i, t := range results {
+		mix(uint64(i))
+		switch t {
+		case api.ValueTypeI32:
+			stack[i] = uint64(uint32(l.hash) & 0xff)
+		case api.ValueTypeF32:
+			stack[i] = api.EncodeF32(float32(l.hash % 1000))
+		case api.ValueTypeF64:
+			stack[i] = api.EncodeF64(float64(l.hash % 1000))
+		default:
+			stack[i] = l.hash
+		}
+	}
+}
+
+func (l *lab) Module() *hostabi.Module { return labModule }
+func (l *lab) Save() (uint32, []byte, error) {
+	return 1, binary.LittleEndian.AppendUint64(nil, l.hash), nil
+}
+
+func (l *lab) Restore(version uint32, data []byte) error {
+	if version != 1 || len(data) != 8 {
+		return fmt.Errorf("version %d with %d bytes", version, len(data))
+	}
+	l.hash = binary.LittleEndian.Uint64(data)
+	return nil
+}
+func (l *lab) Wait(context.Context, *hostabi.Pending) error { return nil }
+func (l *lab) Close() error                                 { return nil }
+
+// bench runs programs on plain wazero and under durun. It is used by one goroutine at a time.
+type bench struct {
+	engine  wazero.Runtime // with a host whose awaits return at once
+	plain   *lab           // of the current plain run
+	awaits  int
+	runtime *Runtime
+}
+
+func newBench(t testing.TB) *bench {
+	ctx := context.Background()
+	b := &bench{engine: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))}
+	h := b.engine.NewHostModuleBuilder(labModule.Name)
+	for _, f := range labModule.Functions {
+		h = h.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
+			if f.Call != nil {
+				f.Call(ctx, nil, b.plain, stack)
+				return
+			}
+			b.awaits++
+			f.Await(ctx, nil, b.plain, stack, &hostabi.Pending{})
+		}), f.Params, f.Results).Export(f.Name)
+	}
+	if _, err := h.Instantiate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	h = b.engine.NewHostModuleBuilder(hostabi.ModuleName).NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(func(context.Context, []uint64) { b.awaits++ }), nil, nil).Export(hostabi.FuncCheckpoint)
+	if _, err := h.Instantiate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if b.runtime, err = New(ctx, NewConfig().WithModules(labModule)); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) close() {
+	_ = b.engine.Close(context.Background())
+	_ = b.runtime.Close(context.Background())
+}
+
+// aftermath is what a program leaves.
+type aftermath struct {
+	Results []uint64
+	Trap    string // the first line
+	Awaits  int
+	Hash    uint64   // of the host calls
+	Globals []uint64 // the mutable ones, low halves
+	memory  []byte
+}
+
+func (a *aftermath) end(results []uint64, err error, mem api.Memory) {
+	a.Results = append([]uint64{}, results...)
+	if err != nil {
+		a.Trap, _, _ = strings.Cut(err.Error(), "\n")
+		if i := strings.Index(a.Trap, " failed: "); strings.HasPrefix(a.Trap, "start function[") && i > 0 {
+			a.Trap = a.Trap[i+len(" failed: "):]
+		}
+		a.Results = nil
+	}
+	if mem != nil {
+		view, _ := mem.Read(0, mem.Size())
+		a.memory = slices.Clone(view)
+	}
+}
+
+// original runs the entry of a program on plain wazero. The program exports its mutable globals as "g<index>".
+func (b *bench) original(t testing.TB, binary []byte, entry string) aftermath {
+	ctx := context.Background()
+	b.plain, b.awaits = &lab{}, 0
+	var a aftermath
+	mod, err := b.engine.InstantiateWithConfig(ctx, binary, wazero.NewModuleConfig().WithStartFunctions().WithName(""))
+	if err != nil {
+		// The start function trapped; what it left can't be seen.
+		a.end(nil, err, nil)
+		a.Awaits, a.Hash = b.awaits, b.plain.hash
+		return a
+	}
+	defer mod.Close(ctx)
+	f := mod.ExportedFunction(entry)
+	if f == nil {
+		t.Fatalf("the program has no entry %q", entry)
+	}
+	results, err := f.Call(ctx)
+	a.end(trim(f, results), err, mod.Memory())
+	a.Awaits, a.Hash = b.awaits, b.plain.hash
+	for i := range uint32(1000) {
+		g := mod.ExportedGlobal(fmt.Sprintf("g%d", i))
+		if g == nil {
+			break
+		}
+		a.Globals = append(a.Globals, number(g.Type(), g.Get()))
+	}
+	return a
+}
+
+// trim clears the halves of results that mean nothing.
+func trim(f api.Function, results []uint64) []uint64 {
+	for i, t := range f.Definition().ResultTypes() {
+		if i < len(results) {
+			results[i] = number(t, results[i])
+		}
+	}
+	return results
+}
+
+func number(t api.ValueType, v uint64) uint64 {
+	if t == api.ValueTypeI32 || t == api.ValueTypeF32 {
+		return uint64(uint32(v))
+	}
+	return v
+}
+
+// run runs a program under durun. At each await, transfer may put another coroutine in the place of c.
+func (b *bench) run(t testing.TB, m *Module, entry string, transfer func(c *Coroutine) *Coroutine) aftermath {
+	t.Helper()
+	ctx := context.Background()
+	c, err := m.Start(ctx, StartConfig{ID: "lab", Entry: entry, Hosts: []hostabi.Instance{&lab{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a aftermath
+	for {
+		status, err := c.Resume(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Ended() {
+			break
+		}
+		a.Awaits++
+		c = transfer(c)
+	}
+	var mem api.Memory
+	if c.memory != nil {
+		mem = c.memory
+	}
+	started := !c.inStart || c.Err() == nil
+	a.end(c.Results(), c.Err(), mem)
+	if i := m.runtime.moduleIndex(labModule); c.hosts[i] != nil {
+		a.Hash = c.hosts[i].(*lab).hash
+	}
+	if started {
+		for _, i := range m.mutable {
+			a.Globals = append(a.Globals, c.global(i).Lo)
+		}
+	} else {
+		a.memory = nil
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// hop takes a suspended coroutine through its encoded snapshot into a fresh instance.
+func (b *bench) hop(t testing.TB, m *Module, c *Coroutine) *Coroutine {
+	t.Helper()
+	s, err := c.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := snapshot.Encode(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = snapshot.Decode(data); err != nil {
+		t.Fatal(err)
+	}
+	c, err = m.Restore(context.Background(), s, RestoreConfig{Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{&lab{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// maxHops bounds the time of a run: further awaits go on where they are.
+const maxHops = 40
+
+// threeWays compares a program on plain wazero with itself under durun: in one process, with its stack rebuilt in place, and
+// moved at each await. It returns what plain wazero did, or false if durun refuses the program.
+func (b *bench) threeWays(t testing.TB, binary []byte, entry string) (aftermath, bool) {
+	t.Helper()
+	ctx := context.Background()
+	m, err := b.runtime.Compile(ctx, binary)
+	if err != nil {
+		t.Logf("refused: %v", err)
+		return aftermath{}, false
+	}
+	defer m.Close(ctx)
+	want := b.original(t, binary, entry)
+	check := func(how string, got aftermath) {
+		t.Helper()
+		if d := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "memory" }, cmp.Ignore())); d != "" {
+			t.Fatalf("%s: differs from plain wazero (-want +got):\n%s", how, d)
+		}
+		if !bytes.Equal(want.memory, got.memory) {
+			for i := range min(len(want.memory), len(got.memory)) {
+				if want.memory[i] != got.memory[i] {
+					t.Fatalf("%s: final memory differs from byte %#x on", how, i)
+				}
+			}
+			t.Fatalf("%s: final memory has %d bytes, not %d", how, len(got.memory), len(want.memory))
+		}
+	}
+	stay := func(c *Coroutine) *Coroutine { return c }
+	check("resident", b.run(t, m, entry, stay))
+	hops := 0
+	check("moved", b.run(t, m, entry, func(c *Coroutine) *Coroutine {
+		if hops++; hops > maxHops {
+			return c
+		}
+		return b.hop(t, m, c)
+	}))
+	check("rebuilt in place", b.run(t, m, entry, func(c *Coroutine) *Coroutine {
+		c.limit = 1
+		return c
+	}))
+	return want, true
+}
+
+// benches lends benches out, so that tests and fuzz workers share what they can.
+var benches = sync.Pool{}
+
+func borrow(t testing.TB) (*bench, func()) {
+	b, ok := benches.Get().(*bench)
+	if !ok {
+		b = newBench(t)
+	}
+	return b, func() {
+		if t.Failed() {
+			b.close() // in an unknown state
+			return
+		}
+		benches.Put(b)
+	}
+}
+
+// FuzzSuspend: bytes choose a program; it does the same on plain wazero and under durun, wherever it is suspended.
+func FuzzSuspend(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(randomBytes(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 4096 {
+			t.Skip("longer than a program needs")
+		}
+		binary := generate(data)
+		b, back := borrow(t)
+		defer back()
+		keep(t, binary)
+		if _, ok := b.threeWays(t, binary, "main"); !ok {
+			t.Fatal("refused: the generator makes nothing that is")
+		}
+	})
+}
+
+// keep writes a program that fails to the folder $DURUN_KEEP_PROGRAMS, to look into it.
+func keep(t *testing.T, binary []byte) {
+	if dir := os.Getenv("DURUN_KEEP_PROGRAMS"); dir != "" {
+		t.Cleanup(func() {
+			if t.Failed() {
+				_ = os.WriteFile(filepath.Join(dir, filepath.Base(t.Name())+".wasm"), binary, 0o600)
+			}
+		})
+	}
+}
+
+func randomBytes(seed uint64) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	data := make([]byte, 200+r.IntN(1200))
+	for i := range data {
+		data[i] = byte(r.Uint32())
+	}
+	return data
+}
+
+// TestSuspendRandom is FuzzSuspend for a fixed number of programs.
+func TestSuspendRandom(t *testing.T) {
+	seeds := 150
+	if testing.Short() {
+		seeds = 30
+	}
+	var mu sync.Mutex
+	awaits, traps, awaiting, most := 0, 0, 0, 0
+	t.Run("seeds", func(t *testing.T) {
+		for part := range 4 {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				b, back := borrow(t)
+				defer back()
+				for seed := part; seed < seeds; seed += 4 {
+					t.Run(fmt.Sprint(seed), func(t *testing.T) {
+						binary := generate(randomBytes(uint64(seed)))
+						keep(t, binary)
+						got, ok := b.threeWays(t, binary, "main")
+						if !ok {
+							t.Fatal("refused: the generator makes nothing that is")
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						awaits += got.Awaits
+						most = max(most, got.Awaits)
+						if got.Awaits > 0 {
+							awaiting++
+						}
+						if got.Trap != "" {
+							traps++
+						}
+					})
+				}
+			})
+		}
+	})
+	t.Logf("%d programs: %d suspend, %d times together, one %d times; %d end in a trap", seeds, awaiting, awaits, most, traps)
+	if awaiting < seeds/2 || awaits < 3*seeds || traps > seeds/2 {
+		t.Error("the generator makes too little of interest")
+	}
+}
+
+// TestSuspendRegress runs what was found before: testdata/regress of the transform, each case with a comment that says
+// what went wrong.
+func TestSuspendRegress(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("internal", "instrument", "testdata", "regress", "*.wasm"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases (%v)", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".wasm"), func(t *testing.T) {
+			binary, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := wasm.Decode(binary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, back := borrow(t)
+			defer back()
+			entries := 0
+			for _, e := range m.Exports {
+				if e.Kind != wasm.ExternFunc {
+					continue
+				}
+				entries++
+				if _, ok := b.threeWays(t, binary, e.Name); !ok && !strings.Contains(file, "refused") {
+					t.Error("refused")
+				}
+			}
+			if entries == 0 {
+				t.Error("no entry")
+			}
+		})
+	}
+}
