@@ -28,7 +28,7 @@ func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool
 	if !noCache {
 		dir, err := cacheDir()
 		if err == nil && dir != "" {
-			cached = config.WithCacheDir(dir)
+			cached, e.progress.cached = config.WithCacheDir(dir), true
 		}
 		if err != nil {
 			a.warnNoCache(err)
@@ -37,6 +37,7 @@ func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool
 	r, err := runtime.New(ctx, cached)
 	if err != nil && ctx.Err() == nil {
 		a.warnNoCache(err)
+		e.progress.cached = false
 		r, err = runtime.New(ctx, config)
 	}
 	if err != nil {

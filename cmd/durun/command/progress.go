@@ -33,6 +33,7 @@ type progress struct {
 	name     string // of the module
 	size     int    // of the module, in bytes
 	terminal bool
+	cached   bool // the result is kept
 	clock    func(time.Duration) <-chan time.Time
 
 	mu   sync.Mutex
@@ -84,7 +85,11 @@ func (p *progress) show(start time.Time, stop, done chan struct{}) {
 	case <-p.clock(patience):
 	}
 	if !p.terminal {
-		fmt.Fprintf(p.w, "durun: %s; later runs take it from the cache\n", p.text())
+		later := ""
+		if p.cached {
+			later = "; later runs take it from the cache"
+		}
+		fmt.Fprintf(p.w, "durun: %s%s\n", p.text(), later)
 		return
 	}
 	const wheel = `|/-\`

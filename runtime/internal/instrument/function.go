@@ -342,6 +342,7 @@ func (a *analyser) planSpills() {
 					f.spillLocal(f.operands[o].depth, f.operands[o].typ)
 				}
 				f.tees = append(f.tees, t)
+				break
 			}
 		}
 	}

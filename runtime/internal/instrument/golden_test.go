@@ -3,6 +3,7 @@ package instrument
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -39,7 +40,7 @@ func wat2wasm(t testing.TB, wat, file string) {
 }
 
 // awaits are the await points of the cases.
-func awaits(module, _ string) bool { return module == "durun" }
+func awaits(module, name string) bool { return module == "durun" || module == "lab" && name != "note" }
 
 // cases returns the modules in a folder of testdata, by name.
 func cases(t testing.TB, dir string) map[string][]byte {
@@ -221,6 +222,39 @@ func TestGolden(t *testing.T) {
 	}
 	if len(list) < 12 || sites < 40 {
 		t.Errorf("only %d cases with %d sites", len(list), sites)
+	}
+}
+
+// TestRegress: what was found before, each case with a comment that says what went wrong. Package runtime runs them; here
+// they are built, and have to give valid modules.
+func TestRegress(t *testing.T) {
+	const dir = "testdata/regress"
+	list := cases(t, dir)
+	orphans(t, dir, list, ".wat", ".wasm")
+	e := engine(t)
+	for name, data := range list {
+		t.Run(name, func(t *testing.T) {
+			m := decode(t, data)
+			r, err := Transform(m, Config{Await: awaits})
+			if strings.Contains(name, "refused") {
+				var u *UnsupportedError
+				if !errors.As(err, &u) {
+					t.Fatalf("error %v, want an UnsupportedError", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, e, r.Module)
+			for _, c := range continuations(r.Plan) {
+				res, err := r.Plan.Resume(m, []Continuation{c}, c.Function, firstAwait(t, m))
+				if err != nil {
+					t.Fatal(err)
+				}
+				accept(t, e, res)
+			}
+		})
 	}
 }
 

@@ -14,8 +14,8 @@ const (
 	misplaced     = 2  // of a body that has a declaration out of order
 	anchorScore   = 12 // that an anchor needs
 	anchorUsers   = 8  // how many bodies may refer to an object that leads to anchors
-	enough = 8  // the margin that a name needs
-	neighbours    = 2  // the anchors before and after a body that its declaration may lie beyond
+	enough        = 8  // the margin that a name needs
+	maxRounds     = 3  // of aligning what is left between what is certain
 	minAnchors    = 8  // fewer are chance
 	maxUnits      = 8  // the units that a body is sought in, out of order
 	maxCells      = 16 << 20
@@ -137,19 +137,19 @@ type alignment struct {
 	left, right []int
 }
 
-// align returns the names of the bodies, "" where it isn't sure, and nil where nothing can be had.
-func (p *program) align(anchors []pair) []string {
+// align returns what the bodies are, nil where that is too much work. A body's declaration lies between its neighbours
+// among the anchors, of which one may be wrong if there are two on each side.
+func (p *program) align(anchors []pair, neighbours int) []answer {
 	a := &alignment{program: p}
-	if !a.band(anchors) || !a.search(anchors) {
+	if !a.band(anchors, neighbours) || !a.search(anchors) {
 		return nil
 	}
 	a.forward()
 	return a.backward()
 }
 
-// band sets the rows' bounds: a body's declaration lies between anchors, and not only those next to it, of which one may
-// be wrong. It returns false if that is too much work.
-func (a *alignment) band(anchors []pair) bool {
+// band sets the rows' bounds. It returns false if that is too much work.
+func (a *alignment) band(anchors []pair, neighbours int) bool {
 	n, m := len(a.bodies), len(a.ordered)
 	a.low, a.high, a.at = make([]int, n+1), make([]int, n+1), make([]int, n+2)
 	next := 0 // the first anchor whose body isn't in the row
@@ -319,8 +319,8 @@ func (a *alignment) forward() {
 
 func raise(v *int32, to int32) { *v = max(*v, to) }
 
-// backward completes the cells, and returns the names.
-func (a *alignment) backward() []string {
+// backward completes the cells, and returns the answers.
+func (a *alignment) backward() []answer {
 	n := len(a.bodies)
 	a.after = make([]int32, a.at[n+1])
 	for i := range a.after {
@@ -366,7 +366,7 @@ func (a *alignment) backward() []string {
 			found[i] = v.answer()
 		}
 	}
-	return names(found)
+	return found
 }
 
 // consider adds to v that body i has no declaration at column j, or at others between the same units, where the rest
@@ -411,43 +411,55 @@ type answer struct {
 }
 
 func (v *verdict) answer() answer {
-	best, second := option{score: math.MinInt32}, int32(impossible)
+	best := option{score: math.MinInt32}
 	for _, o := range v.list {
 		if o.score > best.score {
-			best, second = o, max(second, best.score)
-		} else {
-			second = max(second, o.score)
+			best = o
 		}
 	}
 	if best.declaration == nil {
 		return answer{}
 	}
+	// Of two of one name it doesn't matter which.
+	second := int32(impossible)
+	for _, o := range v.list {
+		if o.declaration == nil || o.declaration.name != best.declaration.name {
+			second = max(second, o.score)
+		}
+	}
 	return answer{best.declaration, best.score - second}
 }
 
-// names returns the names of the answers that are certain.
-func names(found []answer) []string {
-	// Out of order, two bodies may be one declaration's; then neither is certain, or the second far from it.
-	margin := map[*declaration][2]int32{}
+// settle gives the bodies whose answers are certain their declarations, and returns how many are new.
+func (p *program) settle(found []answer) (settled int) {
+	// Out of order, two bodies may be one declaration's; then neither is certain, or one, by far.
+	margins := map[*declaration][2]int32{}
 	for _, f := range found {
 		if f.declaration != nil {
-			m := margin[f.declaration]
-			if f.margin > m[0] {
-				m[0], m[1] = f.margin, m[0]
-			} else {
-				m[1] = max(m[1], f.margin)
-			}
-			margin[f.declaration] = m
+			m := margins[f.declaration]
+			margins[f.declaration] = [2]int32{max(m[0], f.margin), max(m[1], min(m[0], f.margin))}
 		}
 	}
-	list := make([]string, len(found))
 	for i, f := range found {
-		if f.declaration == nil {
+		if f.declaration == nil || p.bodies[i].is != nil {
 			continue
 		}
-		if m := margin[f.declaration]; f.margin == m[0] && m[0]-m[1] >= enough {
-			list[i] = f.declaration.name
+		if m := margins[f.declaration]; f.margin == m[0] && m[0]-m[1] >= enough {
+			p.bodies[i].is = f.declaration
+			f.declaration.taken = true
+			settled++
 		}
 	}
-	return list
+	return settled
+}
+
+// settled returns the bodies that have declarations in order as anchors.
+func (p *program) settled() []pair {
+	var list []pair
+	for i := range p.bodies {
+		if d := p.bodies[i].is; d != nil && !d.anywhere {
+			list = append(list, pair{i, d.place, 1})
+		}
+	}
+	return chain(list, len(p.ordered))
 }

@@ -30,6 +30,8 @@ type body struct {
 	mentioned int32
 	// rarity is log₂ of how rare its numbers are among all functions'.
 	rarity int32
+	// is is the declaration that it has for certain, or nil.
+	is *declaration
 }
 
 // slot packs a place below maxSlot and the size of the access, 0 for an address that is taken.

@@ -86,7 +86,7 @@ func (r *information) readType(u *unit, at uint32, depth int) ctype {
 	switch a.tag {
 	case tagPointer, tagReference:
 		return ctype{4, classI32}
-	case tagTypedef, tagConst, tagVolatile, tagRestrict, tagAtomic:
+	case tagTypedef, tagConst, tagVolatile, tagRestrict, tagAtomic, tagParameter, tagVariable:
 		return r.ctypeIn(u, of, depth+1)
 	case tagEnumeration, tagBase:
 		return ctype{size, scalar(size, encoding)}

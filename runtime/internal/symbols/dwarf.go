@@ -120,10 +120,10 @@ type parameter struct {
 	place int32 // in the frame, -1 if it has none
 }
 
-// variable is one that is in the frame. Its size is 0 if it is no scalar.
+// variable is one that is in the frame.
 type variable struct {
-	place int32
-	size  uint8
+	place, size int32
+	scalar      bool
 }
 
 // object is a variable or string literal at an address.
@@ -552,7 +552,7 @@ func lost(f attribute, address uint64) bool {
 func (r *information) readVariable(u *unit, a *abbreviation, c *cursor, in int, own bool) {
 	r.work -= len(a.attrs)
 	var v value
-	var typ uint32
+	var typ, origin uint32
 	o := object{function: in}
 	place := int32(-1)
 	for _, f := range a.attrs {
@@ -564,6 +564,8 @@ func (r *information) readVariable(u *unit, a *abbreviation, c *cursor, in int, 
 			o.address, place = location(v.block)
 		case attrType:
 			typ = u.reference(f, &v)
+		case attrOrigin:
+			origin = u.reference(f, &v)
 		case attrDeclFile:
 			o.file = uint32(v.n)
 		case attrDeclLine:
@@ -583,14 +585,16 @@ func (r *information) readVariable(u *unit, a *abbreviation, c *cursor, in int, 
 	if place < 0 || !isC(u.language) {
 		return
 	}
+	if typ == 0 {
+		typ = origin // of an inlined call: the entry that has the type
+	}
 	t := r.ctype(u, typ)
-	fn.top = max(fn.top, place+int32(min(t.size, maxFrame)))
-	if a.tag == tagVariable && t.size > 0 {
-		size := uint8(0)
-		if t.class != classAggregate && t.size <= 8 {
-			size = uint8(t.size)
-		}
-		fn.variables = append(fn.variables, variable{place, size})
+	size := int32(min(t.size, maxFrame))
+	fn.top = max(fn.top, place+size)
+	// Those of inlined calls are as good as its own. Its own parameters may go unread.
+	if place < maxSlot && size > 0 {
+		read := t.class != classAggregate && size <= 8 && (a.tag == tagVariable || !own)
+		fn.variables = append(fn.variables, variable{place, size, read})
 	}
 }
 

@@ -26,7 +26,7 @@ func TestLook(t *testing.T) {
 	}
 	r.read()
 	p := newProgram(m, 43, r)
-	names := p.align(chain(p.anchors(), len(p.ordered)))
+	names := Infer(m)[43:]
 	show := func(d *declaration, tag string) {
 		fmt.Printf("%s %s unit %d params %v res %v frame %v vars %v objects %v shared %v\n", tag, d.name, d.unit, d.parameters, d.result, d.frame, d.variables, d.objects, d.shared)
 	}

@@ -20,12 +20,15 @@ type declaration struct {
 	frame     [2]int32
 	frameless bool
 	variables []variable
+	top       int32 // where they end
 	// objects are its string literals and static variables, those that code refers to.
 	objects []uint32
 	// anywhere says that its entry was made before its code, so that its place in the order says nothing.
 	anywhere bool
-	// shared says that more than one unit has it, as those in headers: most are inlined, and equal ones merged.
+	// shared says that a unit before has it too, as those in headers: equal functions are merged.
 	shared bool
+	place  int  // in program.ordered
+	taken  bool // a body has it for certain
 }
 
 // slotted is a parameter of a declaration in wasm: its type, 0 if unknown, and its place in the frame or -1.
@@ -41,12 +44,14 @@ const impossible = math.MinInt32 / 4
 const (
 	matchCost     = 1  // of a declaration that has a body: about half of them have one
 	sharedCost    = 6  // the same for a shared one
-	lostCost      = 3  // for each parameter or result that the body lacks
+	lostCost      = 5  // for each parameter or result that the body lacks
 	framelessCost = 3  // for a frame that only a call inlined into it may have made
 	slotGain      = 2  // for each variable that the body reads
-	maxSlotGain   = 8  //
-	slotCost      = 3  // for each that it doesn't
+	maxSlotGain   = 12 //
+	slotCost      = 8  // for each that it doesn't
 	maxSlotCost   = 24 //
+	otherCost     = 4  // for each place in the frame that the body reads and no variable has
+	maxOtherCost  = 18 //
 	objectGain    = 8  // for an object that few refer to; less for one that more do
 	inlinedGain   = 1  // for an object, in a body with calls inlined: it may be theirs
 	objectCost    = 8  // for an object that is missing
@@ -107,7 +112,7 @@ type program struct {
 func (p *program) score(i int, d *declaration) int32 {
 	b := &p.bodies[i]
 	lost, ok := fits(b, d)
-	if !ok {
+	if !ok || b.is != d && (b.is != nil || d.taken) {
 		return impossible
 	}
 	score := b.rarity - matchCost - lostCost*lost
@@ -117,23 +122,8 @@ func (p *program) score(i int, d *declaration) int32 {
 	if d.frameless && b.frames > 0 {
 		score -= framelessCost
 	}
-	var read, unread int32
-	for _, v := range d.variables {
-		if v.place >= maxSlot {
-			continue
-		}
-		_, found := slices.BinarySearch(b.slots, slot(v.place, v.size))
-		if !found && v.size != 0 {
-			_, found = slices.BinarySearch(b.slots, slot(v.place, 0))
-		}
-		switch {
-		case found:
-			read++
-		case v.size != 0:
-			unread++
-		}
-	}
-	score += min(slotGain*read, maxSlotGain) - min(slotCost*unread, maxSlotCost)
+	read, unread, other := reads(b, d)
+	score += min(slotGain*read, maxSlotGain) - min(slotCost*unread, maxSlotCost) - min(otherCost*other-min(other, 1)*2, maxOtherCost)
 	var with, without int32
 	for _, o := range d.objects {
 		switch _, found := slices.BinarySearch(b.objects, o); {
@@ -150,6 +140,41 @@ func (p *program) score(i int, d *declaration) int32 {
 		score -= claimedCost
 	}
 	return score
+}
+
+// reads counts the variables of d that the body reads and that it doesn't, and the places that it reads besides.
+func reads(b *body, d *declaration) (read, unread, other int32) {
+	for _, v := range d.variables {
+		if !v.scalar {
+			continue
+		}
+		_, found := slices.BinarySearch(b.slots, slot(v.place, uint8(v.size)))
+		if !found {
+			_, found = slices.BinarySearch(b.slots, slot(v.place, 0))
+		}
+		if found {
+			read++
+		} else {
+			unread++
+		}
+	}
+	for _, s := range b.slots {
+		if place, size := int32(s>>4), s&15; size == 0 || place >= d.top || d.has(place) {
+			continue
+		}
+		other++
+	}
+	return read, unread, other
+}
+
+// has says whether a place in the frame is a variable's.
+func (d *declaration) has(place int32) bool {
+	for _, v := range d.variables {
+		if v.place <= place && place < v.place+v.size {
+			return true
+		}
+	}
+	return false
 }
 
 // rarity is log₂ of how many there are for each of n.
@@ -215,19 +240,7 @@ func (p *program) declare(r *information) {
 		name string
 		line uint32
 	}
-	unitOf := map[source]int{} // -1 for several
-	for i := range r.functions {
-		f := &r.functions[i]
-		if !f.emitted {
-			continue
-		}
-		s := source{f.name, f.line}
-		if u, ok := unitOf[s]; ok && u != f.unit {
-			unitOf[s] = -1
-		} else {
-			unitOf[s] = f.unit
-		}
-	}
+	first := map[source]int{} // the unit that has it first
 	objects := map[int][]uint32{}
 	statics := map[int]bool{}
 	for i := range r.units {
@@ -247,7 +260,11 @@ func (p *program) declare(r *information) {
 				continue
 			}
 			d := r.declaration(f)
-			d.shared = unitOf[source{f.name, f.line}] < 0
+			if from, ok := first[source{f.name, f.line}]; ok {
+				d.shared = from != i
+			} else {
+				first[source{f.name, f.line}] = i
+			}
 			d.anywhere = statics[k]
 			d.objects = objects[k]
 			slices.Sort(d.objects)
@@ -255,6 +272,7 @@ func (p *program) declare(r *information) {
 			if d.anywhere {
 				p.anywhere = append(p.anywhere, d)
 			} else {
+				d.place = len(p.ordered)
 				p.ordered = append(p.ordered, d)
 			}
 		}
@@ -302,7 +320,7 @@ func (r *information) owners(u *unit, yield func(function int, o *object)) {
 // declaration lowers a function to wasm, by the C ABI.
 func (r *information) declaration(f *function) declaration {
 	u := &r.units[f.unit]
-	d := declaration{name: f.name, unit: f.unit, frame: [2]int32{-1, -1}, variables: f.variables}
+	d := declaration{name: f.name, unit: f.unit, frame: [2]int32{-1, -1}, variables: f.variables, top: f.top}
 	add := func(t wasm.ValueType, place int32) { d.parameters = append(d.parameters, slotted{t, place}) }
 	switch t := r.ctype(u, f.result); t.class {
 	case classUnknown:

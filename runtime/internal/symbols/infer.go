@@ -41,9 +41,20 @@ func Infer(m *wasm.Module) []string {
 	if len(chained) < minAnchors || len(chained) < len(anchors)*3/4 {
 		return nil
 	}
-	names := p.align(chained)
-	if names == nil {
+	if p.settle(p.align(chained, 2)) == 0 {
 		return nil
+	}
+	// What is certain bounds the rest.
+	for range maxRounds {
+		if p.settle(p.align(p.settled(), 1)) == 0 {
+			break
+		}
+	}
+	names := make([]string, len(p.bodies))
+	for i := range p.bodies {
+		if d := p.bodies[i].is; d != nil {
+			names[i] = d.name
+		}
 	}
 	return slices.Concat(make([]string, imported), names)
 }
