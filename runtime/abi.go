@@ -9,6 +9,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/snapshot"
 )
 
 // abi is the state of the import module "durun", version 1, for one coroutine: see hostabi/ABI.md.
@@ -88,6 +89,20 @@ type abiState struct {
 }
 
 const abiVersion = 1
+
+// ResultOf returns what the guest had set with durun.output when a snapshot was taken, nil if nothing.
+func ResultOf(s *snapshot.Snapshot) ([]byte, error) {
+	for _, sec := range s.Host {
+		if sec.Name == hostabi.ModuleName {
+			var a abi
+			if err := a.Restore(sec.Version, sec.Data); err != nil {
+				return nil, fmt.Errorf("result of coroutine %s: %w", s.Coroutine, err)
+			}
+			return a.result, nil
+		}
+	}
+	return nil, nil
+}
 
 // Module implements hostabi.Instance.
 func (a *abi) Module() *hostabi.Module { return abiModule }

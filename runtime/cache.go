@@ -2,12 +2,16 @@ package runtime
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
 
 	"github.com/durun/durun/runtime/internal/instrument"
 	"github.com/durun/durun/snapshot"
@@ -16,6 +20,29 @@ import (
 // A file of the transform cache is: magic, the length of the plan as 8 bytes little-endian, the plan, the running form,
 // and the SHA-256 of all before it. A file that is damaged or of another version is as good as none.
 const transformMagic = "durun transform 1\n"
+
+// compile compiles a module with the engine. Trouble with wazero's cache folder is no reason to fail: a file that is
+// damaged is removed with all others there, as they can't be told apart; and when a file can't be written (a full disk), the
+// compiled code is in memory all the same, where a second call finds it.
+func (r *Runtime) compile(ctx context.Context, binary []byte) (wazero.CompiledModule, error) {
+	code, err := r.engine.CompileModule(compileContext(ctx), binary)
+	if err == nil || r.cache == nil || ctx.Err() != nil {
+		return code, err
+	}
+	// wazero has no sentinel for it.
+	if strings.Contains(err.Error(), "compilationcache:") {
+		folders, _ := filepath.Glob(filepath.Join(r.codeDir(), "*"))
+		for _, f := range folders {
+			_ = os.RemoveAll(f)
+			// wazero makes it when the cache is opened only.
+			_ = os.Mkdir(f, 0o700)
+		}
+	}
+	return r.engine.CompileModule(compileContext(ctx), binary)
+}
+
+// codeDir is where wazero keeps compiled code.
+func (r *Runtime) codeDir() string { return filepath.Join(r.config.cacheDir, "wazero") }
 
 // transformKey names a transform's result: the module, the transform's version, and what suspends.
 func (r *Runtime) transformKey(module snapshot.Hash) string {

@@ -69,7 +69,7 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	}
 	r.report(StepCompile, len(binary))
 	defer r.report(StepDone, len(binary))
-	m.code, err = r.engine.CompileModule(compileContext(ctx), running)
+	m.code, err = r.compile(ctx, running)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("compile module: %w", ctx.Err())
@@ -307,9 +307,10 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 		}
 		return nil, nil, fmt.Errorf("build continuations: %w", err)
 	}
-	m.runtime.report(StepResume, len(sorted))
-	defer m.runtime.report(StepDone, len(sorted))
-	code, err := m.runtime.engine.CompileModule(compileContext(ctx), mod.Encode())
+	binary := mod.Encode()
+	m.runtime.report(StepResume, len(binary))
+	defer m.runtime.report(StepDone, len(binary))
+	code, err := m.runtime.compile(ctx, binary)
 	if err != nil {
 		return nil, nil, fmt.Errorf("compile continuations: %w", err)
 	}

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	goruntime "runtime"
 
 	"github.com/tetratelabs/wazero"
@@ -36,7 +35,7 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 		modules: append([]*hostabi.Module{abiModule}, config.modules...),
 	}
 	if config.cacheDir != "" {
-		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(config.cacheDir, "wazero"))
+		cache, err := wazero.NewCompilationCacheWithDir(r.codeDir())
 		if err != nil {
 			return nil, fmt.Errorf("open cache folder %s: %w", config.cacheDir, err)
 		}
