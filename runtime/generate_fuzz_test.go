@@ -708,8 +708,10 @@ func (g *generator) tryTable() {
 	if g.one(2) {
 		g.value(wasm.I32, 2)
 		g.op(wasm.OpIf)
+		g.labels = append(g.labels, label{})
 		g.value(wasm.I32, 1)
 		g.index(wasm.OpThrow, labTag)
+		g.labels = g.labels[:len(g.labels)-1]
 		g.op(wasm.OpEnd)
 	}
 	g.labels = g.labels[:len(g.labels)-1]

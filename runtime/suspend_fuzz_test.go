@@ -96,6 +96,30 @@ func (l *lab) Restore(version uint32, data []byte) error {
 func (l *lab) Wait(context.Context, *hostabi.Pending) error { return nil }
 func (l *lab) Close() error                                 { return nil }
 
+// specModule is the part of the specification's module "spectest" that durun's guests could have: its functions.
+var specModule = func() *hostabi.Module {
+	i32, i64, f32, f64 := api.ValueTypeI32, api.ValueTypeI64, api.ValueTypeF32, api.ValueTypeF64
+	m := &hostabi.Module{Name: "spectest"}
+	for name, params := range map[string][]api.ValueType{
+		"print": nil, "print_i32": {i32}, "print_i64": {i64}, "print_f32": {f32}, "print_f64": {f64},
+		"print_i32_f32": {i32, f32}, "print_f64_f64": {f64, f64},
+	} {
+		m.Functions = append(m.Functions, hostabi.Function{
+			Name: name, Params: params, Call: func(context.Context, *hostabi.Guest, hostabi.Instance, []uint64) {},
+		})
+	}
+	return m
+}()
+
+// spec is an instance of specModule.
+type spec struct{}
+
+func (spec) Module() *hostabi.Module                      { return specModule }
+func (spec) Save() (uint32, []byte, error)                { return 1, nil, nil }
+func (spec) Restore(uint32, []byte) error                 { return nil }
+func (spec) Wait(context.Context, *hostabi.Pending) error { return nil }
+func (spec) Close() error                                 { return nil }
+
 // bench runs programs on plain wazero and under durun. It is used by one goroutine at a time.
 type bench struct {
 	engine  wazero.Runtime // with a host whose awaits return at once
@@ -107,27 +131,29 @@ type bench struct {
 func newBench(t testing.TB) *bench {
 	ctx := context.Background()
 	b := &bench{engine: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))}
-	h := b.engine.NewHostModuleBuilder(labModule.Name)
-	for _, f := range labModule.Functions {
-		h = h.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
-			if f.Call != nil {
-				f.Call(ctx, nil, b.plain, stack)
-				return
-			}
-			b.awaits++
-			f.Await(ctx, nil, b.plain, stack, &hostabi.Pending{})
-		}), f.Params, f.Results).Export(f.Name)
+	for _, m := range []*hostabi.Module{labModule, specModule} {
+		h := b.engine.NewHostModuleBuilder(m.Name)
+		for _, f := range m.Functions {
+			h = h.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
+				if f.Call != nil {
+					f.Call(ctx, nil, b.plain, stack)
+					return
+				}
+				b.awaits++
+				f.Await(ctx, nil, b.plain, stack, &hostabi.Pending{})
+			}), f.Params, f.Results).Export(f.Name)
+		}
+		if _, err := h.Instantiate(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := h.Instantiate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	h = b.engine.NewHostModuleBuilder(hostabi.ModuleName).NewFunctionBuilder().
+	h := b.engine.NewHostModuleBuilder(hostabi.ModuleName).NewFunctionBuilder().
 		WithGoFunction(api.GoFunc(func(context.Context, []uint64) { b.awaits++ }), nil, nil).Export(hostabi.FuncCheckpoint)
 	if _, err := h.Instantiate(ctx); err != nil {
 		t.Fatal(err)
 	}
 	var err error
-	if b.runtime, err = New(ctx, NewConfig().WithModules(labModule)); err != nil {
+	if b.runtime, err = New(ctx, NewConfig().WithModules(labModule, specModule)); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -181,7 +207,11 @@ func (b *bench) original(t testing.TB, binary []byte, entry string) aftermath {
 		t.Fatalf("the program has no entry %q", entry)
 	}
 	results, err := f.Call(ctx)
-	a.end(trim(f, results), err, mod.Memory())
+	mem := mod.Memory()
+	if len(mod.ExportedMemoryDefinitions()) == 0 {
+		mem = nil // a program without has one all the same, as an interface of nothing
+	}
+	a.end(trim(f, results), err, mem)
 	a.Awaits, a.Hash = b.awaits, b.plain.hash
 	for i := range uint32(1000) {
 		g := mod.ExportedGlobal(fmt.Sprintf("g%d", i))
@@ -214,7 +244,7 @@ func number(t api.ValueType, v uint64) uint64 {
 func (b *bench) run(t testing.TB, m *Module, entry string, transfer func(c *Coroutine) *Coroutine) aftermath {
 	t.Helper()
 	ctx := context.Background()
-	c, err := m.Start(ctx, StartConfig{ID: "lab", Entry: entry, Hosts: []hostabi.Instance{&lab{}}})
+	c, err := m.Start(ctx, StartConfig{ID: "lab", Entry: entry, Hosts: []hostabi.Instance{&lab{}, spec{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +299,7 @@ func (b *bench) hop(t testing.TB, m *Module, c *Coroutine) *Coroutine {
 	if s, err = snapshot.Decode(data); err != nil {
 		t.Fatal(err)
 	}
-	c, err = m.Restore(context.Background(), s, RestoreConfig{Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{&lab{}}})
+	c, err = m.Restore(context.Background(), s, RestoreConfig{Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{&lab{}, spec{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,6 +321,15 @@ func (b *bench) threeWays(t testing.TB, binary []byte, entry string) (aftermath,
 	}
 	defer m.Close(ctx)
 	want := b.original(t, binary, entry)
+	n := 0
+	b.compare(t, m, entry, want, func() bool { n++; return n <= maxHops }, true)
+	return want, true
+}
+
+// compare runs a program under durun and compares it with what plain wazero did. It is moved at the awaits for which hop
+// says so.
+func (b *bench) compare(t testing.TB, m *Module, entry string, want aftermath, hop func() bool, rebuild bool) {
+	t.Helper()
 	check := func(how string, got aftermath) {
 		t.Helper()
 		if d := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "memory" }, cmp.Ignore())); d != "" {
@@ -307,18 +346,19 @@ func (b *bench) threeWays(t testing.TB, binary []byte, entry string) (aftermath,
 	}
 	stay := func(c *Coroutine) *Coroutine { return c }
 	check("resident", b.run(t, m, entry, stay))
-	hops := 0
 	check("moved", b.run(t, m, entry, func(c *Coroutine) *Coroutine {
-		if hops++; hops > maxHops {
+		if !hop() {
 			return c
 		}
 		return b.hop(t, m, c)
 	}))
+	if !rebuild {
+		return
+	}
 	check("rebuilt in place", b.run(t, m, entry, func(c *Coroutine) *Coroutine {
 		c.limit = 1
 		return c
 	}))
-	return want, true
 }
 
 // benches lends benches out, so that tests and fuzz workers share what they can.

@@ -1,33 +1,39 @@
 package runtime
 
 import (
-	"debug/dwarf"
-	"encoding/binary"
 	"fmt"
-	"strings"
 
+	"github.com/durun/durun/runtime/internal/symbols"
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
 // Symbols resolves calls of a module to names and, where the module has DWARF, to source lines. It is for one goroutine
 // at a time.
 type Symbols struct {
-	module    *wasm.Module
-	imported  uint32
-	names     []string
-	dwarf     *dwarf.Data // nil without
-	codeStart int         // where DWARF's addresses count from: the first byte of the code section's contents
+	module   *wasm.Module
+	imported uint32
+	names    []string // of the name section
+	named    bool     // names has any
+	exported map[uint32]string
+	debug    *debugInfo // nil without
+	inferred []string   // once asked for
+	asked    bool
 }
 
 // Location is a call in people's terms.
 type Location struct {
-	// Function is the function's name in the name section, else in DWARF; "func[12]" where neither has one.
+	// Function is the function's name: in the name section, else in DWARF, else that of its import ("module.name") or
+	// export, else the one that Inferred is about; "func[12]" where there is none.
 	Function string
+	// Inferred says that Function was found by comparing the code with DWARF that has lost its addresses, as wasm-opt
+	// leaves it. It names what the code looks like, where only one function of the source does; of functions that the
+	// tool has merged because they are equal, it names one. There are no lines and no inlined functions then.
+	Inferred bool
 	// Inlined are the functions that the compiler has inlined around the call, the innermost first. File and Line are in
 	// the innermost.
 	Inlined []string
-	File     string // "" without line information
-	Line     int    // from 1; 0 without line information
+	File    string // "" without line information
+	Line    int    // from 1; 0 without line information
 }
 
 // NewSymbols reads the symbols of a module. Names and debug information that are damaged are left out. It returns a
@@ -37,174 +43,61 @@ func NewSymbols(binary []byte) (*Symbols, error) {
 	if err != nil {
 		return nil, &ModuleError{Msg: "not a module that durun can run", Err: err}
 	}
-	s := &Symbols{module: m, names: m.FunctionNames()}
+	s := &Symbols{module: m, names: m.FunctionNames(), exported: map[uint32]string{}, debug: newDebugInfo(m, binary)}
 	for i := range m.Imports {
 		if m.Imports[i].Kind == wasm.ExternFunc {
+			s.exported[s.imported] = m.Imports[i].Module + "." + m.Imports[i].Name
 			s.imported++
 		}
 	}
-	sections := map[string][]byte{}
-	for _, c := range m.Customs {
-		if strings.HasPrefix(c.Name, ".debug_") {
-			sections[c.Name] = c.Data
+	for _, e := range m.Exports {
+		if _, ok := s.exported[e.Index]; e.Kind == wasm.ExternFunc && !ok {
+			s.exported[e.Index] = e.Name
 		}
 	}
-	if start, ok := codeSection(binary); ok && sections[".debug_info"] != nil {
-		s.codeStart = start
-		s.dwarf = readDWARF(sections)
+	for _, name := range s.names {
+		s.named = s.named || name != ""
 	}
 	return s, nil
 }
 
-// readDWARF returns nil for debug information that can't be read.
-func readDWARF(sections map[string][]byte) *dwarf.Data {
-	d, err := dwarf.New(sections[".debug_abbrev"], nil, nil, sections[".debug_info"], sections[".debug_line"], nil,
-		sections[".debug_ranges"], sections[".debug_str"])
-	if err != nil {
-		return nil
-	}
-	for _, name := range []string{".debug_line_str", ".debug_addr", ".debug_str_offsets", ".debug_rnglists", ".debug_types"} {
-		if data, ok := sections[name]; ok {
-			if err := d.AddSection(name, data); err != nil {
-				return nil
-			}
-		}
-	}
-	return d
-}
-
-// codeSection returns where the contents of a module's code section start.
-func codeSection(module []byte) (int, bool) {
-	const header, code = 8, 10
-	for at := header; at < len(module); {
-		id := module[at]
-		size, n := binary.Uvarint(module[at+1:])
-		if n <= 0 {
-			return 0, false
-		}
-		at += 1 + n
-		if id == code {
-			return at, true
-		}
-		if size > uint64(len(module)-at) {
-			return 0, false
-		}
-		at += int(size)
-	}
-	return 0, false
-}
-
 // Locate returns where the call at offset in function is; offset counts from the first byte of the function's code,
-// as in [github.com/durun/durun/snapshot.Frame].
+// as in [github.com/durun/durun/snapshot.Frame]. The first call for a module that has lost its names takes some tenths
+// of a second for each 10 MB of it.
 func (s *Symbols) Locate(function, offset uint32) Location {
-	l := Location{Function: fmt.Sprintf("func[%d]", function)}
-	named := uint64(function) < uint64(len(s.names)) && s.names[function] != ""
-	if named {
-		l.Function = s.names[function]
+	var l Location
+	if i := int64(function) - int64(s.imported); s.debug != nil && i >= 0 && i < int64(len(s.module.Code)) {
+		l = s.debug.locate(uint64(s.module.Code[i].FileOffset) + uint64(offset))
 	}
-	i := int64(function) - int64(s.imported)
-	if s.dwarf == nil || i < 0 || i >= int64(len(s.module.Code)) {
-		return l
-	}
-	pc := uint64(s.module.Code[i].FileOffset-s.codeStart) + uint64(offset)
-	unit, err := s.dwarf.Reader().SeekPC(pc)
-	if err != nil {
-		return l
-	}
-	l.File, l.Line = s.line(unit, pc)
-	name, inlined := s.subprogram(unit, pc)
-	l.Inlined = inlined
-	if !named && name != "" {
+	if name := at(s.names, function); name != "" {
 		l.Function = name
+	}
+	if l.Function == "" {
+		l.Function = s.exported[function]
+	}
+	if l.Function == "" {
+		l.Function = at(s.inference(), function)
+		l.Inferred = l.Function != ""
+	}
+	if l.Function == "" {
+		l.Function = fmt.Sprintf("func[%d]", function)
 	}
 	return l
 }
 
-func (s *Symbols) line(unit *dwarf.Entry, pc uint64) (file string, line int) {
-	r, err := s.dwarf.LineReader(unit)
-	if err != nil || r == nil {
-		return "", 0
+// inference returns the names that follow from the order of functions, nil if the module has a name section: then a
+// function without a name has none.
+func (s *Symbols) inference() []string {
+	if !s.asked && !s.named {
+		s.inferred = symbols.Infer(s.module)
 	}
-	var e dwarf.LineEntry
-	if err := r.SeekPC(pc, &e); err != nil || e.File == nil {
-		return "", 0
-	}
-	return e.File.Name, e.Line
+	s.asked = true
+	return s.inferred
 }
 
-// subprogram returns the name of the unit's function at pc, and the functions inlined in it there, the innermost first.
-func (s *Symbols) subprogram(unit *dwarf.Entry, pc uint64) (name string, inlined []string) {
-	r := s.dwarf.Reader()
-	r.Seek(unit.Offset)
-	if _, err := r.Next(); err != nil {
-		return "", nil
+func at(names []string, function uint32) string {
+	if uint64(function) < uint64(len(names)) {
+		return names[function]
 	}
-	for depth := 0; ; {
-		e, err := r.Next()
-		if err != nil || e == nil {
-			return name, inlined
-		}
-		if e.Tag == 0 {
-			// The end of a list of children; once inside the function, of its.
-			if depth--; depth < 0 || depth == 0 && name != "" {
-				return name, inlined
-			}
-			continue
-		}
-		enter := e.Children
-		switch e.Tag {
-		case dwarf.TagSubprogram:
-			if !s.covers(e, pc) {
-				enter = false
-			} else {
-				name = s.name(e, 0)
-			}
-		case dwarf.TagInlinedSubroutine:
-			if !s.covers(e, pc) {
-				enter = false
-			} else {
-				inlined = append([]string{s.name(e, 0)}, inlined...)
-			}
-		case dwarf.TagLexDwarfBlock, dwarf.TagNamespace:
-		default:
-			enter = false
-		}
-		switch {
-		case enter:
-			depth++
-		case e.Children:
-			r.SkipChildren()
-		}
-	}
-}
-
-func (s *Symbols) covers(e *dwarf.Entry, pc uint64) bool {
-	ranges, err := s.dwarf.Ranges(e)
-	if err != nil {
-		return false
-	}
-	for _, r := range ranges {
-		if r[0] <= pc && pc < r[1] {
-			return true
-		}
-	}
-	return false
-}
-
-// name returns the name of a function's entry, which may stand in the one that it is an instance of.
-func (s *Symbols) name(e *dwarf.Entry, hops int) string {
-	if n, ok := e.Val(dwarf.AttrName).(string); ok {
-		return n
-	}
-	const maxHops = 4 // damaged references may go in a circle
-	for _, a := range []dwarf.Attr{dwarf.AttrAbstractOrigin, dwarf.AttrSpecification} {
-		if off, ok := e.Val(a).(dwarf.Offset); ok && hops < maxHops {
-			r := s.dwarf.Reader()
-			r.Seek(off)
-			if o, err := r.Next(); err == nil && o != nil {
-				return s.name(o, hops+1)
-			}
-		}
-	}
-	return "?"
+	return ""
 }

@@ -32,6 +32,7 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 	if err := checkSlots(f, st, slots); err != nil {
 		return nil, nil, err
 	}
+	e.resuming = true
 	emit := func(wraps int32) {
 		e.begin(f, wraps)
 		e.loadFrame(st, slots)
@@ -47,6 +48,11 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 	emit(int32(len(e.cold)))
 	body = e.finish()
 	locals = append(slices.Clone(f.locals), f.spillTypes...)
+	for i, t := range f.locals {
+		if !t.IsDefaultable() {
+			locals[i] = wasm.RefType(t.Heap(), true)
+		}
+	}
 	return locals, body, nil
 }
 

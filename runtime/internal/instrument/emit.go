@@ -50,6 +50,8 @@ type emitter struct {
 	wraps int32   // blocks for cold paths
 	cold  []int32 // by occurrence: index of the site
 	tee   int     // next of f.tees, a hint
+	// In a continuation, locals that can't be null are ones that can: they have no value at its start. None is live there.
+	resuming bool
 }
 
 func (e *emitter) begin(f *function, wraps int32) {
@@ -67,6 +69,7 @@ func (e *emitter) begin(f *function, wraps int32) {
 
 // running returns the body of the function in the running form.
 func (e *emitter) running(f *function) []byte {
+	e.resuming = false
 	e.begin(f, int32(len(f.sites)))
 	e.rangeOf(0, int32(len(f.instrs))-1)
 	return e.finish()
@@ -178,6 +181,11 @@ func (e *emitter) rangeOf(from, to int32) {
 			e.code = e.link.initMemory(e.code, immediate(body[in.off+2:]))
 		case wasm.OpElemDrop:
 			e.code = e.link.dropElements(e.code, immediate(body[in.off+2:]))
+		case wasm.OpLocalGet, wasm.OpLocalTee:
+			e.code = append(e.code, body[in.off:in.end]...)
+			if e.resuming && !f.locals[in.arg].IsDefaultable() {
+				e.op(wasm.OpRefAsNonNull)
+			}
 		default:
 			e.code = append(e.code, body[in.off:in.end]...)
 		}

@@ -251,8 +251,12 @@ func (a *analyser) follow(nextSite uint32) error {
 					return err
 				}
 			}
-		case wasm.OpBr, wasm.OpBrTable, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef,
-			wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
+		case wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
+			if err := a.checkTailCall(idx, &in); err != nil {
+				return err
+			}
+			unreachable = true
+		case wasm.OpBr, wasm.OpBrTable, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef:
 			unreachable = true
 		}
 	}
@@ -287,6 +291,24 @@ func (a *analyser) track(idx int32, in *wasm.Instr) {
 	}
 }
 
+// checkTailCall refuses a tail call whose results are of other types than the function's, if they fit them: the
+// continuation of what it calls is called as if it were the function's own.
+func (a *analyser) checkTailCall(idx int32, in *wasm.Instr) error {
+	if !a.sus.mayCall(a.env, in) {
+		return nil
+	}
+	t := in.Index
+	if in.Op == wasm.OpReturnCall {
+		t = a.env.FuncTypeIndex(in.Index)
+	}
+	for i, r := range a.env.Types[t].Results {
+		if !a.env.IsSubtype(a.f.typ.Results[i], r) {
+			return a.unsupported(idx, "a tail call that may suspend and returns a subtype of what its function does")
+		}
+	}
+	return nil
+}
+
 func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
 	f := &a.f
 	t := in.Index
@@ -297,6 +319,11 @@ func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
 	for c := within; c > 0; c = f.constructs[c].parent {
 		if f.constructs[c].op == wasm.OpTryTable {
 			return a.unsupported(idx, "a call that may suspend inside try_table")
+		}
+	}
+	for _, r := range f.typ.Results {
+		if !r.IsDefaultable() {
+			return a.unsupported(idx, "a call that may suspend in a function that returns a reference that can't be null")
 		}
 	}
 	s := site{

@@ -89,7 +89,7 @@ func (r *running) scan() (err error) {
 
 // refuse returns an error for state that a snapshot can't hold yet.
 func (r *running) refuse() error {
-	if r.stats.Suspendable > 0 {
+	if r.stats.Suspendable > 0 || r.exportsAwait() {
 		for i, g := range r.env.Globals {
 			if g.Mutable && g.Type.IsRef() {
 				return &UnsupportedError{Feature: fmt.Sprintf("mutable global %d, which holds references", i)}
@@ -105,6 +105,13 @@ func (r *running) refuse() error {
 		}
 	}
 	return nil
+}
+
+// exportsAwait reports whether the host can call an await import directly.
+func (r *running) exportsAwait() bool {
+	return slices.ContainsFunc(r.original.Exports, func(e wasm.Export) bool {
+		return e.Kind == wasm.ExternFunc && slices.Contains(r.awaits, e.Index)
+	})
 }
 
 func (r *running) findSuspension() error {

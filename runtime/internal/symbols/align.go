@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sync/atomic"
 )
 
 // Costs of what isn't matched, and what an answer needs, in bits.
@@ -15,7 +16,7 @@ const (
 	anchorScore   = 12 // that an anchor needs
 	anchorUsers   = 8  // how many bodies may refer to an object that leads to anchors
 	enough        = 8  // the margin that a name needs
-	maxRounds     = 3  // of aligning what is left between what is certain
+	maxRounds     = 1  // of aligning what is left between what is certain
 	minAnchors    = 8  // fewer are chance
 	maxUnits      = 8  // the units that a body is sought in, out of order
 	maxCells      = 16 << 20
@@ -29,8 +30,8 @@ type pair struct {
 	score             int32
 }
 
-// anchors returns the pairs that stand out: those with objects that few bodies refer to, where no other body or
-// declaration fits as well. They are in the order of bodies.
+// anchors returns the pairs that stand out: those with objects that few bodies refer to, or with numbers that no other body
+// has, where no other body or declaration fits as well. They are in the order of bodies.
 func (p *program) anchors() []pair {
 	best := map[int]pair{}
 	ties := map[int]bool{}
@@ -42,12 +43,13 @@ func (p *program) anchors() []pair {
 				candidates = append(candidates, users...)
 			}
 		}
+		candidates = slices.DeleteFunc(candidates, func(i int32) bool { return p.bodies[i].frames > 1 })
+		if i, ok := p.only(d); ok {
+			candidates = append(candidates, i)
+		}
 		slices.Sort(candidates)
 		found, tie := pair{score: impossible}, false
 		for _, i := range slices.Compact(candidates) {
-			if p.bodies[i].frames > 1 {
-				continue
-			}
 			switch s := p.score(int(i), d); {
 			case s > found.score:
 				found, tie = pair{int(i), k, s}, false
@@ -207,31 +209,34 @@ func (a *alignment) search(anchors []pair) bool {
 		}
 	}
 	a.options = make([][]options, len(a.bodies))
-	work := 0
-	for i := range a.bodies {
-		if high[i]-low[i] >= maxUnits {
-			continue
-		}
-		by := a.bodies[i].mentioned
-		for _, u := range units[low[i] : high[i]+1] {
-			o := options{unit: u}
-			add := func(list []declaration) {
-				work += len(list)
-				for k := range list {
-					o.add(&list[k], a.score(i, &list[k]))
+	var work atomic.Int64
+	inParallel(len(a.bodies), func(from, to int) {
+		for i := from; i < to && work.Load() <= maxSearched; i++ {
+			if d := a.bodies[i].is; d != nil {
+				a.options[i] = []options{{d.unit, []option{{d, a.score(i, d)}}}}
+				continue
+			}
+			if high[i]-low[i] >= maxUnits {
+				continue
+			}
+			by := a.bodies[i].mentioned
+			for _, u := range units[low[i] : high[i]+1] {
+				o := options{unit: u}
+				add := func(list []declaration) {
+					work.Add(int64(len(list)))
+					for k := range list {
+						o.add(&list[k], a.score(i, &list[k]))
+					}
 				}
+				add(anywhere[u])
+				if by >= 0 && high[by] >= low[i] {
+					add(ordered[u])
+				}
+				a.options[i] = append(a.options[i], o)
 			}
-			add(anywhere[u])
-			if by >= 0 && high[by] >= low[i] {
-				add(ordered[u])
-			}
-			a.options[i] = append(a.options[i], o)
 		}
-		if work > maxSearched {
-			return false
-		}
-	}
-	return true
+	})
+	return work.Load() <= maxSearched
 }
 
 // byUnit returns the parts of a list that are a unit's.
@@ -285,6 +290,14 @@ func (a *alignment) forward() {
 	for i := range a.before {
 		a.before[i], a.match[i] = impossible, impossible
 	}
+	inParallel(n, func(from, to int) {
+		for i := from; i < to; i++ {
+			// The next cell has to be in its row.
+			for j := max(a.low[i], a.low[i+1]-1); j <= min(a.high[i], a.high[i+1]-1); j++ {
+				a.match[a.at[i]+j-a.low[i]] = a.score(i, &a.ordered[j])
+			}
+		}
+	})
 	a.before[0] = 0
 	for i := range n + 1 {
 		row := a.before[a.at[i]:a.at[i+1]]
@@ -307,11 +320,8 @@ func (a *alignment) forward() {
 			if j >= a.low[i+1] {
 				raise(&next[j-a.low[i+1]], score+unmatched)
 			}
-			if j < len(a.ordered) && j+1 >= a.low[i+1] && j+1 <= a.high[i+1] {
-				if s := a.score(i, &a.ordered[j]); s != impossible {
-					a.match[a.at[i]+j-a.low[i]] = s
-					raise(&next[j+1-a.low[i+1]], score+s)
-				}
+			if s := a.match[a.at[i]+j-a.low[i]]; s != impossible {
+				raise(&next[j+1-a.low[i+1]], score+s)
 			}
 		}
 	}
@@ -328,7 +338,8 @@ func (a *alignment) backward() []answer {
 	}
 	a.after[len(a.after)-1] = 0
 	found := make([]answer, n)
-	var v verdict
+	// Each row has a cell of the best alignment. What is far worse makes no difference.
+	v := verdict{floor: a.before[len(a.before)-1] - 2*enough}
 	for i := n; i >= 0; i-- {
 		row := a.after[a.at[i]:a.at[i+1]]
 		v.list = v.list[:0]
@@ -351,7 +362,9 @@ func (a *alignment) backward() []answer {
 					raise(&most, before+rest)
 				}
 				if j == a.low[i] || a.turns(j) {
-					a.consider(&v, i, j, most)
+					if most > impossible/2 {
+						a.consider(&v, i, j, most)
+					}
 					most = impossible
 				}
 				if s := a.match[a.at[i]+c]; s != impossible {
@@ -388,11 +401,12 @@ func (a *alignment) consider(v *verdict, i, j int, rest int32) {
 
 // verdict collects what a body may be, nil for nothing that is declared, and the score of the best alignment with each.
 type verdict struct {
-	list []option
+	list  []option
+	floor int32 // of the scores that are kept
 }
 
 func (v *verdict) add(d *declaration, score int32) {
-	if score <= impossible/2 {
+	if score < v.floor {
 		return
 	}
 	for i := range v.list {
@@ -421,7 +435,7 @@ func (v *verdict) answer() answer {
 		return answer{}
 	}
 	// Of two of one name it doesn't matter which.
-	second := int32(impossible)
+	second := v.floor
 	for _, o := range v.list {
 		if o.declaration == nil || o.declaration.name != best.declaration.name {
 			second = max(second, o.score)

@@ -1,7 +1,10 @@
 package symbols
 
 import (
+	goruntime "runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -60,19 +63,52 @@ func bodies(m *wasm.Module, imported uint32, known map[uint32]struct{}) []body {
 			b.fixed = true
 		}
 	}
-	for i := range list {
-		list[i].mentioned = -1
-	}
-	s := scanner{table: table, filter: filter(known), known: known}
-	for i := range list {
-		s.scan(&list[i], &m.Types[m.Functions[i]], m.Code[i].Body())
-		for _, f := range s.mentions {
-			if b, ok := defined(f); ok && int64(f) > int64(i)+int64(imported) {
-				b.mentioned = int32(i)
+	bits := filter(known)
+	mentions := make([][]mention, len(list))
+	inParallel(len(list), func(from, to int) {
+		s := scanner{table: table, filter: bits, known: known}
+		for i := from; i < to; i++ {
+			s.scan(&list[i], &m.Types[m.Functions[i]], m.Code[i].Body())
+			for _, f := range s.mentions {
+				if int64(f) > int64(i)+int64(imported) {
+					mentions[from] = append(mentions[from], mention{int32(i), f})
+				}
+			}
+		}
+	})
+	for _, list := range mentions {
+		for _, x := range list {
+			if b, ok := defined(x.function); ok {
+				b.mentioned = max(b.mentioned, x.by)
 			}
 		}
 	}
 	return list
+}
+
+// mention says that a body, by its place, calls a function or takes its address.
+type mention struct {
+	by       int32
+	function uint32
+}
+
+// inParallel calls do for the parts of a list of n, on all processors.
+func inParallel(n int, do func(from, to int)) {
+	const part = 256
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(goruntime.GOMAXPROCS(0), n/part+1) {
+		workers.Go(func() {
+			for {
+				to := int(next.Add(part))
+				if to-part >= n {
+					return
+				}
+				do(to-part, min(to, n))
+			}
+		})
+	}
+	workers.Wait()
 }
 
 // functionTable returns the functions in the module's tables by index, as far as there are active segments. A gap is
@@ -127,7 +163,7 @@ const (
 )
 
 func (s *scanner) scan(b *body, signature *wasm.FuncType, code []byte) {
-	b.signature, b.frame = signature, -1
+	b.signature, b.frame, b.mentioned = signature, -1, -1
 	parameters := len(signature.Params)
 	b.stored = slices.Repeat([]int32{-1}, parameters)
 	s.assigned = slices.Grow(s.assigned[:0], parameters)[:parameters]

@@ -67,7 +67,7 @@ const (
 // Limits on what is read. Compilers stay far below them.
 const (
 	maxAttributes = 128     // of one abbreviation
-	maxName       = 1 << 10 // the bytes of a name
+	maxName       = 1 << 12 // the bytes of a name
 	maxDepth      = 32      // of types
 	workPerByte   = 16      // attributes read, for each byte of .debug_info
 )
@@ -226,13 +226,13 @@ func (c *cursor) signed() int64 {
 	}
 }
 
-// text returns the string at an offset of a section.
-func text(section []byte, at uint64) string {
+// terminated returns the string at an offset of a section, without the 0 that ends it; nil if it is none, or too long.
+func terminated(section []byte, at uint64) []byte {
 	if at >= uint64(len(section)) {
-		return ""
+		return nil
 	}
 	section = section[at:min(at+maxName, uint64(len(section)))]
-	return string(section[:max(0, bytes.IndexByte(section, 0))])
+	return section[:max(0, bytes.IndexByte(section, 0))]
 }
 
 // read reads the units. What can't be read is left out.
@@ -399,9 +399,9 @@ func (r *information) text(f attribute, v *value) string {
 	case formString:
 		return string(v.block[:min(len(v.block), maxName)])
 	case formStrp:
-		return text(r.str, v.n)
+		return string(terminated(r.str, v.n))
 	case formLineStrp:
-		return text(r.lineStr, v.n)
+		return string(terminated(r.lineStr, v.n))
 	}
 	return ""
 }

@@ -104,6 +104,8 @@ type program struct {
 	anywhere []declaration
 	// users are the bodies that refer to an object.
 	users map[uint32][]int32
+	// alike are the bodies by their numbers.
+	alike map[uint64][]int32
 	// claims are the declarations, by body, whose objects nobody else refers to.
 	claims map[int][]*declaration
 }
@@ -111,8 +113,11 @@ type program struct {
 // score returns how well body i fits d, in bits: positive where it is likelier to be it than a random one.
 func (p *program) score(i int, d *declaration) int32 {
 	b := &p.bodies[i]
+	if b.is != d && (b.is != nil || d.taken) {
+		return impossible
+	}
 	lost, ok := fits(b, d)
-	if !ok || b.is != d && (b.is != nil || d.taken) {
+	if !ok {
 		return impossible
 	}
 	score := b.rarity - matchCost - lostCost*lost
@@ -214,24 +219,56 @@ func newProgram(m *wasm.Module, imported uint32, r *information) *program {
 
 // rarities sets how rare the numbers of each body are.
 func (p *program) rarities() {
-	numbers := make([]uint64, len(p.bodies))
-	count := map[uint64]int{}
+	p.alike = map[uint64][]int32{}
+	list := make([]uint64, len(p.bodies))
 	for i := range p.bodies {
 		b := &p.bodies[i]
-		h := uint64(b.frame) + 2
-		for k, t := range b.signature.Params {
-			h = (h^uint64(t))*0x9e3779b97f4a7c15 + uint64(b.stored[k]+2)
-			h ^= h >> 29
-		}
-		for _, t := range b.signature.Results {
-			h = (h ^ uint64(t)) * 0xbf58476d1ce4e5b9
-		}
-		numbers[i] = h
-		count[h]++
+		list[i] = numbers(b.frame, b.signature.Results, len(b.stored), func(k int) (wasm.ValueType, int32) {
+			return b.signature.Params[k], b.stored[k]
+		})
+		p.alike[list[i]] = append(p.alike[list[i]], int32(i))
 	}
 	for i := range p.bodies {
-		p.bodies[i].rarity = rarity(count[numbers[i]], len(p.bodies))
+		p.bodies[i].rarity = rarity(len(p.alike[list[i]]), len(p.bodies))
 	}
+}
+
+// numbers returns a hash of what a body and a declaration have in common, if nothing was lost: the frame's size, the types
+// and where parameters are in the frame.
+func numbers(frame int32, results []wasm.ValueType, n int, parameter func(int) (wasm.ValueType, int32)) uint64 {
+	h := uint64(frame) + 2
+	for k := range n {
+		t, place := parameter(k)
+		h = (h^uint64(t))*0x9e3779b97f4a7c15 + uint64(place+2)
+		h ^= h >> 29
+	}
+	for _, t := range results {
+		h = (h ^ uint64(t)) * 0xbf58476d1ce4e5b9
+	}
+	return h
+}
+
+// only returns the body that alone has the declaration's numbers, if there is one.
+func (p *program) only(d *declaration) (body int32, ok bool) {
+	if d.anyResult || d.frame[1] < 0 || d.frame[1] == maxFrame {
+		return 0, false
+	}
+	var results []wasm.ValueType
+	if d.result != 0 {
+		results = []wasm.ValueType{d.result}
+	}
+	for frame := d.frame[0]; frame <= d.frame[1]; frame += frameAlign {
+		alike := p.alike[numbers(frame, results, len(d.parameters), func(k int) (wasm.ValueType, int32) {
+			return d.parameters[k].typ, d.parameters[k].place
+		})]
+		if len(alike) > 1 || ok && len(alike) > 0 {
+			return 0, false
+		}
+		if len(alike) == 1 {
+			body, ok = alike[0], true
+		}
+	}
+	return body, ok
 }
 
 // declare makes the lists of declarations.
@@ -350,11 +387,15 @@ func (r *information) declaration(f *function) declaration {
 	}
 	switch {
 	case f.top >= 0:
-		const align = 16
-		d.frame = [2]int32{(f.top + align - 1) &^ (align - 1), (f.top + retvalMargin + align - 1) &^ (align - 1)}
+		d.frame = [2]int32{aligned(f.top), aligned(f.top + retvalMargin)}
 	case f.framed:
 		d.frame = [2]int32{0, maxFrame}
 	}
 	d.frameless = f.frameless
 	return d
 }
+
+// frameAlign is what sizes of frames are multiples of.
+const frameAlign = 16
+
+func aligned(size int32) int32 { return (size + frameAlign - 1) &^ (frameAlign - 1) }

@@ -9,19 +9,7 @@ import (
 // Infer returns the names of a module's functions by index, "" for those that it isn't sure of. It returns nil if the
 // module has no debug information, or has some with addresses, or if the two have nothing in common.
 func Infer(m *wasm.Module) []string {
-	r := &information{}
-	for _, c := range m.Customs {
-		switch c.Name {
-		case ".debug_info":
-			r.info = c.Data
-		case ".debug_abbrev":
-			r.abbrev = c.Data
-		case ".debug_str":
-			r.str = c.Data
-		case ".debug_line_str":
-			r.lineStr = c.Data
-		}
-	}
+	r := sections(m)
 	if len(r.info) == 0 {
 		return nil
 	}
@@ -57,4 +45,22 @@ func Infer(m *wasm.Module) []string {
 		}
 	}
 	return slices.Concat(make([]string, imported), names)
+}
+
+// sections returns the module's debug information, unread.
+func sections(m *wasm.Module) *information {
+	r := &information{}
+	for _, c := range m.Customs {
+		switch c.Name {
+		case ".debug_info":
+			r.info = c.Data
+		case ".debug_abbrev":
+			r.abbrev = c.Data
+		case ".debug_str":
+			r.str = c.Data
+		case ".debug_line_str":
+			r.lineStr = c.Data
+		}
+	}
+	return r
 }

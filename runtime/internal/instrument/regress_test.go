@@ -1,0 +1,136 @@
+package instrument
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// builders make the cases with typed references, which wabt 1.0.32 can't write: each what its .wat says.
+var builders = map[string]func() *wasm.Module{
+	"002-refused-result":   buildResult,
+	"003-dead-reference":   buildDeadReference,
+	"004-refused-subtype":  buildSubtype,
+	"005-reference-beside": buildReferenceBeside,
+}
+
+// Types and functions that all of them have.
+const (
+	typeVoid       = 0 // [] -> []
+	funcCheckpoint = 0
+	funcF          = 1 // of typeVoid, does nothing; may be referred to
+)
+
+var (
+	refVoid     = wasm.RefType(typeVoid, false)
+	refNullVoid = wasm.RefType(typeVoid, true)
+)
+
+// base returns a module with an import, a function, and no more.
+func base() *wasm.Module {
+	m := &wasm.Module{
+		Types:    []wasm.FuncType{{}},
+		Imports:  []wasm.Import{{Module: "durun", Name: "checkpoint", Kind: wasm.ExternFunc, Type: typeVoid}},
+		Elements: []wasm.Element{{Mode: wasm.Declarative, Flags: 3, Type: wasm.FuncRef, Funcs: []uint32{funcF}}},
+	}
+	define(m, "", nil, nil)
+	return m
+}
+
+// define adds a function, and exports it if it has a name.
+func define(m *wasm.Module, export string, params, results []wasm.ValueType, body ...wasm.Instr) {
+	t := uint32(len(m.Types))
+	if len(params)+len(results) == 0 {
+		t = typeVoid
+	} else {
+		m.Types = append(m.Types, wasm.FuncType{Params: params, Results: results})
+	}
+	m.Functions = append(m.Functions, t)
+	raw := []byte{0}
+	for _, in := range append(body, op(wasm.OpEnd)) {
+		raw = wasm.AppendInstr(raw, &in)
+	}
+	m.Code = append(m.Code, wasm.Code{Raw: raw, BodyOffset: 1})
+	if export != "" {
+		m.Exports = append(m.Exports, wasm.Export{Name: export, Kind: wasm.ExternFunc, Index: uint32(len(m.Functions))})
+	}
+}
+
+func op(o wasm.Opcode, index ...uint32) wasm.Instr {
+	in := wasm.Instr{Op: o}
+	if len(index) > 0 {
+		in.Index = index[0]
+	}
+	return in
+}
+
+func buildResult() *wasm.Module {
+	m := base()
+	define(m, "", nil, []wasm.ValueType{refVoid}, op(wasm.OpCall, funcCheckpoint), op(wasm.OpRefFunc, funcF))
+	define(m, "main", nil, nil, op(wasm.OpCall, 2), op(wasm.OpCallRef, typeVoid))
+	return m
+}
+
+func buildDeadReference() *wasm.Module {
+	m := base()
+	define(m, "", []wasm.ValueType{refVoid}, nil,
+		op(wasm.OpLoop), op(wasm.OpLocalGet, 0), op(wasm.OpCallRef, typeVoid), op(wasm.OpCall, funcCheckpoint), op(wasm.OpEnd))
+	define(m, "", []wasm.ValueType{refVoid}, nil,
+		op(wasm.OpCall, funcCheckpoint), op(wasm.OpBlock), op(wasm.OpBr, 1), op(wasm.OpEnd), op(wasm.OpLocalGet, 0), op(wasm.OpCallRef, typeVoid))
+	define(m, "loop", nil, nil, op(wasm.OpRefFunc, funcF), op(wasm.OpCall, 2))
+	define(m, "block", nil, nil, op(wasm.OpRefFunc, funcF), op(wasm.OpCall, 3))
+	return m
+}
+
+func buildSubtype() *wasm.Module {
+	m := base()
+	define(m, "", nil, []wasm.ValueType{refNullVoid}, op(wasm.OpCall, funcCheckpoint), wasm.Instr{Op: wasm.OpRefNull, Heap: typeVoid})
+	define(m, "", nil, []wasm.ValueType{wasm.FuncRef}, op(wasm.OpReturnCall, 2))
+	define(m, "main", nil, []wasm.ValueType{wasm.I32}, op(wasm.OpCall, 3), op(wasm.OpRefIsNull))
+	return m
+}
+
+func buildReferenceBeside() *wasm.Module {
+	m := base()
+	define(m, "", []wasm.ValueType{wasm.I32}, []wasm.ValueType{wasm.I32, refVoid}, op(wasm.OpLocalGet, 0), op(wasm.OpRefFunc, funcF))
+	define(m, "main", nil, []wasm.ValueType{wasm.I32},
+		wasm.Instr{Op: wasm.OpLoop, Block: wasm.BlockValue(wasm.I32)},
+		wasm.Instr{Op: wasm.OpI32Const, Const: 3}, op(wasm.OpCall, 2), op(wasm.OpCallRef, typeVoid), op(wasm.OpCall, funcCheckpoint), op(wasm.OpEnd))
+	return m
+}
+
+// TestRegress: what was found before, each case with a comment that says what went wrong. Package runtime runs them; here
+// they are built, and have to give valid modules, or to be refused if their name says so.
+func TestRegress(t *testing.T) {
+	const dir = "testdata/regress"
+	list := cases(t, dir)
+	orphans(t, dir, list, ".wat", ".wasm")
+	e := engine(t)
+	for name, data := range list {
+		t.Run(name, func(t *testing.T) {
+			m := decode(t, data)
+			r, err := Transform(m, Config{Await: awaits})
+			if strings.Contains(name, "refused") {
+				var u *UnsupportedError
+				if !errors.As(err, &u) {
+					t.Fatalf("error %v, want an UnsupportedError", err)
+				}
+				t.Logf("refused: %v", err)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, e, r.Module)
+			for _, c := range continuations(r.Plan) {
+				res, err := r.Plan.Resume(m, []Continuation{c}, c.Function, firstAwait(t, m))
+				if err != nil {
+					t.Fatal(err)
+				}
+				accept(t, e, res)
+			}
+		})
+	}
+}
