@@ -297,8 +297,7 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	switch {
 	case errors.Is(err, errInterrupted):
 		cause := c.ctx.Err()
-		c.close()
-		return "", fmt.Errorf("resume coroutine %s: %w", c.id, cause)
+		return "", errors.Join(fmt.Errorf("resume coroutine %s: %w", c.id, cause), c.close())
 	case errors.As(err, &exit):
 		c.status, c.exit = snapshot.Completed, exit.ExitCode()
 		c.results = nil

@@ -19,6 +19,10 @@ const features = api.CoreFeaturesV2 |
 	experimental.CoreFeaturesExceptionHandling |
 	experimental.CoreFeaturesTypedFunctionReferences
 
+// maxPages is the size that a memory can have, in pages of 64 KiB: one less than the language allows, as wazero's
+// api.Memory gives the size of one of 4 GiB as 0.
+const maxPages = 1<<16 - 1
+
 // Runtime compiles modules and holds what they share. It is safe for concurrent use.
 type Runtime struct {
 	config  Config
@@ -29,7 +33,8 @@ type Runtime struct {
 
 // New returns a runtime. It fails if the cache folder can't be used.
 func New(ctx context.Context, config Config) (*Runtime, error) {
-	rc := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false)
+	rc := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false).
+		WithMemoryLimitPages(maxPages)
 	r := &Runtime{
 		config:  config,
 		modules: append([]*hostabi.Module{abiModule}, config.modules...),

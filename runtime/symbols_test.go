@@ -249,7 +249,7 @@ func FuzzSymbols(f *testing.F) {
 		seed(buildC(f, symbolsSource, "-O1", "-gdwarf-4"))
 		seed(buildC(f, symbolsSource, "-O0", "-gdwarf-4"))
 	}
-	f.Fuzz(func(_ *testing.T, name, info, abbrev, str, line, ranges []byte) {
+	f.Fuzz(func(t *testing.T, name, info, abbrev, str, line, ranges []byte) {
 		m := *m
 		for section, data := range map[string][]byte{
 			"name": name, ".debug_info": info, ".debug_abbrev": abbrev, ".debug_str": str, ".debug_line_str": str,
@@ -257,7 +257,11 @@ func FuzzSymbols(f *testing.F) {
 		} {
 			m.Customs = append(m.Customs, wasm.Custom{Name: section, Data: data, After: 10})
 		}
+		start := time.Now()
 		locateAll(m.Encode())
+		if d := time.Since(start); d > 1*time.Second {
+			t.Errorf("took %v", d)
+		}
 	})
 }
 

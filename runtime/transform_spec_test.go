@@ -138,8 +138,13 @@ func specHost(t *testing.T) []byte {
 	t.Helper()
 	m := &wasm.Module{
 		Types: []wasm.FuncType{
-			{}, {Params: []wasm.ValueType{wasm.I32}}, {Params: []wasm.ValueType{wasm.I64}}, {Params: []wasm.ValueType{wasm.F32}},
-			{Params: []wasm.ValueType{wasm.F64}}, {Params: []wasm.ValueType{wasm.I32, wasm.F32}}, {Params: []wasm.ValueType{wasm.F64, wasm.F64}},
+			{},
+			{Params: []wasm.ValueType{wasm.I32}},
+			{Params: []wasm.ValueType{wasm.I64}},
+			{Params: []wasm.ValueType{wasm.F32}},
+			{Params: []wasm.ValueType{wasm.F64}},
+			{Params: []wasm.ValueType{wasm.I32, wasm.F32}},
+			{Params: []wasm.ValueType{wasm.F64, wasm.F64}},
 		},
 		Tables:   []wasm.Table{{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 10, Max: 20, HasMax: true}}}},
 		Memories: []wasm.Limits{{Min: 1, Max: 2, HasMax: true}},

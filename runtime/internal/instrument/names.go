@@ -49,8 +49,10 @@ const (
 )
 
 func exportFunction(i uint32) string { return exportPrefix + "f" + strconv.FormatUint(uint64(i), 10) }
-func exportTable(i uint32) string    { return exportPrefix + "t" + strconv.FormatUint(uint64(i), 10) }
-func exportTag(i uint32) string      { return exportPrefix + "x" + strconv.FormatUint(uint64(i), 10) }
+
+func exportTable(i uint32) string { return exportPrefix + "t" + strconv.FormatUint(uint64(i), 10) }
+
+func exportTag(i uint32) string { return exportPrefix + "x" + strconv.FormatUint(uint64(i), 10) }
 
 // ExportGlobal returns the name of the original module's global i.
 func ExportGlobal(i uint32) string { return exportPrefix + "g" + strconv.FormatUint(uint64(i), 10) }

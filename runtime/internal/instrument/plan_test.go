@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"bytes"
+	"errors"
 	goruntime "runtime"
 	"slices"
 	"strings"
@@ -132,7 +133,7 @@ func TestResumeMismatch(t *testing.T) {
 		{"outer beyond the last", good, 4, 0, "no such function"},
 	} {
 		_, err := r.Plan.Resume(m, []Continuation{tt.cont}, tt.outer, tt.await)
-		if e, ok := err.(*MismatchError); !ok || !strings.Contains(err.Error(), tt.want) {
+		if e := (*MismatchError)(nil); !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v (%v), want a MismatchError about %q", tt.name, err, e, tt.want)
 		}
 	}

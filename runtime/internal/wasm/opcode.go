@@ -210,7 +210,7 @@ const (
 
 // The saturating conversions, bulk memory and table instructions, behind the prefix 0xfc.
 const (
-	OpI32TruncSatF32S Opcode = prefixMisc<<16 | 0x00
+	OpI32TruncSatF32S Opcode = prefixMisc << 16
 	OpI32TruncSatF32U Opcode = prefixMisc<<16 | 0x01
 	OpI32TruncSatF64S Opcode = prefixMisc<<16 | 0x02
 	OpI32TruncSatF64U Opcode = prefixMisc<<16 | 0x03

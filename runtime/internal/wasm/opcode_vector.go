@@ -2,7 +2,7 @@ package wasm
 
 // The vector instructions (SIMD), behind the prefix 0xfd.
 const (
-	OpV128Load                  Opcode = prefixVector<<16 | 0x00
+	OpV128Load                  Opcode = prefixVector << 16
 	OpV128Load8x8S              Opcode = prefixVector<<16 | 0x01
 	OpV128Load8x8U              Opcode = prefixVector<<16 | 0x02
 	OpV128Load16x4S             Opcode = prefixVector<<16 | 0x03

@@ -45,8 +45,12 @@ func samples() []sample {
 				{Module: "m", Name: "x", Kind: ExternTag, Type: 1},
 			},
 			Exports: []Export{
-				{Name: "f", Kind: ExternFunc}, {Name: "t", Kind: ExternTable}, {Name: "m", Kind: ExternMemory},
-				{Name: "g", Kind: ExternGlobal}, {Name: "x", Kind: ExternTag}, {Name: "", Kind: ExternFunc},
+				{Name: "f", Kind: ExternFunc},
+				{Name: "t", Kind: ExternTable},
+				{Name: "m", Kind: ExternMemory},
+				{Name: "g", Kind: ExternGlobal},
+				{Name: "x", Kind: ExternTag},
+				{Name: "", Kind: ExternFunc},
 			},
 		}},
 		{"segments", &Module{
@@ -92,8 +96,10 @@ func samples() []sample {
 				{Mode: Active, Offset: body(i32Const(9)), Init: []byte{}, Flags: 2},
 			},
 			Customs: []Custom{
-				{Name: "first", Data: []byte{1}, After: 0}, {Name: "a", Data: []byte{2}, After: idType},
-				{Name: "b", Data: []byte{}, After: idDataCount}, {Name: "c", Data: []byte{3}, After: idDataCount},
+				{Name: "first", Data: []byte{1}, After: 0},
+				{Name: "a", Data: []byte{2}, After: idType},
+				{Name: "b", Data: []byte{}, After: idDataCount},
+				{Name: "c", Data: []byte{3}, After: idDataCount},
 				{Name: "name", Data: []byte("\x00\x05\x04main\x01\x0e\x02\x00\x04left\x01\x05right\x02\x0a\x01\x01\x02\x00\x01x\x03\x02yy"), After: idData},
 			},
 		}},
