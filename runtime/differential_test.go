@@ -420,7 +420,7 @@ func TestGuests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if raceEnabled && len(binary) > 1<<20 {
+			if guests.RaceEnabled && len(binary) > 1<<20 {
 				t.Skipf("left out: with the race detector, wazero takes minutes to compile %d bytes; make test runs it without", len(binary))
 			}
 			if reason, ok := unsupported[c.Guest]; ok {

@@ -226,6 +226,11 @@ func (g *generator) function(f int) {
 	for range 1 + g.pick(8) {
 		g.locals = append(g.locals, g.typ())
 	}
+	if g.one(8) {
+		for range 24 { // more than one call moves
+			g.locals = append(g.locals, g.typ())
+		}
+	}
 	g.nanF32, g.nanF64 = uint32(len(g.locals)), uint32(len(g.locals)+1)
 	declared := append(slices.Clone(g.locals[len(params):]), wasm.F32, wasm.F64)
 	g.budget = 12 + g.pick(40)

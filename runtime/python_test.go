@@ -15,7 +15,7 @@ func TestPython(t *testing.T) {
 	if testing.Short() {
 		t.Skip("left out: -short")
 	}
-	if raceEnabled {
+	if guests.RaceEnabled {
 		t.Skip("left out: with the race detector, wazero takes minutes to compile CPython; make test runs it without")
 	}
 	binary, err := guests.Python()

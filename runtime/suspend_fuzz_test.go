@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -96,29 +97,50 @@ func (l *lab) Restore(version uint32, data []byte) error {
 func (l *lab) Wait(context.Context, *hostabi.Pending) error { return nil }
 func (l *lab) Close() error                                 { return nil }
 
-// specModule is the part of the specification's module "spectest" that durun's guests could have: its functions.
-var specModule = func() *hostabi.Module {
+// quietModules are what other programs import: functions that do nothing.
+var quietModules = func() []*hostabi.Module {
 	i32, i64, f32, f64 := api.ValueTypeI32, api.ValueTypeI64, api.ValueTypeF32, api.ValueTypeF64
-	m := &hostabi.Module{Name: "spectest"}
-	for name, params := range map[string][]api.ValueType{
-		"print": nil, "print_i32": {i32}, "print_i64": {i64}, "print_f32": {f32}, "print_f64": {f64},
-		"print_i32_f32": {i32, f32}, "print_f64_f64": {f64, f64},
-	} {
-		m.Functions = append(m.Functions, hostabi.Function{
-			Name: name, Params: params, Call: func(context.Context, *hostabi.Guest, hostabi.Instance, []uint64) {},
-		})
+	module := func(name string, functions map[string][]api.ValueType) *hostabi.Module {
+		m := &hostabi.Module{Name: name}
+		for _, f := range slices.Sorted(maps.Keys(functions)) {
+			m.Functions = append(m.Functions, hostabi.Function{
+				Name: f, Params: functions[f], Call: func(context.Context, *hostabi.Guest, hostabi.Instance, []uint64) {},
+			})
+		}
+		return m
 	}
-	return m
+	return []*hostabi.Module{
+		// The part of the specification's test module that durun's guests could have.
+		module("spectest", map[string][]api.ValueType{
+			"print": nil, "print_i32": {i32}, "print_i64": {i64}, "print_f32": {f32}, "print_f64": {f64},
+			"print_i32_f32": {i32, f32}, "print_f64_f64": {f64, f64},
+		}),
+		// Binaryen's.
+		module("fuzzing-support", map[string][]api.ValueType{
+			"log-i32": {i32}, "log-i64": {i64}, "log-f32": {f32}, "log-f64": {f64},
+		}),
+	}
 }()
 
-// spec is an instance of specModule.
-type spec struct{}
+// quiet is an instance of one of quietModules.
+type quiet struct{ module *hostabi.Module }
 
-func (spec) Module() *hostabi.Module                      { return specModule }
-func (spec) Save() (uint32, []byte, error)                { return 1, nil, nil }
-func (spec) Restore(uint32, []byte) error                 { return nil }
-func (spec) Wait(context.Context, *hostabi.Pending) error { return nil }
-func (spec) Close() error                                 { return nil }
+func (q quiet) Module() *hostabi.Module                    { return q.module }
+func (quiet) Save() (uint32, []byte, error)                { return 1, nil, nil }
+func (quiet) Restore(uint32, []byte) error                 { return nil }
+func (quiet) Wait(context.Context, *hostabi.Pending) error { return nil }
+func (quiet) Close() error                                 { return nil }
+
+// benchModules are the host modules of a bench, benchHosts fresh instances of them.
+var benchModules = append([]*hostabi.Module{labModule}, quietModules...)
+
+func benchHosts() []hostabi.Instance {
+	hosts := []hostabi.Instance{&lab{}}
+	for _, m := range quietModules {
+		hosts = append(hosts, quiet{m})
+	}
+	return hosts
+}
 
 // bench runs programs on plain wazero and under durun. It is used by one goroutine at a time.
 type bench struct {
@@ -131,7 +153,7 @@ type bench struct {
 func newBench(t testing.TB) *bench {
 	ctx := context.Background()
 	b := &bench{engine: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))}
-	for _, m := range []*hostabi.Module{labModule, specModule} {
+	for _, m := range benchModules {
 		h := b.engine.NewHostModuleBuilder(m.Name)
 		for _, f := range m.Functions {
 			h = h.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
@@ -153,7 +175,7 @@ func newBench(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	var err error
-	if b.runtime, err = New(ctx, NewConfig().WithModules(labModule, specModule)); err != nil {
+	if b.runtime, err = New(ctx, NewConfig().WithModules(benchModules...)); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -244,7 +266,7 @@ func number(t api.ValueType, v uint64) uint64 {
 func (b *bench) run(t testing.TB, m *Module, entry string, transfer func(c *Coroutine) *Coroutine) aftermath {
 	t.Helper()
 	ctx := context.Background()
-	c, err := m.Start(ctx, StartConfig{ID: "lab", Entry: entry, Hosts: []hostabi.Instance{&lab{}, spec{}}})
+	c, err := m.Start(ctx, StartConfig{ID: "lab", Entry: entry, Hosts: benchHosts()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +321,7 @@ func (b *bench) hop(t testing.TB, m *Module, c *Coroutine) *Coroutine {
 	if s, err = snapshot.Decode(data); err != nil {
 		t.Fatal(err)
 	}
-	c, err = m.Restore(context.Background(), s, RestoreConfig{Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{&lab{}, spec{}}})
+	c, err = m.Restore(context.Background(), s, RestoreConfig{Hash: snapshot.Digest(data), Hosts: benchHosts()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -259,7 +259,7 @@ func FuzzSymbols(f *testing.F) {
 		}
 		start := time.Now()
 		locateAll(m.Encode())
-		if d := time.Since(start); d > 1*time.Second {
+		if d := time.Since(start); d > 20*time.Second {
 			t.Errorf("took %v", d)
 		}
 	})

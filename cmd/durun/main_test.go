@@ -50,10 +50,12 @@ func (c *cached) Run() int {
 	return c.M.Run()
 }
 
-// run is the command with one driver more: full://FOLDER?puts=N is a folder that takes N objects and is full then.
+// run is the command with one driver more: full://FOLDER?puts=N is a folder that takes N objects and is full then. It
+// says nothing of slow work, which depends on the machine.
 func run() int {
 	c := config()
 	c.Drivers["full"] = openFull
+	c.Patience = time.Hour
 	return command.Main(c, os.Args[1:])
 }
 

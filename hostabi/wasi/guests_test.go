@@ -266,6 +266,10 @@ func TestGuests(t *testing.T) {
 			continue // imports what only the runtime has
 		}
 		ran++
+		if guests.RaceEnabled && len(binary) > 1<<20 {
+			t.Logf("left out: %s: with the race detector, wazero takes minutes to compile it; make test runs it without", c.Name)
+			continue
+		}
 		if programs[c.Guest] == nil {
 			programs[c.Guest] = e.compile(t, binary)
 		}
@@ -291,6 +295,9 @@ func TestGuests(t *testing.T) {
 func TestPython(t *testing.T) {
 	if testing.Short() {
 		t.Skip("CPython takes seconds to compile")
+	}
+	if guests.RaceEnabled {
+		t.Skip("left out: with the race detector, wazero takes minutes to compile CPython; make test runs it without")
 	}
 	binary, err := guests.Python()
 	if errors.Is(err, fs.ErrNotExist) {

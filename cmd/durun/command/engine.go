@@ -22,6 +22,9 @@ type engine struct {
 // newEngine returns an engine for the module called name, of size bytes. A cache that can't be used is no error, only slower.
 func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool) (*engine, error) {
 	e := &engine{name: name, progress: newProgress(a.Stderr, name, size)}
+	if a.Patience > 0 {
+		e.progress.patience = a.Patience
+	}
 	a.setProgress(e.progress)
 	config := runtime.NewConfig().WithModules(wasi.Module).WithProgress(e.progress.report)
 	cached := config
@@ -77,9 +80,22 @@ func cacheDir() (string, error) {
 	if dir := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored
 		return filepath.Join(dir, "durun"), nil
 	}
-	dir, err := os.UserCacheDir()
+	dir, err := userCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("%w; set %s to a folder", err, cacheVariable)
 	}
 	return filepath.Join(dir, "durun"), nil
+}
+
+// userCacheDir is the platform's folder for caches. [os.UserCacheDir] refuses a relative $XDG_CACHE_HOME, which is to be ignored.
+func userCacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err == nil || os.Getenv("XDG_CACHE_HOME") == "" {
+		return dir, err
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".cache"), nil
 }

@@ -82,8 +82,29 @@ func humanDuration(d time.Duration) string {
 	return "less than a second"
 }
 
+// moment is a time of which nothing may be known: then it is zero here, null as JSON, and "-" in a table.
+type moment struct{ time.Time }
+
+func (m moment) MarshalJSON() ([]byte, error) {
+	if m.IsZero() {
+		return []byte("null"), nil
+	}
+	return m.Time.MarshalJSON()
+}
+
+// text is the local time in a layout of package time.
+func (m moment) text(layout string) string {
+	if m.IsZero() {
+		return "-"
+	}
+	return m.Local().Format(layout)
+}
+
 // humanTime prints a moment relative to now.
 func humanTime(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
 	if d := t.Sub(now); d > 0 {
 		return "in " + humanDuration(d)
 	}

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +26,7 @@ stands on the commit before. BYTES is its size in the store, PAGES the number of
 
 JSON is an array of objects with the keys seq, kind, bytes, pages, time, status,
 await (an object with kind, detail and until, or null at the end) and, for a
-commit that can't be read, error.`,
+commit that can't be read, error; time is null then.`,
 		Example: "  durun history job\n  durun inspect job@3",
 		Args:    arguments(1, 1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +44,7 @@ type commit struct {
 	Kind   string          `json:"kind"`
 	Bytes  int64           `json:"bytes"`
 	Pages  int             `json:"pages"`
-	Time   time.Time       `json:"time"`
+	Time   moment          `json:"time"`
 	Status snapshot.Status `json:"status"`
 	Await  *waiting        `json:"await"`
 	Error  string          `json:"error,omitempty"` // why it can't be read
@@ -73,7 +72,7 @@ func runHistory(ctx context.Context, a *app, o historyOptions, arg string) (err 
 			continue
 		}
 		commits[i] = commit{
-			Seq: c.Seq, Kind: c.Kind.String(), Bytes: c.Bytes, Pages: c.Pages, Time: c.Time,
+			Seq: c.Seq, Kind: c.Kind.String(), Bytes: c.Bytes, Pages: c.Pages, Time: moment{c.Time},
 			Status: c.Status, Await: describeAwait(c.Await),
 		}
 	}
@@ -91,7 +90,7 @@ func runHistory(ctx context.Context, a *app, o historyOptions, arg string) (err 
 		}
 		rows = append(rows, []string{
 			strconv.FormatUint(c.Seq, 10), cell(c.Kind), humanBytes(uint64(c.Bytes)), strconv.Itoa(c.Pages),
-			c.Time.Local().Format("2006-01-02 15:04:05.000"), await,
+			c.Time.text("2006-01-02 15:04:05.000"), await,
 		})
 	}
 	return writeTable(a.Stdout, rows)

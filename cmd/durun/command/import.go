@@ -15,6 +15,7 @@ import (
 
 type importOptions struct {
 	id     string
+	named  bool // --id is given
 	format format
 }
 
@@ -33,6 +34,7 @@ asks for them.`,
 		Example: "  durun import job.durun\n  durun import --id again job.durun",
 		Args:    arguments(1, 1, "FILE, which durun export wrote,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.named = cmd.Flags().Changed("id")
 			return runImport(cmd.Context(), a, o, args[0])
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -48,7 +50,7 @@ asks for them.`,
 }
 
 func runImport(ctx context.Context, a *app, o importOptions, file string) (err error) {
-	if o.id != "" {
+	if o.named {
 		if err := snapshot.ValidID(o.id); err != nil {
 			return usageError("import: --id %q: %w", o.id, err)
 		}

@@ -197,7 +197,7 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	line("id", "%s", f.ID)
 	line("commit", "%d, %s, %s", f.Seq, f.Kind, humanBytes(uint64(f.Bytes)))
-	line("time", "%s (%s)", f.Updated.Local().Format(time.RFC3339), humanTime(f.Updated, now))
+	line("time", "%s (%s)", f.Updated.Local().Format(time.RFC3339), humanTime(f.Updated.Time, now))
 	line("status", "%s", f.Status)
 	if f.ExitCode != nil {
 		line("exit code", "%d", *f.ExitCode)

@@ -33,7 +33,8 @@ type progress struct {
 	name     string // of the module
 	size     int    // of the module, in bytes
 	terminal bool
-	cached   bool // the result is kept
+	patience time.Duration // where it is no terminal
+	cached   bool          // the result is kept
 	clock    func(time.Duration) <-chan time.Time
 
 	mu   sync.Mutex
@@ -43,7 +44,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, name string, size int) *progress {
-	return &progress{w: w, name: name, size: size, terminal: isTerminal(w), clock: time.After}
+	return &progress{w: w, name: name, size: size, terminal: isTerminal(w), patience: patiencePlain, clock: time.After}
 }
 
 // report takes what the runtime says.
@@ -75,7 +76,7 @@ func (p *progress) end() {
 
 func (p *progress) show(start time.Time, stop, done chan struct{}) {
 	defer close(done)
-	patience := patiencePlain
+	patience := p.patience
 	if p.terminal {
 		patience = patienceTerminal
 	}

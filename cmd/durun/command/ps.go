@@ -32,7 +32,8 @@ program waits for.
 
 JSON is an array of objects with the keys id, status, module (SHA-256),
 module_name, seq, waiting (an object with kind, detail and until, or null),
-exit_code (null until the end), updated and, where there is one, error.`,
+exit_code (null until the end), updated (null if unreadable) and, where there is
+one, error.`,
 		Example: "  durun ps\n  durun ps -a -o json",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,7 +51,7 @@ func runPs(ctx context.Context, a *app, o psOptions) error {
 		return err
 	}
 	shown := slices.DeleteFunc(list, func(c coroutine) bool { return c.Status.Ended() && !o.all })
-	slices.SortStableFunc(shown, func(a, b coroutine) int { return b.Updated.Compare(a.Updated) })
+	slices.SortStableFunc(shown, func(a, b coroutine) int { return b.Updated.Compare(a.Updated.Time) })
 	if o.format == formatJSON {
 		return writeJSON(a.Stdout, shown)
 	}
@@ -61,7 +62,7 @@ func runPs(ctx context.Context, a *app, o psOptions) error {
 		if c.ExitCode != nil {
 			status += " (" + strconv.FormatUint(uint64(*c.ExitCode), 10) + ")"
 		}
-		rows = append(rows, []string{c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated, now)})
+		rows = append(rows, []string{c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated.Time, now)})
 	}
 	return writeTable(a.Stdout, rows)
 }
@@ -75,7 +76,7 @@ type coroutine struct {
 	Seq        uint64          `json:"seq"`
 	Waiting    *waiting        `json:"waiting"`
 	ExitCode   *uint32         `json:"exit_code"` // nil until the end
-	Updated    time.Time       `json:"updated"`
+	Updated    moment          `json:"updated"`
 	Error      string          `json:"error,omitempty"` // why it failed, or can't be read
 
 	moduleText string
@@ -121,7 +122,7 @@ func describe(m snapshot.Manifest, driven bool) coroutine {
 		ModuleName: m.ModuleName,
 		Seq:        m.Seq,
 		Waiting:    describeAwait(m.Await),
-		Updated:    m.Time,
+		Updated:    moment{m.Time},
 		Error:      m.Error,
 		moduleText: moduleText(m.ModuleName, m.Module),
 	}

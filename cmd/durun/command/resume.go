@@ -99,7 +99,11 @@ func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 	defer closeInto(&err, release)
 	s, commit, err := store.Latest(ctx, id)
 	if err != nil {
-		return fmt.Errorf("resume %s: %w", id, err)
+		err = fmt.Errorf("resume %s: %w", id, err)
+		if errors.Is(err, snapshot.ErrCorrupt) {
+			return dataError(err, a.earlierCommit(id))
+		}
+		return err
 	}
 	if s.Status.Ended() {
 		return &exitError{
@@ -125,7 +129,11 @@ func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 	grants := mergeGrants(s.Grants, o.grants)
 	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin})
 	if err != nil {
-		return err
+		return &exitError{
+			code:   exitUsage,
+			err:    fmt.Errorf("resume %s: %w", id, err),
+			advice: "if the folder is elsewhere now: " + a.commandLine("resume", "--dir HOST:GUEST", id),
+		}
 	}
 	out := newOutput(a, false)
 	c, err := module.Restore(ctx, s, runtime.RestoreConfig{
@@ -159,7 +167,12 @@ func restoreError(a *app, id string, err error) error {
 	}
 	err = fmt.Errorf("resume %s: %w", id, err)
 	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
-		return dataError(err, "an earlier commit may do: export ID@SEQ, and import that under another id; for its number: "+a.commandLine("history", id))
+		return dataError(err, a.earlierCommit(id))
 	}
 	return err
+}
+
+// earlierCommit advises what to do about a coroutine whose last commit is of no use.
+func (a *app) earlierCommit(id string) string {
+	return "an earlier commit may do: export ID@SEQ, and import that under another id; for its number: " + a.commandLine("history", id)
 }

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,9 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	// Drivers opens stores, by the scheme of their URL.
 	Drivers map[string]bucket.Opener
+	// Patience is how long work on a module may take before a line on a standard error that is no terminal says so;
+	// 0 stands for 2 s.
+	Patience time.Duration
 }
 
 // Main runs the command with args, the command line without the program's name, and returns the exit code. It returns
@@ -133,7 +137,7 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 	}()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if err != nil && ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		err = a.interrupted(context.Cause(ctx)) // rather than "context canceled", wherever that was noticed
 	}
 	return a.report(err)

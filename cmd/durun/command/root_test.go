@@ -92,16 +92,19 @@ func TestInterrupted(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithCancelCause(context.Background())
-			cancel(test.cause)
-			var stderr bytes.Buffer
-			a := &app{Config: Config{Stderr: &stderr}, storeURL: "/a b", driving: test.driving}
-			code := a.execute(ctx, &cobra.Command{
-				SilenceErrors: true, SilenceUsage: true,
-				RunE: func(cmd *cobra.Command, _ []string) error { return fmt.Errorf("do this: %w", cmd.Context().Err()) },
-			}, []string{})
-			if code != test.code || stderr.String() != test.stderr {
-				t.Errorf("exit code %d, want %d; stderr %q, want %q", code, test.code, stderr.String(), test.stderr)
+			// What stops may tell of the context's error, or of its cause.
+			for _, reason := range []func(context.Context) error{context.Context.Err, context.Cause} {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				cancel(test.cause)
+				var stderr bytes.Buffer
+				a := &app{Config: Config{Stderr: &stderr}, storeURL: "/a b", driving: test.driving}
+				code := a.execute(ctx, &cobra.Command{
+					SilenceErrors: true, SilenceUsage: true,
+					RunE: func(cmd *cobra.Command, _ []string) error { return fmt.Errorf("do this: %w", reason(cmd.Context())) },
+				}, []string{})
+				if code != test.code || stderr.String() != test.stderr {
+					t.Errorf("exit code %d, want %d; stderr %q, want %q", code, test.code, stderr.String(), test.stderr)
+				}
 			}
 		})
 	}

@@ -17,6 +17,7 @@ import (
 
 type runOptions struct {
 	id      string
+	named   bool // --id is given
 	detach  bool
 	dirs    []string
 	env     []string
@@ -58,6 +59,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
   durun run -d --env TOKEN --input @request.json handler.wasm`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.named = cmd.Flags().Changed("id")
 			return runRun(cmd.Context(), a, o, args[0], args[1:])
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -94,7 +96,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	if o.id == "" {
+	if !o.named {
 		o.id = snapshot.NewID()
 	} else if err := snapshot.ValidID(o.id); err != nil {
 		return usageError("run: --id %q: %w", o.id, err)

@@ -22,16 +22,19 @@ func newStackCommand(a *app) *cobra.Command {
 		Use:   "stack ID[@SEQ]",
 		Short: "Print the call stack of a suspended coroutine",
 		Long: `Print the call stack of a coroutine as its last commit, or commit SEQ, has it:
-the innermost call first. Names are those of the module's name section or DWARF;
-where it has DWARF with line tables, source lines and inlined calls are shown
-too. OFFSET is the call's place in its function's code, in bytes.
+the innermost call first. Names are those of the module's name section, DWARF,
+imports or exports. Where a tool has removed the names and DWARF's addresses, as
+wasm-opt does, a name that only one function of the source fits is shown, marked
+(inferred). Where the module has DWARF with line tables, source lines and
+inlined calls are shown too. What follows + is the call's place in its
+function's code, in bytes.
 
 A coroutine that runs is shown as it was at that commit. One that has ended has
 no stack.
 
 JSON is an array of objects, the innermost first, with the keys frame,
-function_index, offset, function, file, line (0 if unknown) and inlined (the
-functions inlined at that place, the innermost first).`,
+function_index, offset, function, inferred, file, line (0 if unknown) and
+inlined (the functions inlined at that place, the innermost first).`,
 		Example: "  durun stack job\n  durun stack job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,6 +52,7 @@ type stackFrame struct {
 	FunctionIndex uint32   `json:"function_index"`
 	Offset        uint32   `json:"offset"`
 	Function      string   `json:"function"`
+	Inferred      bool     `json:"inferred"`
 	File          string   `json:"file"`
 	Line          int      `json:"line"`
 	Inlined       []string `json:"inlined"`
@@ -93,6 +97,7 @@ func locate(frames []snapshot.Frame, symbols *runtime.Symbols) []stackFrame {
 			FunctionIndex: f.Function,
 			Offset:        f.Offset,
 			Function:      l.Function,
+			Inferred:      l.Inferred,
 			File:          l.File,
 			Line:          l.Line,
 			Inlined:       append([]string{}, l.Inlined...),
@@ -114,6 +119,9 @@ func writeStack(w io.Writer, s *snapshot.Snapshot, frames []stackFrame) error {
 			fmt.Fprintf(&b, "%-5s %s (inlined)\n", "", printable(inlined))
 		}
 		fmt.Fprintf(&b, "%-5s %s +0x%x", fmt.Sprintf("#%d", f.Frame), cell(f.Function), f.Offset)
+		if f.Inferred {
+			b.WriteString(" (inferred)")
+		}
 		if f.File != "" {
 			fmt.Fprintf(&b, " %s:%d", printable(f.File), f.Line)
 		}

@@ -1,0 +1,26 @@
+package command
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestCacheDir: a relative XDG_CACHE_HOME is as good as none.
+func TestCacheDir(t *testing.T) {
+	t.Setenv(cacheVariable, "") // to be put back
+	os.Unsetenv(cacheVariable)
+	home := t.TempDir()
+	for _, name := range []string{"HOME", "USERPROFILE", "LOCALAPPDATA"} {
+		t.Setenv(name, home)
+	}
+	t.Setenv("XDG_CACHE_HOME", "")
+	want, err := cacheDir()
+	if err != nil || !filepath.IsAbs(want) {
+		t.Fatalf("%q, %v", want, err)
+	}
+	t.Setenv("XDG_CACHE_HOME", "relative")
+	if got, err := cacheDir(); got != want || err != nil {
+		t.Errorf("with a relative XDG_CACHE_HOME: %q, %v; want %q", got, err, want)
+	}
+}

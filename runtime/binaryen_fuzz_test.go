@@ -1,0 +1,107 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/durun/durun/guests"
+	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// TestBinaryenPrograms runs programs that Binaryen's fuzzer makes, with await points between their instructions, as
+// TestSuspendRandom does with our own.
+func TestBinaryenPrograms(t *testing.T) {
+	tool, err := exec.LookPath("wasm-opt")
+	if err != nil {
+		t.Skip("left out: there is no wasm-opt (Debian's package binaryen)")
+	}
+	seeds := uint64(12)
+	if testing.Short() || guests.RaceEnabled {
+		seeds = 4
+	}
+	if all {
+		seeds = 400
+	}
+	b, back := borrow(t)
+	defer back()
+	var c counts
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			dir := t.TempDir()
+			in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out.wasm")
+			r := rand.New(rand.NewPCG(seed, 2))
+			data := make([]byte, 500+r.IntN(3000))
+			for i := range data {
+				data[i] = byte(r.Uint32())
+			}
+			if err := os.WriteFile(in, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			// Without vectors, whose NaNs --denan leaves as they are.
+			cmd := exec.Command(tool, "-ttf", in, "--denan", "--disable-reference-types", "--enable-multivalue", "--enable-bulk-memory",
+				"--enable-sign-ext", "--enable-nontrapping-float-to-int", "--enable-mutable-globals", "--enable-tail-call", "-o", out)
+			if text, err := cmd.CombinedOutput(); err != nil {
+				t.Skipf("left out: %v: %v\n%s", cmd, err, text)
+			}
+			binary, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			binaryenProgram(t, b, binary, r, &c)
+		})
+	}
+	c.log(t)
+	if c.n["calls"] < int(seeds) && c.n["programs"] > 0 {
+		t.Error("these do too little")
+	}
+}
+
+func binaryenProgram(t *testing.T, b *bench, binary []byte, r *rand.Rand, c *counts) {
+	m, err := wasm.Decode(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := inject(m, everywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range m.Exports {
+		if e.Kind != wasm.ExternFunc || len(names) == 8 {
+			continue
+		}
+		var args []wasm.Instr
+		for _, p := range i.env.FuncType(e.Index).Params {
+			ops := map[wasm.ValueType]wasm.Opcode{
+				wasm.I32: wasm.OpI32Const, wasm.I64: wasm.OpI64Const, wasm.F32: wasm.OpF32Const, wasm.F64: wasm.OpF64Const,
+			}
+			args = append(args, wasm.Instr{Op: ops[p], Const: uint64(r.Uint32() % 100)})
+		}
+		name := "call " + e.Name
+		i.entry(name, e.Index, args)
+		names = append(names, name)
+	}
+	if binary, err = i.binary(); err != nil {
+		t.Fatal(err)
+	}
+	mod, err := b.runtime.Compile(context.Background(), binary)
+	if err != nil {
+		if u := (*instrument.UnsupportedError)(nil); !errors.As(err, &u) {
+			t.Error(err)
+		}
+		c.add(fmt.Sprintf("left out: %v", err))
+		return
+	}
+	defer mod.Close(context.Background())
+	c.add("programs")
+	for _, name := range names {
+		suspendCall(t, b, mod, binary, name, c)
+	}
+}
