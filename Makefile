@@ -32,14 +32,15 @@ demo: build ## suspend a Go program, kill it, resume it in a new process
 
 ##@ Test
 
-# The race detector needs cgo, and so a C compiler. The large guests take minutes with it, and are tested without.
+# The race detector needs cgo, and so a C compiler. What takes minutes with it is left out there, and run
+# without it afterwards.
 HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1
 
 .PHONY: test
 test: ## run all tests, with the race detector where there is a C compiler
 	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
 	set -ex; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...; \
-	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) -run '^(TestGuests|TestPython)' ./runtime ./hostabi/wasi; fi
+	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi; fi
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such as 5m)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/durun/durun/guests"
 	"github.com/durun/durun/runtime/internal/instrument"
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -18,12 +17,13 @@ import (
 // TestBinaryenPrograms runs programs that Binaryen's fuzzer makes, with await points between their instructions, as
 // TestSuspendRandom does with our own.
 func TestBinaryenPrograms(t *testing.T) {
+	withoutRace(t)
 	tool, err := exec.LookPath("wasm-opt")
 	if err != nil {
 		t.Skip("left out: there is no wasm-opt (Debian's package binaryen)")
 	}
 	seeds := uint64(12)
-	if testing.Short() || guests.RaceEnabled {
+	if testing.Short() {
 		seeds = 4
 	}
 	if all {

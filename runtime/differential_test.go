@@ -398,6 +398,14 @@ func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 	return want
 }
 
+// withoutRace skips a test that does all its work in one goroutine and compiles so much that the race detector makes
+// minutes of it.
+func withoutRace(t *testing.T) {
+	if guests.RaceEnabled {
+		t.Skip("left out: takes minutes with the race detector; make test runs it without")
+	}
+}
+
 func TestGuests(t *testing.T) {
 	testdata := filepath.Join("..", "testdata")
 	manifest, err := guests.Manifest(testdata)

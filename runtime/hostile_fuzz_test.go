@@ -145,6 +145,7 @@ func snapshotGuests(t testing.TB) []suspended {
 
 // TestHostileSnapshots changes one thing of each snapshot.
 func TestHostileSnapshots(t *testing.T) {
+	withoutRace(t)
 	// A change returns false where there is nothing to change. must says that Restore has to notice.
 	type change struct {
 		name string

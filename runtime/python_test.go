@@ -15,9 +15,7 @@ func TestPython(t *testing.T) {
 	if testing.Short() {
 		t.Skip("left out: -short")
 	}
-	if guests.RaceEnabled {
-		t.Skip("left out: with the race detector, wazero takes minutes to compile CPython; make test runs it without")
-	}
+	withoutRace(t)
 	binary, err := guests.Python()
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("left out: %v", err)

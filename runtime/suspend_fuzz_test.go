@@ -18,6 +18,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
+	"github.com/durun/durun/guests"
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
@@ -442,7 +443,7 @@ func randomBytes(seed uint64) []byte {
 // TestSuspendRandom is FuzzSuspend for a fixed number of programs.
 func TestSuspendRandom(t *testing.T) {
 	seeds := 150
-	if testing.Short() {
+	if testing.Short() || guests.RaceEnabled {
 		seeds = 30
 	}
 	var mu sync.Mutex

@@ -27,6 +27,7 @@ func sampled(name string, oneIn uint32) bool {
 // them on plain wazero, and under durun, where they are moved to fresh instances on their way. It takes a sample, of which
 // the calls and await points are chosen by name; DURUN_SPEC_ALL=1 makes it some thirty times as large.
 func TestSpecSuspended(t *testing.T) {
+	withoutRace(t)
 	var c counts
 	t.Run("scripts", func(t *testing.T) {
 		for _, s := range scripts(t) {

@@ -342,6 +342,7 @@ func injected(m *wasm.Module) (out *wasm.Module, z zeal, err error) {
 // point, and transformed with an await point before nearly every instruction. Nothing suspends; results, traps, memory and
 // globals have to be the same.
 func TestSpec(t *testing.T) {
+	withoutRace(t)
 	host := specHost(t)
 	var c counts
 	t.Run("scripts", func(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 // TestCacheDir: a relative XDG_CACHE_HOME is as good as none.
 func TestCacheDir(t *testing.T) {
 	t.Setenv(cacheVariable, "") // to be put back
-	os.Unsetenv(cacheVariable)
+	if err := os.Unsetenv(cacheVariable); err != nil {
+		t.Fatal(err)
+	}
 	home := t.TempDir()
 	for _, name := range []string{"HOME", "USERPROFILE", "LOCALAPPDATA"} {
 		t.Setenv(name, home)
