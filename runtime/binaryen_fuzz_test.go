@@ -22,9 +22,9 @@ func TestBinaryenPrograms(t *testing.T) {
 	if err != nil {
 		t.Skip("left out: there is no wasm-opt (Debian's package binaryen)")
 	}
-	seeds := uint64(12)
+	seeds := uint64(8)
 	if testing.Short() {
-		seeds = 4
+		seeds = 3
 	}
 	if all {
 		seeds = 400

@@ -75,7 +75,7 @@ func TestCacheDamage(t *testing.T) {
 	dir := t.TempDir()
 	runGenerator(t, dir)
 	files := cacheFiles(t, dir)
-	if len(files) < 3 { // the transform, the running form's code, the resume module's code
+	if len(files) < 5 { // the transform; code and index of the running form and of a resume module
 		t.Fatalf("the cache has only %q", files)
 	}
 	for _, name := range files {
@@ -83,9 +83,14 @@ func TestCacheDamage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		flipped := bytes.Clone(good)
-		flipped[len(flipped)-5] ^= 0x10
-		for how, bad := range map[string][]byte{"flipped": flipped, "cut": good[:len(good)/2], "empty": {}} {
+		flip := func(at int) []byte {
+			b := bytes.Clone(good)
+			b[at] ^= 0x10
+			return b
+		}
+		for how, bad := range map[string][]byte{
+			"flipped": flip(len(good) - 5), "flipped in front": flip(30), "cut": good[:len(good)/2], "empty": {},
+		} {
 			t.Run(filepath.Base(filepath.Dir(name))+" "+how, func(t *testing.T) {
 				if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 					t.Fatal(err)

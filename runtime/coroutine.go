@@ -386,13 +386,13 @@ func (c *Coroutine) checkContext() {
 }
 
 // MaxOutput is how much, in bytes, a guest may write to its standard streams between two commits, which have to hold it.
-// Beyond, its writes fail with an I/O error.
+// A guest that writes more traps.
 const MaxOutput = 256 << 20
 
 // write takes what the guest writes to its standard output or error.
 func (c *Coroutine) write(stream uint8, p []byte) error {
 	if len(p) > MaxOutput-c.written {
-		return fmt.Errorf("more than %d bytes of output since the last commit", MaxOutput)
+		panic(fmt.Errorf("durun: more than %d MiB of output without an await point between: a commit has to hold it", MaxOutput>>20))
 	}
 	c.written += len(p)
 	if n := len(c.output); n > 0 && c.output[n-1].Stream == stream {

@@ -305,18 +305,29 @@ func TestTrapNames(t *testing.T) {
 	}
 }
 
-// TestMaxOutput has a guest write more between two commits than a commit may hold.
+// TestMaxOutput has a guest write more between two commits than a commit may hold: it traps, and says why.
 func TestMaxOutput(t *testing.T) {
-	c := &Coroutine{written: MaxOutput - 3}
-	if err := c.write(1, []byte("abc")); err != nil {
+	var c *Coroutine
+	h := newHostModule(func() {
+		c.written = MaxOutput - 3
+		if err := c.write(1, []byte("abc")); err != nil {
+			t.Error(err)
+		}
+		_ = c.write(1, []byte("d"))
+	})
+	r, err := New(context.Background(), NewConfig().WithModules(h.module))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.write(1, []byte("d")); err == nil {
-		t.Error("no error for a byte too many")
+	defer r.Close(context.Background())
+	c = start(t, r, counter("test", "f", 1), StartConfig{Hosts: []hostabi.Instance{h}})
+	status, err := c.Resume(context.Background())
+	if err != nil || status != snapshot.Failed || !strings.Contains(c.Err().Error(), "more than 256 MiB of output") {
+		t.Fatalf("ended %s, %v, %v", status, err, c.Err())
 	}
 	c.Committed(&snapshot.Parent{Seq: 1})
-	if err := c.write(1, []byte("d")); err != nil {
-		t.Errorf("after a commit: %v", err)
+	if c.written != 0 {
+		t.Errorf("%d bytes counted after a commit", c.written)
 	}
 }
 

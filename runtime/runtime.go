@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	goruntime "runtime"
+	"sync"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -29,6 +30,8 @@ type Runtime struct {
 	engine  wazero.Runtime
 	cache   wazero.CompilationCache
 	modules []*hostabi.Module // durun's own first
+
+	codeMu sync.Mutex // held while the cache of compiled code is used
 }
 
 // New returns a runtime. It fails if the cache folder can't be used.
