@@ -40,7 +40,7 @@ HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cu
 test: ## run all tests, with the race detector where there is a C compiler
 	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
 	set -ex; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...; \
-	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi; fi
+	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi ./cmd/durun; fi
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such as 5m)

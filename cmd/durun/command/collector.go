@@ -26,9 +26,10 @@ type collector struct {
 
 // quiet takes over. When it returns, no collection is going on.
 func quiet() *collector {
-	// A guest occupies a processor of the scheduler's for itself; signals need another.
-	if goruntime.GOMAXPROCS(0) < 2 {
-		goruntime.GOMAXPROCS(2)
+	// A guest occupies a processor of the scheduler's for itself, and the end of a collection that waits for the guest
+	// another; signals need one more.
+	if goruntime.GOMAXPROCS(0) < 4 {
+		goruntime.GOMAXPROCS(4)
 	}
 	c := &collector{limit: debug.SetMemoryLimit(-1), percent: debug.SetGCPercent(-1)}
 	c.tune()
