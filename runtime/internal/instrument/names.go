@@ -6,10 +6,8 @@ import "strconv"
 //
 //	unwound: [] -> []
 //	    the stack of an export's call has been unwound down to its bottom
-//	push: [i64 x 16] -> []
-//	    values of a frame that has more than fit in one call, first ones first
-//	save<n>: [i32, i64 x n] -> []
-//	    the (last) n values of a frame, and its site
+//	save<n>: [i64 x n, i32] -> []
+//	    n values of a frame and its site; -1 in place of the site says that more values of the frame follow
 //	next: [] -> [i32]
 //	    rewinding: the continuation of the next frame, as an index into the resume module's table
 //	load<n>: [] -> [i64 x n]
@@ -22,7 +20,6 @@ const MaxValues = 16
 // Names that the emitted code uses in [HostModule].
 const (
 	ImportUnwound = "unwound"
-	ImportPush    = "push"
 	ImportNext    = "next"
 )
 
@@ -64,15 +61,12 @@ func ExportGetV128(i uint32) string { return ExportGlobal(i) + ".get" }
 func ExportSetV128(i uint32) string { return ExportGlobal(i) + ".set" }
 
 // ExportDropped returns the name of the mutable i32 global that is 1 once data segment i has been dropped.
-func ExportDropped(i uint32) string { return exportDrop(i) + "ped" }
+func ExportDropped(i uint32) string { return ExportDrop(i) + "ped" }
 
 // ExportDrop returns the name of the function that drops data segment i: [] -> [].
-func exportDrop(i uint32) string {
+func ExportDrop(i uint32) string {
 	return exportPrefix + "d" + strconv.FormatUint(uint64(i), 10) + ".drop"
 }
-
-// ExportDrop returns the name of the function that drops data segment i: [] -> [].
-func ExportDrop(i uint32) string { return exportDrop(i) }
 
 func exportInit(i uint32) string {
 	return exportPrefix + "d" + strconv.FormatUint(uint64(i), 10) + ".init"

@@ -242,7 +242,7 @@ func (r *resume) refFunc(code []byte, f uint32) []byte {
 func (r *resume) dropElements(code []byte, _ uint32) []byte { return code }
 
 func (r *resume) dropData(code []byte, segment uint32) []byte {
-	return r.call(code, exportDrop(segment), nil)
+	return r.call(code, ExportDrop(segment), nil)
 }
 
 func (r *resume) initMemory(code []byte, segment uint32) []byte {
