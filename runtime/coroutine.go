@@ -59,6 +59,7 @@ type Coroutine struct {
 	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
 	state  api.MutableGlobal
 	memory api.Memory
+	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
 	guest  hostabi.Guest
 	ctx    context.Context // of the current Resume
 
@@ -75,6 +76,7 @@ type Coroutine struct {
 	native    experimental.Snapshot // the native stack at the await call
 	natives   int                   // how many there have been in this call
 	limit     int                   // of natives; other than maxNatives in tests
+	inTry     bool                  // a frame is inside a try_table: wazero's copy lacks its handlers
 	rewinding bool
 	closing   bool
 
@@ -248,7 +250,7 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		if !ready {
 			return c.status, nil
 		}
-		if c.natives >= c.limit {
+		if c.natives >= c.limit || c.inTry {
 			if err := c.rewind(ctx); err != nil {
 				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
 			}
@@ -285,8 +287,12 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 
 // captureFrames takes over the frames that the guest has just stored.
 func (c *Coroutine) captureFrames() (err error) {
-	if c.frames, err = c.stack.frames(c.module.plan); err != nil {
+	if c.frames, err = c.stack.frames(c.module.plan, c.named); err != nil {
 		return fmt.Errorf("capture the stack of coroutine %s: %w", c.id, err)
+	}
+	c.inTry = false
+	for _, f := range c.stack.sites {
+		c.inTry = c.inTry || c.module.plan.Sites[f.site].Try
 	}
 	return nil
 }
@@ -340,6 +346,10 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 // unwound is called by the guest's outermost frame when all frames are stored. It hands control to whoever drives the
 // coroutine; driven on, it puts back the native stack as it was in the await call, and returns into that.
 func (c *Coroutine) unwound() {
+	if len(c.stack.unnamed) > 0 {
+		c.state.Set(0)
+		panic(c.cantCapture(c.stack.unnamed[0]))
+	}
 	if !c.suspend(struct{}{}) {
 		c.closing = true
 		return
@@ -349,6 +359,19 @@ func (c *Coroutine) unwound() {
 	native := c.native
 	c.pending, c.frames, c.native = nil, nil, nil
 	native.Restore(results)
+}
+
+// cantCapture returns the error for a frame with a reference that nobody can name.
+func (c *Coroutine) cantCapture(u unnamed) error {
+	s := &c.module.plan.Sites[u.site]
+	e := &CaptureError{
+		Function: s.Function, Name: c.module.original.FunctionNames()[s.Function], Offset: int(s.Offset), HasFunction: true,
+		Reason: "an externref that isn't null is live across the call, and nobody can say in another process what it refers to",
+	}
+	if u.kind == instrument.NotNullExn {
+		e.Reason = "an exnref that isn't null, a caught exception, is live across the call, and can't be taken to another process"
+	}
+	return e
 }
 
 // completeAwait tries to complete the await call. It returns false if it has to wait on, and an error if the
