@@ -7,11 +7,25 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// Module describes an import module that the host provides: its name and functions. It is the same for all
-// coroutines; what belongs to one of them is in its [Instance].
+// Module describes an import module that the host provides: its name, functions and globals. It is the same for all
+// coroutines; what belongs to one of them is in its [Instance], which a module without functions has no use for.
+//
+// Memories, tables and tags are not offered: a guest that imports one gets its own.
 type Module struct {
 	Name      string // as the guest imports it, for example "wasi_snapshot_preview1"
 	Functions []Function
+	Globals   []Global
+}
+
+// Global is a global that a guest may import, with this type and mutability, and what it starts with. Each coroutine has
+// its own. A mutable one is in snapshots; one that isn't is part of the program, so it should have the same value in every
+// process that goes on with a coroutine.
+type Global struct {
+	Name    string
+	Type    api.ValueType // a number's, or 0x7b for a v128
+	Mutable bool
+	Value   uint64 // as bits; the lower half of a v128
+	High    uint64 // the upper half of a v128
 }
 
 // Function is one host function. Exactly one of Call and Await is set.
