@@ -58,6 +58,15 @@ type Guest struct {
 	// Output takes what the guest writes to standard output (stream 1) or error (2). The runtime keeps it until the next
 	// commit, which stores it, and passes it on to whoever watches. p is not kept.
 	Output func(stream uint8, p []byte) error
+	// Call calls a function that the guest exports, with arguments and results as bits. Only a host function may use it, on
+	// the goroutine on which it runs and while it does, be it a Call or an Await. The guest may call host functions in turn,
+	// which may call the guest. Afterwards views of Memory have to be read again, as the guest may have grown it.
+	//
+	// The function can't suspend: an Await in it has to complete at once. If one can't, Call returns a *[ReentryError].
+	// Other errors are a trap's, with the guest's stack; one that wraps wazero's *[sys.ExitError] if the guest has called
+	// exit; and ctx's, when that is done as the guest calls a host function. The guest stays usable, so the host function
+	// may go on; or it panics with the error, and its caller traps, exits or is stopped.
+	Call func(ctx context.Context, export string, args ...uint64) ([]uint64, error)
 }
 
 // Pending is what a suspended call waits for. It travels in the snapshot.
