@@ -69,6 +69,8 @@ type Coroutine struct {
 	stop    func()
 	suspend func(struct{}) bool
 
+	reentry
+
 	inStart   bool // the module's start function is on the stack
 	stack     stack
 	frames    []snapshot.Frame // of a suspended coroutine
@@ -165,7 +167,7 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem
 	}
-	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write}
+	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write, Call: c.call}
 	c.limit = maxNatives
 	c.begin()
 	return nil
@@ -301,7 +303,7 @@ func (c *Coroutine) captureFrames() (err error) {
 func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	var exit *sys.ExitError
 	switch {
-	case errors.Is(err, errInterrupted):
+	case errors.Is(err, errInterrupted) && c.ctx.Err() != nil:
 		cause := c.ctx.Err()
 		return "", errors.Join(fmt.Errorf("resume coroutine %s: %w", c.id, cause), c.close())
 	case errors.As(err, &exit):
@@ -313,7 +315,7 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	default:
 		c.status = snapshot.Completed
 	}
-	c.pending, c.frames = nil, nil
+	c.pending, c.frames, c.host = nil, nil, hostCall{}
 	return c.status, nil
 }
 
@@ -331,8 +333,15 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 	}
 	c.checkContext()
 	args := append([]uint64(nil), stack[:len(f.Params)]...)
+	outer := c.enter(mi, fi)
 	what := f.Await(c.ctx, &c.guest, c.hosts[mi], stack, nil)
+	c.host = outer
 	if what == nil {
+		return
+	}
+	if c.nested > 0 {
+		clear(stack[:len(f.Results)])
+		c.refuse(f, hostImport{mi, fi}, what)
 		return
 	}
 	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: what}
@@ -343,9 +352,13 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 	c.state.Set(1)
 }
 
-// unwound is called by the guest's outermost frame when all frames are stored. It hands control to whoever drives the
+// unwound is called by the guest's outermost frame when all frames are stored. In a call by a host function it ends that with
+// an error. Else it hands control to whoever drives the
 // coroutine; driven on, it puts back the native stack as it was in the await call, and returns into that.
 func (c *Coroutine) unwound() {
+	if c.nested > 0 {
+		c.refusedAt()
+	}
 	if len(c.stack.unnamed) > 0 {
 		c.state.Set(0)
 		panic(c.cantCapture(c.stack.unnamed[0]))
@@ -384,6 +397,7 @@ func (c *Coroutine) completeAwait() (ready bool, err error) {
 		p.stack = append(p.stack, 0)
 	}
 	defer func() {
+		c.host = hostCall{}
 		if r := recover(); r != nil {
 			e, ok := r.(error)
 			if !ok {
@@ -392,6 +406,7 @@ func (c *Coroutine) completeAwait() (ready bool, err error) {
 			err = fmt.Errorf("%s: %w", f.Name, e)
 		}
 	}()
+	c.enter(p.host.module, p.host.function)
 	what := f.Await(c.ctx, &c.guest, c.hosts[p.host.module], p.stack, p.what)
 	if what != nil {
 		p.what = what
