@@ -70,7 +70,7 @@ type repertoire struct {
 }
 
 // supported is what durun supports of it.
-var supported = repertoire{}
+var supported = repertoire{references: true, catches: true}
 
 // label is a construct that a branch can lead to.
 type label struct {
