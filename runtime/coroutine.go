@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero/api"
@@ -229,7 +230,8 @@ func (c *Coroutine) run() error {
 // When ctx is done, the guest is stopped at its next host call, the coroutine is closed, and Resume returns ctx's error:
 // the last snapshot is what is left. A guest that calls no host function is not stopped.
 //
-// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's.
+// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's; [ErrMismatch] if the stack of a restored coroutine can't be rebuilt,
+// because its snapshot was made up.
 func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 	if !c.busy.CompareAndSwap(false, true) {
 		return "", ErrInUse
@@ -260,6 +262,18 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 	}
 	if _, suspended := c.next(); suspended {
 		return c.status, c.captureFrames()
+	}
+	if c.rewinding {
+		// Nothing of the guest's own has run: it hasn't failed, and what is in the store is as good as before.
+		if c.endErr == nil {
+			c.endErr = errors.New("it ends without the await call")
+		}
+		if strings.HasPrefix(c.endErr.Error(), "stack overflow") {
+			err := fmt.Errorf("rebuild the stack of coroutine %s: its %d frames take more than the engine's stack holds, which has a fixed size", c.id, len(c.frames))
+			return "", errors.Join(err, c.close())
+		}
+		err := fmt.Errorf("rebuild the stack of coroutine %s: %w: %w", c.id, ErrMismatch, c.endErr)
+		return "", errors.Join(err, c.close())
 	}
 	return c.end(c.endErr)
 }
