@@ -339,7 +339,9 @@ func TestHostileSnapshots(t *testing.T) {
 		})},
 		{"page of one byte", true, always(func(s *snapshot.Snapshot) { s.Memory.Pages = []snapshot.Page{{Data: make([]byte, 1)}} })},
 		{"pages missing", false, always(func(s *snapshot.Snapshot) { s.Memory.Pages = nil })},
-		{"table more", true, always(func(s *snapshot.Snapshot) { s.Tables = append(s.Tables, snapshot.Table{Index: 99, Elements: []uint32{1}}) })},
+		{"table more", true, always(func(s *snapshot.Snapshot) {
+			s.Tables = append(s.Tables, snapshot.Table{Index: 99, Elements: []uint32{1}})
+		})},
 		{"table missing", true, table(func(s *snapshot.Snapshot) { s.Tables = s.Tables[1:] })},
 		{"table with a function that there isn't", true, table(func(s *snapshot.Snapshot) { s.Tables[0].Elements[0] = 1<<32 - 1 })},
 		{"table with an element less", true, table(func(s *snapshot.Snapshot) { s.Tables[0].Elements = nil })},
