@@ -14,6 +14,7 @@ type liveness struct {
 	blockAt []int32
 	sets    []uint64 // backing of the blocks' sets
 	words   int      // of one set
+	targets []int32  // backing of the blocks' succs
 }
 
 // block is a basic block: instructions [start, end), of which only the last may branch.
@@ -151,7 +152,7 @@ func (l *liveness) build(f *function) {
 	}
 	// within follows the constructs around the current instruction, for the catches.
 	within := int32(0)
-	l.blocks = l.blocks[:0]
+	l.blocks, l.targets = l.blocks[:0], l.targets[:0]
 	for i := 0; i < n; {
 		start := i
 		for i++; i < n && l.blockAt[i] != leader; i++ {
@@ -172,47 +173,48 @@ func (l *liveness) build(f *function) {
 				within = ins.arg
 			}
 		}
-		b.succs = successors(f, last, int32(i))
+		from := len(l.targets)
+		l.targets = appendSuccessors(l.targets, f, last, int32(i))
+		b.succs = l.targets[from:len(l.targets):len(l.targets)]
 		l.blockAt[start] = int32(len(l.blocks))
 		l.blocks = append(l.blocks, b)
 	}
 }
 
-// successors returns where control may go after last, the last instruction before next.
-func successors(f *function, last *instr, next int32) []int32 {
+// appendSuccessors appends where control may go after last, the last instruction before next.
+func appendSuccessors(to []int32, f *function, last *instr, next int32) []int32 {
 	switch last.op {
 	case dead, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef,
 		wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
-		return nil
+		return to
 	case wasm.OpBr:
-		return []int32{target(f, last.arg)}
+		return append(to, target(f, last.arg))
 	case wasm.OpBrTable:
-		var s []int32
 		for _, c := range f.tables[last.arg] {
-			s = append(s, target(f, c))
+			to = append(to, target(f, c))
 		}
-		return s
+		return to
 	case wasm.OpElse: // reached from the first branch
-		return []int32{f.constructs[last.arg].stop}
+		return append(to, f.constructs[last.arg].stop)
 	case wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
-		return []int32{target(f, last.arg), next}
+		return append(to, target(f, last.arg), next)
 	case wasm.OpIf:
 		c := &f.constructs[last.arg]
 		if c.els >= 0 {
-			return []int32{next, c.els + 1}
+			return append(to, next, c.els+1)
 		}
-		return []int32{next, c.stop}
+		return append(to, next, c.stop)
 	case wasm.OpTryTable:
-		s := []int32{next}
+		to = append(to, next)
 		for _, k := range f.constructs[last.arg].catches {
-			s = append(s, target(f, k.target))
+			to = append(to, target(f, k.target))
 		}
-		return s
+		return to
 	}
 	if int(next) == len(f.instrs) {
-		return nil
+		return to
 	}
-	return []int32{next}
+	return append(to, next)
 }
 
 // target returns the instruction to which a branch to a construct's label leads.
