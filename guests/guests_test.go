@@ -61,6 +61,9 @@ func TestManifest(t *testing.T) {
 			present = append(present, found...)
 		}
 		for _, name := range present {
+			if slices.Contains(guests.Unbuilt, strings.TrimPrefix(filepath.ToSlash(name), "../")) {
+				continue
+			}
 			if !slices.Contains(listed, name) {
 				t.Errorf("%s %s is not in the manifest; run `make guests`", what, name)
 			}

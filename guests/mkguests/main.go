@@ -120,6 +120,9 @@ func run(only []string) error {
 		}
 		var toolchain []string
 		for _, src := range sources {
+			if slices.Contains(guests.Unbuilt, filepath.ToSlash(src)) {
+				continue
+			}
 			base := filepath.Base(src)
 			name := strings.TrimSuffix(base, filepath.Ext(base))
 			if g, ok := old[name]; ok && len(only) > 0 && !slices.Contains(only, name) {

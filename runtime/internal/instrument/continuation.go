@@ -109,8 +109,7 @@ func (e *emitter) loadFrame(s *site, slots []Slot) {
 	for i, sl := range slots {
 		types[i] = sl.Type
 	}
-	first := 0
-	for _, end := range chunks(types) {
+	for first, end := range chunks(types) {
 		if first == end {
 			break
 		}
@@ -123,7 +122,6 @@ func (e *emitter) loadFrame(s *site, slots []Slot) {
 			}
 			e.index(wasm.OpLocalSet, f.spillLocal(int32(sl.Index), sl.Type))
 		}
-		first = end
 	}
 	for _, o := range s.operands {
 		if op := &f.operands[o]; op.source == fromLocal && !isForeign(op.typ) {

@@ -1,6 +1,7 @@
 package instrument
 
 import (
+	"iter"
 	"slices"
 	"sort"
 
@@ -60,6 +61,8 @@ type emitter struct {
 	nest  nest    // the blocks for the cold paths of the code that is being emitted
 	cold  []int32 // by occurrence: index of the site
 	tee   int     // next of f.tees, a hint
+	moved []moved // of the cold path that is emitted
+	types []wasm.ValueType
 	// resuming says that a continuation is emitted.
 	resuming bool
 }
@@ -144,42 +147,55 @@ func (e *emitter) unwrap() {
 	e.cold = e.cold[:e.nest.first]
 }
 
+// moved is a value that a cold path saves.
+type moved struct {
+	operand bool // index is that of an operand, not of a local
+	index   int32
+}
+
 // coldPath saves the frame of a site and returns. The results are ignored: the caller unwinds as well.
 func (e *emitter) coldPath(s *site) {
 	f := e.f
-	var types []wasm.ValueType
-	var push []func()
-	value := func(t wasm.ValueType, p func()) {
-		if !isForeign(t) {
-			types, push = append(types, t), append(push, p)
-			return
-		}
-		p()
-		e.index(wasm.OpCall, e.link.mustBeNull(t))
-	}
+	e.moved, e.types = e.moved[:0], e.types[:0]
 	for _, l := range s.live {
-		value(f.locals[l], func() { e.index(wasm.OpLocalGet, l) })
+		e.move(f.locals[l], moved{index: int32(l)})
 	}
 	for _, o := range s.operands {
-		value(f.operands[o].typ, func() { e.operand(o) })
+		e.move(f.operands[o].typ, moved{operand: true, index: o})
 	}
-	first := 0
-	for _, end := range chunks(types) {
-		for _, p := range push[first:end] {
-			p()
+	for first, end := range chunks(e.types) {
+		for _, v := range e.moved[first:end] {
+			e.push(v)
 		}
 		id := int32(s.id)
-		if end < len(types) {
+		if end < len(e.types) {
 			id = more
 		}
 		e.i32(id)
-		e.index(wasm.OpCall, e.link.save(types[first:end]))
-		first = end
+		e.index(wasm.OpCall, e.link.save(e.types[first:end]))
 	}
 	for _, t := range f.typ.Results {
 		e.code = e.link.zero(e.code, t)
 	}
 	e.op(wasm.OpReturn)
+}
+
+// move notes a value for the calls of save, or, if no snapshot can name what it refers to, has it checked for null.
+func (e *emitter) move(t wasm.ValueType, v moved) {
+	if !isForeign(t) {
+		e.types, e.moved = append(e.types, t), append(e.moved, v)
+		return
+	}
+	e.push(v)
+	e.index(wasm.OpCall, e.link.mustBeNull(t))
+}
+
+func (e *emitter) push(v moved) {
+	if v.operand {
+		e.operand(v.index)
+	} else {
+		e.index(wasm.OpLocalGet, uint32(v.index))
+	}
 }
 
 // operand pushes an operand as it was at a site.
@@ -195,18 +211,20 @@ func (e *emitter) operand(o int32) {
 	}
 }
 
-// chunks splits the values of a frame into what one call moves, and returns the end of each chunk; there is at least
-// one.
-func chunks(types []wasm.ValueType) []int {
-	var ends []int
-	n := 0
-	for i, t := range types {
-		if n += words(t); n > MaxValues {
-			ends = append(ends, i)
-			n = words(t)
+// chunks splits the values of a frame into what one call moves: [first, end) of each, of which there is at least one.
+func chunks(types []wasm.ValueType) iter.Seq2[int, int] {
+	return func(yield func(first, end int) bool) {
+		first, n := 0, 0
+		for i, t := range types {
+			if n += words(t); n > MaxValues {
+				if !yield(first, i) {
+					return
+				}
+				first, n = i, words(t)
+			}
 		}
+		yield(first, len(types))
 	}
-	return append(ends, len(types))
 }
 
 // rangeOf emits the instructions [from, to).

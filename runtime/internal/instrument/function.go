@@ -130,6 +130,7 @@ type analyser struct {
 	open    []int32  // constructs around the current instruction
 	tries   int      // of them, try_tables
 	live    liveness // scratch
+	room    []Slot   // for the next lists of slots
 
 	operands int // of all sites of the function
 }
@@ -380,7 +381,7 @@ func (a *analyser) planSpills() {
 // it: while one is not null, the coroutine can't be captured, which the cold path sees to.
 func (a *analyser) slots(s *site) []Slot {
 	f := &a.f
-	slots := make([]Slot, 0, len(s.live)+len(s.operands))
+	slots := a.newSlots(len(s.live) + len(s.operands))
 	add := func(sl Slot) {
 		if isForeign(sl.Type) {
 			return
@@ -397,4 +398,15 @@ func (a *analyser) slots(s *site) []Slot {
 		add(Slot{Operand: true, Index: uint32(f.operands[o].depth), Type: f.operands[o].typ})
 	}
 	return slots
+}
+
+// newSlots returns an empty list with room for n. Lists share memory, as there is one for each site of a module, all kept
+// for as long as the plan.
+func (a *analyser) newSlots(n int) []Slot {
+	if n > cap(a.room)-len(a.room) {
+		a.room = make([]Slot, 0, max(n, 256))
+	}
+	at := len(a.room)
+	a.room = a.room[:at+n]
+	return a.room[at : at : at+n]
 }

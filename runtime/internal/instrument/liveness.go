@@ -23,7 +23,8 @@ type liveness struct {
 	sets   []uint64
 	words  int // of a set
 	// The sets are of locals[lo:hi].
-	lo, hi int32
+	lo, hi  int32
+	targets []int32 // backing of the blocks' succs
 }
 
 // maxSets is the most memory, in words, that the sets of all blocks take.
@@ -240,7 +241,7 @@ func (l *liveness) build(f *function) {
 	// within follows the constructs around the current instruction, for the catches.
 	within := int32(0)
 	catches := slices.ContainsFunc(f.constructs, func(c construct) bool { return len(c.catches) > 0 })
-	l.blocks = l.blocks[:0]
+	l.blocks, l.targets = l.blocks[:0], l.targets[:0]
 	for i := 0; i < n; {
 		start := i
 		for i++; i < n && l.blockAt[i] != leader; i++ {
@@ -261,7 +262,9 @@ func (l *liveness) build(f *function) {
 				within = ins.arg
 			}
 		}
-		b.succs = successors(f, last, int32(i))
+		from := len(l.targets)
+		l.targets = appendSuccessors(l.targets, f, last, int32(i))
+		b.succs = l.targets[from:len(l.targets):len(l.targets)]
 		l.blockAt[start] = int32(len(l.blocks))
 		l.blocks = append(l.blocks, b)
 	}
@@ -278,41 +281,40 @@ func (l *liveness) build(f *function) {
 	}
 }
 
-// successors returns where control may go after last, the last instruction before next.
-func successors(f *function, last *instr, next int32) []int32 {
+// appendSuccessors appends where control may go after last, the last instruction before next.
+func appendSuccessors(to []int32, f *function, last *instr, next int32) []int32 {
 	switch last.op {
 	case dead, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef,
 		wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
-		return nil
+		return to
 	case wasm.OpBr:
-		return []int32{target(f, last.arg)}
+		return append(to, target(f, last.arg))
 	case wasm.OpBrTable:
-		var s []int32
 		for _, c := range f.tables[last.arg] {
-			s = append(s, target(f, c))
+			to = append(to, target(f, c))
 		}
-		return s
+		return to
 	case wasm.OpElse: // reached from the first branch
-		return []int32{f.constructs[last.arg].stop}
+		return append(to, f.constructs[last.arg].stop)
 	case wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
-		return []int32{target(f, last.arg), next}
+		return append(to, target(f, last.arg), next)
 	case wasm.OpIf:
 		c := &f.constructs[last.arg]
 		if c.els >= 0 {
-			return []int32{next, c.els + 1}
+			return append(to, next, c.els+1)
 		}
-		return []int32{next, c.stop}
+		return append(to, next, c.stop)
 	case wasm.OpTryTable:
-		s := []int32{next}
+		to = append(to, next)
 		for _, k := range f.constructs[last.arg].catches {
-			s = append(s, target(f, k.target))
+			to = append(to, target(f, k.target))
 		}
-		return s
+		return to
 	}
 	if int(next) == len(f.instrs) {
-		return nil
+		return to
 	}
-	return []int32{next}
+	return append(to, next)
 }
 
 // target returns the instruction to which a branch to a construct's label leads.
