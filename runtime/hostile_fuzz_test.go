@@ -400,7 +400,7 @@ func FuzzRestore(f *testing.F) {
 	}
 	var all []suspended
 	for seed := uint64(0); len(all) < 30; seed++ {
-		m, err := r.Compile(context.Background(), generate(randomBytes(seed)))
+		m, err := r.Compile(context.Background(), generated(randomBytes(seed)))
 		if err != nil {
 			f.Fatal(err)
 		}
