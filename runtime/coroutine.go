@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero/api"
@@ -59,6 +60,7 @@ type Coroutine struct {
 	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
 	state  api.MutableGlobal
 	memory api.Memory
+	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
 	guest  hostabi.Guest
 	ctx    context.Context // of the current Resume
 
@@ -77,6 +79,7 @@ type Coroutine struct {
 	native    experimental.Snapshot // the native stack at the await call
 	natives   int                   // how many there have been in this call
 	limit     int                   // of natives; other than maxNatives in tests
+	inTry     bool                  // a frame is inside a try_table: wazero's copy lacks its handlers
 	rewinding bool
 	closing   bool
 
@@ -227,7 +230,8 @@ func (c *Coroutine) run() error {
 // When ctx is done, the guest is stopped at its next host call, the coroutine is closed, and Resume returns ctx's error:
 // the last snapshot is what is left. A guest that calls no host function is not stopped.
 //
-// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's.
+// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's; [ErrMismatch] if the stack of a restored coroutine can't be rebuilt,
+// because its snapshot was made up.
 func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 	if !c.busy.CompareAndSwap(false, true) {
 		return "", ErrInUse
@@ -250,7 +254,7 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		if !ready {
 			return c.status, nil
 		}
-		if c.natives >= c.limit {
+		if c.natives >= c.limit || c.inTry {
 			if err := c.rewind(ctx); err != nil {
 				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
 			}
@@ -258,6 +262,18 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 	}
 	if _, suspended := c.next(); suspended {
 		return c.status, c.captureFrames()
+	}
+	if c.rewinding {
+		// Nothing of the guest's own has run: it hasn't failed, and what is in the store is as good as before.
+		if c.endErr == nil {
+			c.endErr = errors.New("it ends without the await call")
+		}
+		if strings.HasPrefix(c.endErr.Error(), "stack overflow") {
+			err := fmt.Errorf("rebuild the stack of coroutine %s: its %d frames take more than the engine's stack holds, which has a fixed size", c.id, len(c.frames))
+			return "", errors.Join(err, c.close())
+		}
+		err := fmt.Errorf("rebuild the stack of coroutine %s: %w: %w", c.id, ErrMismatch, c.endErr)
+		return "", errors.Join(err, c.close())
 	}
 	return c.end(c.endErr)
 }
@@ -287,8 +303,12 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 
 // captureFrames takes over the frames that the guest has just stored.
 func (c *Coroutine) captureFrames() (err error) {
-	if c.frames, err = c.stack.frames(c.module.plan); err != nil {
+	if c.frames, err = c.stack.frames(c.module.plan, c.named); err != nil {
 		return fmt.Errorf("capture the stack of coroutine %s: %w", c.id, err)
+	}
+	c.inTry = false
+	for _, f := range c.stack.sites {
+		c.inTry = c.inTry || c.module.plan.Sites[f.site].Try
 	}
 	return nil
 }
@@ -353,6 +373,10 @@ func (c *Coroutine) unwound() {
 	if c.nested > 0 {
 		c.refusedAt()
 	}
+	if len(c.stack.unnamed) > 0 {
+		c.state.Set(0)
+		panic(c.cantCapture(c.stack.unnamed[0]))
+	}
 	if !c.suspend(struct{}{}) {
 		c.closing = true
 		return
@@ -362,6 +386,19 @@ func (c *Coroutine) unwound() {
 	native := c.native
 	c.pending, c.frames, c.native = nil, nil, nil
 	native.Restore(results)
+}
+
+// cantCapture returns the error for a frame with a reference that nobody can name.
+func (c *Coroutine) cantCapture(u unnamed) error {
+	s := &c.module.plan.Sites[u.site]
+	e := &CaptureError{
+		Function: s.Function, Name: c.module.original.FunctionNames()[s.Function], Offset: int(s.Offset), HasFunction: true,
+		Reason: "an externref that isn't null is live across the call, and nobody can say in another process what it refers to",
+	}
+	if u.kind == instrument.NotNullExn {
+		e.Reason = "an exnref that isn't null, a caught exception, is live across the call, and can't be taken to another process"
+	}
+	return e
 }
 
 // completeAwait tries to complete the await call. It returns false if it has to wait on, and an error if the

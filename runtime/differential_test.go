@@ -379,10 +379,7 @@ func shiftFiles(t *testing.T) {
 }
 
 // unsupported lists the guests that are refused, with a part of the reason.
-var unsupported = map[string]string{
-	"funcref": "references",
-	"tables":  "tables that change",
-}
+var unsupported = map[string]string{}
 
 // compare runs a module three ways and compares what is left: on plain wazero, under durun without leaving the process, and
 // moved at every await point.

@@ -147,7 +147,9 @@ func (r *Runtime) internalise(decoded *wasm.Module) (*wasm.Module, error) {
 }
 
 func sameTypes(a []wasm.ValueType, b []api.ValueType) bool {
-	return slices.EqualFunc(a, b, func(x wasm.ValueType, y api.ValueType) bool { return x == wasm.ValueType(y) })
+	return slices.EqualFunc(a, b, func(x wasm.ValueType, y api.ValueType) bool {
+		return x == wasm.ValueType(y) || x == wasm.ExternRef && y == api.ValueTypeExternref
+	})
 }
 
 func (r *Runtime) lookup(module, name string) (hostImport, *hostabi.Function) {
@@ -290,7 +292,8 @@ func allZero(page []byte) bool { return string(page) == string(zeroPage[:len(pag
 
 // resumeModule is a compiled module that rebuilds stacks of one shape.
 type resumeModule struct {
-	code wazero.CompiledModule
+	code          wazero.CompiledModule
+	continuations []instrument.Continuation
 }
 
 // maxResumeModules is how many resume modules a Module keeps. One takes as much memory as the code of the functions on
@@ -306,13 +309,17 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 	for i := range frames {
 		f := &frames[i]
 		key = appendShape(key[:0], f)
+		caller := m.callerOf(frames, i)
+		if caller != nil {
+			key = wasm.AppendU32(wasm.AppendU32(key, caller.Function), caller.Offset)
+		}
 		at, ok := index[string(key)]
 		if !ok {
 			at = uint32(len(conts))
 			index[string(key)] = at
-			c := instrument.Continuation{Function: f.Function, Offset: f.Offset}
+			c := instrument.Continuation{Function: f.Function, Offset: f.Offset, Caller: caller}
 			for _, s := range f.Slots {
-				c.Slots = append(c.Slots, instrument.Slot{Operand: s.Operand, Index: s.Index, Type: wasm.ValueType(s.Value.Type)})
+				c.Slots = append(c.Slots, instrument.Slot{Operand: s.Operand, Index: s.Index, Type: moduleType(s.Value.Type)})
 			}
 			conts = append(conts, c)
 		}
@@ -362,7 +369,7 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 	if err != nil {
 		return nil, nil, fmt.Errorf("compile continuations: %w", err)
 	}
-	r := &resumeModule{code: code}
+	r := &resumeModule{code: code, continuations: sorted}
 	m.resumes[all] = r
 	m.order = append(m.order, all)
 	if len(m.order) > maxResumeModules {
@@ -372,6 +379,21 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 		m.order = m.order[1:]
 	}
 	return r, sequence, nil
+}
+
+// callerOf returns the call of the frame before frame i, if its results are of other types than those of the function of frame i:
+// then that was called by a tail call in between.
+func (m *Module) callerOf(frames []snapshot.Frame, i int) *instrument.Call {
+	if i == 0 {
+		return nil
+	}
+	call := instrument.Call{Function: frames[i-1].Function, Offset: frames[i-1].Offset}
+	results, ok := instrument.ResultsOfCall(m.original, m.env, call)
+	t := m.env.FuncType(frames[i].Function)
+	if !ok || t == nil || slices.Equal(results, t.Results) {
+		return nil // the most frequent by far; and what doesn't fit is found later
+	}
+	return &call
 }
 
 // appendShape appends what a continuation depends on.

@@ -230,7 +230,7 @@ func TestReentryError(t *testing.T) {
 	if n, _ := c.memory.ReadUint32Le(16); n != 5 {
 		t.Errorf("memory has %d, want 5", n)
 	}
-	if v := c.global(0); v.Lo != 11 {
+	if v, err := c.global(0); err != nil || v.Lo != 11 {
 		t.Errorf("global 0 is %d, want 11", v.Lo)
 	}
 

@@ -224,6 +224,11 @@ func target(f *function, construct int32) int32 {
 	return c.stop
 }
 
+// liveAt reports whether a local is live before an instruction that starts a block.
+func (l *liveness) liveAt(instr, local int32) bool {
+	return has(l.blocks[l.blockAt[instr]].in, local)
+}
+
 func has(set []uint64, i int32) bool { return set[i/64]>>(i%64)&1 != 0 }
 func add(set []uint64, i int32)      { set[i/64] |= 1 << (i % 64) }
 
