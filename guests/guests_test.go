@@ -75,7 +75,7 @@ func TestManifest(t *testing.T) {
 		}
 	}
 	compare("module", modules, testdata+"/guests/*.wasm", testdata+"/wat/*.wasm")
-	compare("source", sources, "../guests/c/*.c", "../guests/go/*", "../guests/rust/*.rs", testdata+"/wat/*.wat")
+	compare("source", sources, "../guests/c/*.c", "../guests/asyncify/*.c", "../guests/go/*", "../guests/rust/*.rs", testdata+"/wat/*.wat")
 }
 
 // outcome is what a case wants to see.

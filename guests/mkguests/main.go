@@ -1,6 +1,6 @@
 // Command mkguests builds the guests into testdata/ and writes their manifest; `make guests` runs it, in the root of the
 // repository. Names as arguments build these guests only; -python fetches CPython instead (`make python`). The tools can be chosen by the environment: CLANG, SYSROOT,
-// RUSTC, WAT2WASM.
+// RUSTC, WAT2WASM, WASM_OPT.
 package main
 
 import (
@@ -54,6 +54,7 @@ func languages() []language {
 	clang, sysroot := env("CLANG", "clang"), env("SYSROOT", "/usr")
 	rustc := env("RUSTC", "/usr/bin/rustc")
 	wat2wasm := env("WAT2WASM", "wat2wasm")
+	wasmOpt := env("WASM_OPT", "wasm-opt")
 	return []language{
 		{
 			sources:  "guests/c/*.c",
@@ -65,6 +66,19 @@ func languages() []language {
 				return [][]string{
 					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
 					append(append(link, linkFlags[name]...), "-o", out, "$TMP/"+name+".o"),
+				}
+			},
+		},
+		{
+			// Programs with coroutines of their own, by Binaryen's Asyncify: of what they import only its own functions switch.
+			sources:  "guests/asyncify/*.c",
+			folder:   "guests",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}, {wasmOpt, "--version"}},
+			commands: func(name, src, out string) [][]string {
+				return [][]string{
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug", "-o", "$TMP/" + name + ".wasm", "$TMP/" + name + ".o"},
+					{wasmOpt, "--asyncify", "--pass-arg=asyncify-ignore-imports", "-O2", "-g", "-o", out, "$TMP/" + name + ".wasm"},
 				}
 			},
 		},
