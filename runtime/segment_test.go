@@ -23,7 +23,7 @@ func TestSuspendSegments(t *testing.T) {
 			defer back()
 			awaits := 0
 			for seed := range seeds {
-				binary := generate(randomBytes(uint64(seed)))
+				binary := generated(randomBytes(uint64(seed)))
 				keep(t, binary)
 				got, ok := b.threeWays(t, binary, "main")
 				if !ok {
