@@ -229,7 +229,12 @@ func (b *bench) original(t testing.TB, engine wazero.Runtime, binary []byte, ent
 	ctx := context.Background()
 	b.plain, b.awaits = &lab{}, 0
 	var a aftermath
-	mod, err := engine.InstantiateWithConfig(ctx, binary, wazero.NewModuleConfig().WithStartFunctions().WithName(""))
+	code, err := engine.CompileModule(ctx, binary)
+	if err != nil {
+		t.Fatalf("plain wazero refuses the program: %v", err)
+	}
+	defer code.Close(ctx)
+	mod, err := engine.InstantiateModule(ctx, code, wazero.NewModuleConfig().WithStartFunctions().WithName(""))
 	if err != nil {
 		// The start function trapped; what it left can't be seen.
 		a.end(nil, err, nil)

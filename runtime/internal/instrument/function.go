@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -182,7 +183,8 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 	if err := a.follow(firstSite); err != nil {
 		return nil, err
 	}
-	if len(f.sites) > 0 || len(f.throwers) > 0 {
+	tries := slices.ContainsFunc(f.constructs, func(c construct) bool { return c.op == wasm.OpTryTable })
+	if len(f.sites) > 0 || tries {
 		if !a.live.solve(f, maxLive-a.operands) {
 			return nil, a.unsupported(f.sites[0].instr, tooMuchLive)
 		}
