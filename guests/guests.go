@@ -32,7 +32,8 @@ type Case struct {
 	Args    []string                     `json:"args,omitempty"`  // without the program's name
 	Env     map[string]string            `json:"env,omitempty"`
 	Stdin   string                       `json:"stdin,omitempty"`
-	Dirs    map[string]map[string]string `json:"dirs,omitempty"` // by place in the guest: files and their text
+	Dirs    map[string]map[string]string `json:"dirs,omitempty"`    // by place in the guest: files and their text
+	Globals map[string]string            `json:"globals,omitempty"` // that the guest imports, by "module.name": "i32:a", "mut i64:ff"
 	Exit    uint32                       `json:"exit,omitempty"`
 	Results []string                     `json:"results,omitempty"` // of the entry: type:hex bits
 	Trap    string                       `json:"trap,omitempty"`    // part of the error's text

@@ -150,6 +150,16 @@ func runPlain(t *testing.T, cache wazero.CompilationCache, bin []byte, c *guests
 		t.Fatal(err)
 	}
 
+	providers, err := guests.Providers(bin, c.Globals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range providers {
+		if _, err := r.InstantiateWithConfig(ctx, p, wazero.NewModuleConfig().WithName(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	var stdout, stderr bytes.Buffer
 	config := wazero.NewModuleConfig().WithArgs(append([]string{c.Guest}, c.Args...)...).
 		WithStdin(strings.NewReader(c.Stdin)).WithStdout(&stdout).WithStderr(&stderr).

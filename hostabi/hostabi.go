@@ -7,11 +7,25 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// Module describes an import module that the host provides: its name and functions. It is the same for all
-// coroutines; what belongs to one of them is in its [Instance].
+// Module describes an import module that the host provides: its name, functions and globals. It is the same for all
+// coroutines; what belongs to one of them is in its [Instance], which a module without functions has no use for.
+//
+// Memories, tables and tags are not offered: a guest that imports one gets its own.
 type Module struct {
 	Name      string // as the guest imports it, for example "wasi_snapshot_preview1"
 	Functions []Function
+	Globals   []Global
+}
+
+// Global is a global that a guest may import, with this type and mutability, and what it starts with. Each coroutine has
+// its own. A mutable one is in snapshots; one that isn't is part of the program, so it should have the same value in every
+// process that goes on with a coroutine.
+type Global struct {
+	Name    string
+	Type    api.ValueType // a number's, or 0x7b for a v128
+	Mutable bool
+	Value   uint64 // as bits; the lower half of a v128
+	High    uint64 // the upper half of a v128
 }
 
 // Function is one host function. Exactly one of Call and Await is set.
@@ -44,6 +58,15 @@ type Guest struct {
 	// Output takes what the guest writes to standard output (stream 1) or error (2). The runtime keeps it until the next
 	// commit, which stores it, and passes it on to whoever watches. p is not kept.
 	Output func(stream uint8, p []byte) error
+	// Call calls a function that the guest exports, with arguments and results as bits. Only a host function may use it, on
+	// the goroutine on which it runs and while it does, be it a Call or an Await. The guest may call host functions in turn,
+	// which may call the guest. Afterwards views of Memory have to be read again, as the guest may have grown it.
+	//
+	// The function can't suspend: an Await in it has to complete at once. If one can't, Call returns a *[ReentryError].
+	// Other errors are a trap's, with the guest's stack; one that wraps wazero's *[sys.ExitError] if the guest has called
+	// exit; and ctx's, when that is done as the guest calls a host function. The guest stays usable, so the host function
+	// may go on; or it panics with the error, and its caller traps, exits or is stopped.
+	Call func(ctx context.Context, export string, args ...uint64) ([]uint64, error)
 }
 
 // Pending is what a suspended call waits for. It travels in the snapshot.

@@ -118,7 +118,8 @@ func (r *Runtime) indexCode(index string, before map[string]bool) {
 // codeDir is where wazero keeps compiled code.
 func (r *Runtime) codeDir() string { return filepath.Join(r.config.cacheDir, "wazero") }
 
-// transformKey names a transform's result: the module, the transform's version, and what suspends.
+// transformKey names a transform's result: the module, the transform's version, what suspends, and the globals offered,
+// whose values are in the running form.
 func (r *Runtime) transformKey(module snapshot.Hash) string {
 	h := sha256.New()
 	_, _ = h.Write(module[:])
@@ -128,6 +129,9 @@ func (r *Runtime) transformKey(module snapshot.Hash) string {
 			if f.Await != nil {
 				_, _ = fmt.Fprintf(h, "%q %q\n", m.Name, f.Name)
 			}
+		}
+		for _, g := range m.Globals {
+			_, _ = fmt.Fprintf(h, "global %q %q %#x %t %#x %#x\n", m.Name, g.Name, g.Type, g.Mutable, g.Value, g.High)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -2,8 +2,10 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +59,14 @@ func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
 	s.Await = c.savedAwait()
 	s.Frames = c.frames
 	for _, i := range c.module.mutable {
-		s.Globals = append(s.Globals, snapshot.Global{Index: i, Value: c.global(i)})
+		v, err := c.global(i)
+		if err != nil {
+			return nil, err
+		}
+		s.Globals = append(s.Globals, snapshot.Global{Index: i, Value: v})
+	}
+	if err := c.saveTables(s); err != nil {
+		return nil, err
 	}
 	for _, seg := range c.module.plan.DroppedData {
 		if c.main.ExportedGlobal(instrument.ExportDropped(seg)).Get() != 0 {
@@ -115,31 +124,220 @@ func (c *Coroutine) savedAwait() *snapshot.Await {
 }
 
 // global reads a mutable global.
-func (c *Coroutine) global(i uint32) snapshot.Value {
+func (c *Coroutine) global(i uint32) (snapshot.Value, error) {
 	t := c.module.env.Globals[i].Type
-	v := snapshot.Value{Type: snapshot.ValueType(t)}
+	v := snapshot.Value{Type: snapshotType(t)}
 	switch t {
 	case wasm.V128:
 		// The engine's API shows the low half of a v128 only.
 		var stack [2]uint64
-		if err := c.main.ExportedFunction(instrument.ExportGetV128(i)).CallWithStack(context.Background(), stack[:]); err != nil {
-			panic(fmt.Errorf("read global %d: %w", i, err))
-		}
+		c.helper(instrument.ExportGetV128(i), stack[:])
 		v.Lo, v.Hi = stack[0], stack[1]
+		return v, nil
 	case wasm.I32, wasm.F32:
 		v.Lo = uint64(uint32(c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()))
-	default:
-		v.Lo = c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()
+		return v, nil
 	}
-	return v
+	v.Lo = c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()
+	if !t.IsRef() {
+		return v, nil
+	}
+	var err error
+	switch {
+	case snapshotType(t) == snapshot.FuncRef:
+		v.Lo, err = c.named(v.Lo)
+	case v.Lo != 0:
+		err = fmt.Errorf("it holds an %v that isn't null", t)
+	default:
+		v.Type = snapshot.FuncRef // null is null
+	}
+	if err != nil {
+		return v, &CaptureError{Reason: fmt.Sprintf("global %d: %v", i, err)}
+	}
+	return v, nil
 }
 
+// setGlobal sets mutable global i to a value of its type.
 func (c *Coroutine) setGlobal(i uint32, v snapshot.Value) error {
-	if v.Type == snapshot.V128 {
-		stack := [2]uint64{v.Lo, v.Hi}
-		return c.main.ExportedFunction(instrument.ExportSetV128(i)).CallWithStack(context.Background(), stack[:])
+	t := c.module.env.Globals[i].Type
+	switch {
+	case t == wasm.V128:
+		c.helper(instrument.ExportSetV128(i), []uint64{v.Lo, v.Hi})
+	case !t.IsRef():
+		c.main.ExportedGlobal(instrument.ExportGlobal(i)).(api.MutableGlobal).Set(v.Lo)
+	case snapshotType(t) != snapshot.FuncRef:
+		if v.Lo != 0 {
+			return fmt.Errorf("%w: a function in global %d, which holds %v", ErrMismatch, i, t)
+		}
+	default:
+		at, err := c.module.position(t, v)
+		if err != nil {
+			return fmt.Errorf("global %d: %w", i, err)
+		}
+		return c.tryHelper(instrument.ExportSetRef(i), []uint64{at})
 	}
-	c.main.ExportedGlobal(instrument.ExportGlobal(i)).(api.MutableGlobal).Set(v.Lo)
+	return nil
+}
+
+// snapshotType returns the type that a snapshot has for values of a type. There is one for all references to functions;
+// other references are not in snapshots.
+func snapshotType(t wasm.ValueType) snapshot.ValueType {
+	if !t.IsRef() {
+		return snapshot.ValueType(t)
+	}
+	if h := t.Heap(); h == wasm.HeapFunc || h.IsIndex() {
+		return snapshot.FuncRef
+	}
+	return 0
+}
+
+// moduleType returns the type of a value in a snapshot.
+func moduleType(t snapshot.ValueType) wasm.ValueType {
+	if t == snapshot.FuncRef {
+		return wasm.FuncRef
+	}
+	return wasm.ValueType(t)
+}
+
+// helper calls a function that the transform added, which neither suspends nor traps.
+func (c *Coroutine) helper(name string, stack []uint64) {
+	if err := c.tryHelper(name, stack); err != nil {
+		panic(err)
+	}
+}
+
+// tryHelper calls a function that the transform added, and which may trap.
+func (c *Coroutine) tryHelper(name string, stack []uint64) error {
+	if err := c.main.ExportedFunction(name).CallWithStack(context.Background(), stack); err != nil {
+		return fmt.Errorf("call %s: %w", name, err)
+	}
+	return nil
+}
+
+// named returns which function a reference is to, as index + 1; 0 for null.
+func (c *Coroutine) named(ref uint64) (uint64, error) {
+	if ref == 0 {
+		return 0, nil
+	}
+	if c.refs == nil {
+		c.refs = map[uint64]uint32{}
+		for i := range c.module.plan.Registries {
+			read := c.main.ExportedFunction(instrument.ExportRegistry(i))
+			if read == nil {
+				continue // of references that are all null
+			}
+			for at, f := range c.module.plan.Registries[i].Funcs {
+				stack := [1]uint64{uint64(at)}
+				if err := read.CallWithStack(context.Background(), stack[:]); err != nil {
+					return 0, fmt.Errorf("read %s: %w", instrument.ExportRegistry(i), err)
+				}
+				if f > 0 {
+					c.refs[stack[0]] = f
+				}
+			}
+		}
+	}
+	f, ok := c.refs[ref]
+	if !ok {
+		return 0, errors.New("a reference to a function that is none of the module's")
+	}
+	return uint64(f), nil
+}
+
+// position returns where an instance has the reference that v, a funcref, stands for, if it is to be of type t.
+func (m *Module) position(t wasm.ValueType, v snapshot.Value) (uint64, error) {
+	if v.Lo == 0 {
+		return 0, nil
+	}
+	at, ok := m.plan.Position(m.env, t, uint32(v.Lo-1))
+	if !ok || v.Lo > math.MaxUint32 {
+		return 0, fmt.Errorf("%w: no %v can be a reference to function %d", ErrMismatch, t, v.Lo-1)
+	}
+	return uint64(at), nil
+}
+
+// saveTables captures the tables that the guest can change, and the element segments that it has dropped.
+func (c *Coroutine) saveTables(s *snapshot.Snapshot) error {
+	for _, seg := range c.module.plan.DroppedElements {
+		if c.main.ExportedGlobal(instrument.ExportDroppedElements(seg)).Get() != 0 {
+			s.DroppedElements = append(s.DroppedElements, seg)
+		}
+	}
+	for _, i := range c.module.plan.Tables {
+		var stack [1]uint64
+		c.helper(instrument.ExportTableSize(i), stack[:])
+		t := snapshot.Table{Index: i, Elements: make([]uint32, uint32(stack[0]))}
+		foreign := snapshotType(c.module.env.Tables[i].Elem) != snapshot.FuncRef
+		get := c.main.ExportedFunction(instrument.ExportTableGet(i))
+		for k := range t.Elements {
+			stack[0] = uint64(k)
+			if err := get.CallWithStack(context.Background(), stack[:]); err != nil {
+				return fmt.Errorf("read table %d: %w", i, err)
+			}
+			f, err := uint64(0), error(nil)
+			switch {
+			case !foreign:
+				f, err = c.named(stack[0])
+			case uint32(stack[0]) != 0:
+				err = fmt.Errorf("it is an %v that isn't null", c.module.env.Tables[i].Elem)
+			}
+			if err != nil {
+				return &CaptureError{Reason: fmt.Sprintf("element %d of table %d: %v", k, i, err)}
+			}
+			t.Elements[k] = uint32(f)
+		}
+		s.Tables = append(s.Tables, t)
+	}
+	return nil
+}
+
+// restoreTables puts back what saveTables has captured.
+func (c *Coroutine) restoreTables(s *snapshot.Snapshot) error {
+	plan := c.module.plan
+	for _, seg := range s.DroppedElements {
+		if !slices.Contains(plan.DroppedElements, seg) {
+			return fmt.Errorf("%w: element segment %d can't have been dropped", ErrMismatch, seg)
+		}
+		c.helper(instrument.ExportDropElements(seg), nil)
+	}
+	if !slices.EqualFunc(s.Tables, plan.Tables, func(t snapshot.Table, i uint32) bool { return t.Index == i }) {
+		return fmt.Errorf("%w: it doesn't have the tables that the module can change, which are %d", ErrMismatch, plan.Tables)
+	}
+	for _, t := range s.Tables {
+		elem := c.module.env.Tables[t.Index].Elem
+		var stack [2]uint64
+		c.helper(instrument.ExportTableSize(t.Index), stack[:])
+		size := uint32(stack[0])
+		if len(t.Elements) < int(size) {
+			return fmt.Errorf("%w: table %d has %d elements, where the module starts with %d", ErrMismatch, t.Index, len(t.Elements), size)
+		}
+		if by := uint32(len(t.Elements)) - size; by > 0 {
+			stack[0] = uint64(by)
+			if err := c.tryHelper(instrument.ExportTableGrow(t.Index), stack[:]); err != nil {
+				return err
+			}
+			if int32(uint32(stack[0])) < 0 {
+				return fmt.Errorf("%w: table %d has %d elements, which is more than the module or this machine allows", ErrMismatch, t.Index, len(t.Elements))
+			}
+		}
+		set := c.main.ExportedFunction(instrument.ExportTableSet(t.Index))
+		for k, f := range t.Elements {
+			if set == nil {
+				if f != 0 {
+					return fmt.Errorf("%w: a function in table %d, which holds %v", ErrMismatch, t.Index, elem)
+				}
+				continue
+			}
+			at, err := c.module.position(elem, snapshot.Value{Type: snapshot.FuncRef, Lo: uint64(f)})
+			if err != nil {
+				return fmt.Errorf("element %d of table %d: %w", k, t.Index, err)
+			}
+			stack = [2]uint64{uint64(k), at}
+			if err := set.CallWithStack(context.Background(), stack[:]); err != nil {
+				return fmt.Errorf("%w: element %d of table %d: %w", ErrMismatch, k, t.Index, err)
+			}
+		}
+	}
 	return nil
 }
 
@@ -222,7 +420,12 @@ func (c *Coroutine) restoreAwait(s *snapshot.Snapshot) (uint32, error) {
 }
 
 func sameValues(vs []snapshot.Value, types []wasm.ValueType) bool {
-	return slices.EqualFunc(vs, types, func(v snapshot.Value, t wasm.ValueType) bool { return wasm.ValueType(v.Type) == t })
+	return slices.EqualFunc(vs, types, func(v snapshot.Value, t wasm.ValueType) bool { return sameType(v.Type, t) })
+}
+
+// sameType reports whether a snapshot has values of type b as values of type a.
+func sameType(a snapshot.ValueType, b wasm.ValueType) bool {
+	return moduleType(a) == b || a == snapshot.FuncRef && b.IsRef()
 }
 
 // restoreState puts back memory, globals and dropped segments.
@@ -249,7 +452,7 @@ func (c *Coroutine) restoreState(s *snapshot.Snapshot) error {
 		return fmt.Errorf("%w: %d mutable globals, where the module has %d", ErrMismatch, len(s.Globals), len(c.module.mutable))
 	}
 	for i, g := range s.Globals {
-		if g.Index != c.module.mutable[i] || wasm.ValueType(g.Value.Type) != c.module.env.Globals[g.Index].Type {
+		if g.Index != c.module.mutable[i] || !sameType(g.Value.Type, c.module.env.Globals[g.Index].Type) {
 			return fmt.Errorf("%w: global %d is not one of the module's mutable globals, or of another type", ErrMismatch, g.Index)
 		}
 		if err := c.setGlobal(g.Index, g.Value); err != nil {
@@ -264,10 +467,7 @@ func (c *Coroutine) restoreState(s *snapshot.Snapshot) error {
 			return fmt.Errorf("drop data segment %d: %w", seg, err)
 		}
 	}
-	if len(s.Tables) > 0 || len(s.DroppedElements) > 0 {
-		return fmt.Errorf("%w: it has tables, and the module can't change any", ErrMismatch)
-	}
-	return nil
+	return c.restoreTables(s)
 }
 
 func (c *Coroutine) restoreHosts(s *snapshot.Snapshot) error {
@@ -295,8 +495,15 @@ func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, a
 	c.stack.reset()
 	c.stack.continuations = sequence
 	for i := range frames {
-		for _, sl := range frames[i].Slots {
-			c.stack.words = append(c.stack.words, sl.Value.Lo)
+		for k, sl := range frames[i].Slots {
+			lo := sl.Value.Lo
+			if sl.Value.Type == snapshot.FuncRef {
+				// The continuation knows of what type the reference is.
+				if lo, err = c.module.position(r.continuations[sequence[i]].Slots[k].Type, sl.Value); err != nil {
+					return fmt.Errorf("frame %d: %w", i, err)
+				}
+			}
+			c.stack.words = append(c.stack.words, lo)
 			if sl.Value.Type == snapshot.V128 {
 				c.stack.words = append(c.stack.words, sl.Value.Hi)
 			}

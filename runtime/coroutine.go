@@ -59,6 +59,7 @@ type Coroutine struct {
 	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
 	state  api.MutableGlobal
 	memory api.Memory
+	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
 	guest  hostabi.Guest
 	ctx    context.Context // of the current Resume
 
@@ -68,6 +69,8 @@ type Coroutine struct {
 	stop    func()
 	suspend func(struct{}) bool
 
+	reentry
+
 	inStart   bool // the module's start function is on the stack
 	stack     stack
 	frames    []snapshot.Frame // of a suspended coroutine
@@ -75,6 +78,7 @@ type Coroutine struct {
 	native    experimental.Snapshot // the native stack at the await call
 	natives   int                   // how many there have been in this call
 	limit     int                   // of natives; other than maxNatives in tests
+	inTry     bool                  // a frame is inside a try_table: wazero's copy lacks its handlers
 	rewinding bool
 	closing   bool
 
@@ -163,7 +167,7 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem
 	}
-	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write}
+	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write, Call: c.call}
 	c.limit = maxNatives
 	c.begin()
 	return nil
@@ -248,7 +252,7 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		if !ready {
 			return c.status, nil
 		}
-		if c.natives >= c.limit {
+		if c.natives >= c.limit || c.inTry {
 			if err := c.rewind(ctx); err != nil {
 				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
 			}
@@ -285,8 +289,12 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 
 // captureFrames takes over the frames that the guest has just stored.
 func (c *Coroutine) captureFrames() (err error) {
-	if c.frames, err = c.stack.frames(c.module.plan); err != nil {
+	if c.frames, err = c.stack.frames(c.module.plan, c.named); err != nil {
 		return fmt.Errorf("capture the stack of coroutine %s: %w", c.id, err)
+	}
+	c.inTry = false
+	for _, f := range c.stack.sites {
+		c.inTry = c.inTry || c.module.plan.Sites[f.site].Try
 	}
 	return nil
 }
@@ -295,7 +303,7 @@ func (c *Coroutine) captureFrames() (err error) {
 func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	var exit *sys.ExitError
 	switch {
-	case errors.Is(err, errInterrupted):
+	case errors.Is(err, errInterrupted) && c.ctx.Err() != nil:
 		cause := c.ctx.Err()
 		return "", errors.Join(fmt.Errorf("resume coroutine %s: %w", c.id, cause), c.close())
 	case errors.As(err, &exit):
@@ -307,7 +315,7 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	default:
 		c.status = snapshot.Completed
 	}
-	c.pending, c.frames = nil, nil
+	c.pending, c.frames, c.host = nil, nil, hostCall{}
 	return c.status, nil
 }
 
@@ -325,8 +333,15 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 	}
 	c.checkContext()
 	args := append([]uint64(nil), stack[:len(f.Params)]...)
+	outer := c.enter(mi, fi)
 	what := f.Await(c.ctx, &c.guest, c.hosts[mi], stack, nil)
+	c.host = outer
 	if what == nil {
+		return
+	}
+	if c.nested > 0 {
+		clear(stack[:len(f.Results)])
+		c.refuse(f, hostImport{mi, fi}, what)
 		return
 	}
 	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: what}
@@ -337,9 +352,17 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 	c.state.Set(1)
 }
 
-// unwound is called by the guest's outermost frame when all frames are stored. It hands control to whoever drives the
+// unwound is called by the guest's outermost frame when all frames are stored. In a call by a host function it ends that with
+// an error. Else it hands control to whoever drives the
 // coroutine; driven on, it puts back the native stack as it was in the await call, and returns into that.
 func (c *Coroutine) unwound() {
+	if c.nested > 0 {
+		c.refusedAt()
+	}
+	if len(c.stack.unnamed) > 0 {
+		c.state.Set(0)
+		panic(c.cantCapture(c.stack.unnamed[0]))
+	}
 	if !c.suspend(struct{}{}) {
 		c.closing = true
 		return
@@ -349,6 +372,19 @@ func (c *Coroutine) unwound() {
 	native := c.native
 	c.pending, c.frames, c.native = nil, nil, nil
 	native.Restore(results)
+}
+
+// cantCapture returns the error for a frame with a reference that nobody can name.
+func (c *Coroutine) cantCapture(u unnamed) error {
+	s := &c.module.plan.Sites[u.site]
+	e := &CaptureError{
+		Function: s.Function, Name: c.module.original.FunctionNames()[s.Function], Offset: int(s.Offset), HasFunction: true,
+		Reason: "an externref that isn't null is live across the call, and nobody can say in another process what it refers to",
+	}
+	if u.kind == instrument.NotNullExn {
+		e.Reason = "an exnref that isn't null, a caught exception, is live across the call, and can't be taken to another process"
+	}
+	return e
 }
 
 // completeAwait tries to complete the await call. It returns false if it has to wait on, and an error if the
@@ -361,6 +397,7 @@ func (c *Coroutine) completeAwait() (ready bool, err error) {
 		p.stack = append(p.stack, 0)
 	}
 	defer func() {
+		c.host = hostCall{}
 		if r := recover(); r != nil {
 			e, ok := r.(error)
 			if !ok {
@@ -369,6 +406,7 @@ func (c *Coroutine) completeAwait() (ready bool, err error) {
 			err = fmt.Errorf("%s: %w", f.Name, e)
 		}
 	}()
+	c.enter(p.host.module, p.host.function)
 	what := f.Await(c.ctx, &c.guest, c.hosts[p.host.module], p.stack, p.what)
 	if what != nil {
 		p.what = what

@@ -83,7 +83,7 @@ func TestParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := compiled(t, binary)
+	m := compiled(t, binary, nil)
 	var want string
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -278,7 +278,7 @@ func TestTrapNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := compiled(t, binary)
+	m := compiled(t, binary, nil)
 	for _, moved := range []bool{false, true} {
 		ctx := context.Background()
 		c, err := m.Start(ctx, StartConfig{ID: "test"})
@@ -338,7 +338,7 @@ func TestDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := compiled(t, binary)
+	m := compiled(t, binary, nil)
 	store := snapshot.NewStore(bucket.NewMem())
 	if _, err := store.PutModule(ctx, binary); err != nil {
 		t.Fatal(err)

@@ -57,6 +57,7 @@ type world struct {
 	clock     *virtualClock
 	random    io.Reader
 	mounts    []wasi.Mount
+	globals   map[string]string // that the guest imports, as in guests.Case
 	out, err  bytes.Buffer
 }
 
@@ -64,6 +65,7 @@ func newWorld(t *testing.T, c guests.Case, extra ...wasi.Mount) *world {
 	w := &world{
 		args: append([]string{c.Guest}, c.Args...), stdin: wasi.NewStdin(strings.NewReader(c.Stdin)),
 		clock: &virtualClock{}, random: rand.NewChaCha8([32]byte{1, 2, 3}), mounts: extra,
+		globals: c.Globals,
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
 		w.env = append(w.env, k+"="+c.Env[k])
@@ -149,6 +151,19 @@ func plain(t *testing.T, binary []byte, entry string, w *world) outcome {
 		}
 		if _, err := b.Instantiate(ctx); err != nil {
 			t.Fatal(err)
+		}
+	}
+	providers, err := guests.Providers(binary, w.globals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range providers {
+		inst, err := engine.InstantiateWithConfig(ctx, p, wazero.NewModuleConfig().WithName(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(inst.ExportedMemoryDefinitions()) > 0 {
+			memory = inst.Memory()
 		}
 	}
 	mod, err := engine.InstantiateWithConfig(ctx, binary, wazero.NewModuleConfig().WithStartFunctions().WithName(""))
@@ -282,15 +297,20 @@ var (
 	modules    = map[snapshot.Hash]func() (*Module, error){}
 )
 
-// compiled returns the module of a guest, which it compiles only once.
-func compiled(t *testing.T, binary []byte) *Module {
+// compiled returns the module of a guest, which it compiles only once. globals are those that it imports, as in
+// guests.Case.
+func compiled(t *testing.T, binary []byte, globals map[string]string) *Module {
 	t.Helper()
 	modulesMu.Lock()
 	hash := snapshot.HashOf(binary)
 	f := modules[hash]
 	if f == nil {
 		f = sync.OnceValues(func() (*Module, error) {
-			r, err := New(context.Background(), NewConfig().WithModules(wasi.Module))
+			hosts, err := hostGlobals(globals)
+			if err != nil {
+				return nil, err
+			}
+			r, err := New(context.Background(), NewConfig().WithModules(append(hosts, wasi.Module)...))
 			if err != nil {
 				return nil, err
 			}
@@ -304,6 +324,25 @@ func compiled(t *testing.T, binary []byte) *Module {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// hostGlobals returns host modules that offer these globals.
+func hostGlobals(globals map[string]string) ([]*hostabi.Module, error) {
+	var hosts []*hostabi.Module
+	for _, path := range slices.Sorted(maps.Keys(globals)) {
+		module, name, _ := strings.Cut(path, ".")
+		g, err := guests.ParseGlobal(globals[path])
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(hosts, func(m *hostabi.Module) bool { return m.Name == module })
+		if i < 0 {
+			i = len(hosts)
+			hosts = append(hosts, &hostabi.Module{Name: module})
+		}
+		hosts[i].Globals = append(hosts[i].Globals, hostabi.Global{Name: name, Type: g.Type, Mutable: g.Mutable, Value: g.Bits})
+	}
+	return hosts, nil
 }
 
 func testRuntime(t testing.TB) *Runtime {
@@ -340,16 +379,13 @@ func shiftFiles(t *testing.T) {
 }
 
 // unsupported lists the guests that are refused, with a part of the reason.
-var unsupported = map[string]string{
-	"funcref": "references",
-	"tables":  "tables that change",
-}
+var unsupported = map[string]string{}
 
 // compare runs a module three ways and compares what is left: on plain wazero, under durun without leaving the process, and
 // moved at every await point.
 func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 	t.Helper()
-	m := compiled(t, binary)
+	m := compiled(t, binary, c.Globals)
 	want := plain(t, binary, c.Entry, newWorld(t, c))
 	foreign := map[int]bool{}
 	var other outcome

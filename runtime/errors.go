@@ -36,3 +36,26 @@ func (e *ModuleError) Error() string {
 
 // Unwrap returns the cause.
 func (e *ModuleError) Unwrap() error { return e.Err }
+
+// CaptureError is returned, or is what a coroutine fails with, if it waits in a state that no snapshot can hold: a reference
+// of which nobody can say what it refers to.
+type CaptureError struct {
+	Function uint32 // index of the function that has it, if HasFunction
+	Name     string // the function's name, if the module has one for it
+	Offset   int    // of the call at which it is suspended, from the first byte of the function's code
+	Reason   string
+
+	HasFunction bool
+}
+
+// Error implements error.
+func (e *CaptureError) Error() string {
+	if !e.HasFunction {
+		return "the program can't be suspended here: " + e.Reason
+	}
+	name := ""
+	if e.Name != "" {
+		name = fmt.Sprintf(" (%s)", e.Name)
+	}
+	return fmt.Sprintf("the program can't be suspended in the call in function %d%s at offset %#x: %s", e.Function, name, e.Offset, e.Reason)
+}

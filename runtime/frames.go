@@ -17,6 +17,10 @@ type stack struct {
 	words []uint64
 	// While unwinding, innermost first: the site of each frame, and where its words end.
 	sites []frameEnd
+	// The frames, as indices of sites, in which there is a reference that nobody can name, and of what type. kind is that of
+	// the frame that comes next.
+	unnamed []unnamed
+	kind    uint32
 	// While rewinding: the continuations to call, outermost first, and what has been used of both.
 	continuations []uint32
 	nextFrame     int
@@ -28,7 +32,12 @@ type frameEnd struct {
 	end  int
 }
 
+type unnamed struct {
+	site, kind uint32
+}
+
 func (s *stack) reset() {
+	s.unnamed, s.kind = s.unnamed[:0], 0
 	s.words, s.sites, s.continuations = s.words[:0], s.sites[:0], s.continuations[:0]
 	s.nextFrame, s.nextWord = 0, 0
 }
@@ -38,6 +47,10 @@ func (s *stack) save(values []uint64, site uint64) {
 	s.words = append(s.words, values...)
 	if id := int32(uint32(site)); id >= 0 {
 		s.sites = append(s.sites, frameEnd{uint32(id), len(s.words)})
+		if s.kind != 0 {
+			s.unnamed = append(s.unnamed, unnamed{uint32(id), s.kind})
+			s.kind = 0
+		}
 	}
 }
 
@@ -75,6 +88,11 @@ func instantiateFrames(ctx context.Context, engine wazero.Runtime) error {
 	export(instrument.ImportNext, nil, []api.ValueType{api.ValueTypeI32}, func(c *Coroutine, stack []uint64) {
 		stack[0] = c.stack.next()
 	})
+	const funcref = api.ValueType(0x70)
+	export(instrument.ImportRef, []api.ValueType{funcref}, i64s[:1], func(*Coroutine, []uint64) {}) // its bits are what it is known by
+	export(instrument.ImportUnnamed, []api.ValueType{api.ValueTypeI32}, nil, func(c *Coroutine, stack []uint64) {
+		c.stack.kind = uint32(stack[0])
+	})
 	for n := range instrument.MaxValues + 1 {
 		params := append(i64s[:n:n], api.ValueTypeI32)
 		export(instrument.ImportSave(n), params, nil, func(c *Coroutine, stack []uint64) {
@@ -92,8 +110,9 @@ func instantiateFrames(ctx context.Context, engine wazero.Runtime) error {
 	return nil
 }
 
-// frames returns the unwound stack in the original module's terms, outermost first.
-func (s *stack) frames(plan *instrument.Plan) ([]snapshot.Frame, error) {
+// frames returns the unwound stack in the original module's terms, outermost first. named tells which function a reference is
+// to, as in [snapshot.Value].
+func (s *stack) frames(plan *instrument.Plan, named func(ref uint64) (uint64, error)) ([]snapshot.Frame, error) {
 	frames := make([]snapshot.Frame, len(s.sites))
 	total := 0
 	for _, f := range s.sites {
@@ -113,10 +132,19 @@ func (s *stack) frames(plan *instrument.Plan) ([]snapshot.Frame, error) {
 		}
 		first := len(slots)
 		for _, sl := range site.Slots {
-			v := snapshot.Value{Type: snapshot.ValueType(sl.Type), Lo: words[0]}
+			v := snapshot.Value{Type: snapshotType(sl.Type), Lo: words[0]}
 			words = words[1:]
-			if sl.Type == wasm.V128 {
+			switch {
+			case sl.Type == wasm.V128:
 				v.Hi, words = words[0], words[1:]
+			case sl.Type.IsRef():
+				var err error
+				if v.Lo, err = named(v.Lo); err != nil {
+					return nil, &CaptureError{
+						Function: site.Function, HasFunction: true, Offset: int(site.Offset),
+						Reason: fmt.Sprintf("a value that is live across the call (%s %d): %v", kindOf(sl), sl.Index, err),
+					}
+				}
 			}
 			slots = append(slots, snapshot.Slot{Operand: sl.Operand, Index: sl.Index, Value: v})
 		}
@@ -125,4 +153,11 @@ func (s *stack) frames(plan *instrument.Plan) ([]snapshot.Frame, error) {
 		}
 	}
 	return frames, nil
+}
+
+func kindOf(s instrument.Slot) string {
+	if s.Operand {
+		return "operand"
+	}
+	return "local"
 }

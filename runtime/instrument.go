@@ -26,6 +26,9 @@ func Instrument(binary []byte, modules ...*hostabi.Module) ([]byte, InstrumentRe
 		return nil, InstrumentReport{}, &ModuleError{Msg: "not a module that durun can run", Err: err}
 	}
 	r := &Runtime{modules: append([]*hostabi.Module{abiModule}, modules...)}
+	if m, err = r.internalise(m); err != nil {
+		return nil, InstrumentReport{}, err
+	}
 	t, err := instrument.Transform(m, instrument.Config{Await: r.isAwait})
 	if err != nil {
 		return nil, InstrumentReport{}, &ModuleError{Msg: "make module suspendable", Err: err}

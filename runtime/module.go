@@ -23,7 +23,7 @@ import (
 type Module struct {
 	runtime  *Runtime
 	hash     snapshot.Hash
-	original *wasm.Module
+	original *wasm.Module // with memories and the like of its own in place of imported ones
 	env      *wasm.Env
 	plan     *instrument.Plan
 	code     wazero.CompiledModule
@@ -48,22 +48,28 @@ type hostImport struct {
 // where.
 func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	m := &Module{runtime: r, hash: sha256.Sum256(binary), resumes: map[string]*resumeModule{}}
-	var err error
-	if m.original, err = wasm.Decode(binary); err != nil {
+	decoded, err := wasm.Decode(binary)
+	if err != nil {
 		return nil, &ModuleError{Msg: "not a module that durun can run", Err: err}
+	}
+	if m.env, err = wasm.NewEnv(decoded); err != nil {
+		return nil, &ModuleError{Msg: "invalid module", Err: err}
+	}
+	if err := m.resolveImports(decoded); err != nil {
+		return nil, err
+	}
+	if m.original, err = r.internalise(decoded); err != nil {
+		return nil, err
 	}
 	if m.env, err = wasm.NewEnv(m.original); err != nil {
 		return nil, &ModuleError{Msg: "invalid module", Err: err}
-	}
-	if err := m.resolveImports(); err != nil {
-		return nil, err
 	}
 	for i, g := range m.env.Globals {
 		if g.Mutable {
 			m.mutable = append(m.mutable, uint32(i))
 		}
 	}
-	running, err := m.transform(len(binary))
+	running, err := m.transform(decoded, len(binary))
 	if err != nil {
 		return nil, err
 	}
@@ -85,29 +91,59 @@ func (r *Runtime) report(step Step, bytes int) {
 	}
 }
 
-// resolveImports finds the host function behind each import.
-func (m *Module) resolveImports() error {
+// resolveImports finds the host function behind each imported function, and checks that each imported global is offered.
+func (m *Module) resolveImports(decoded *wasm.Module) error {
 	var missing []string
-	for i := range m.original.Imports {
-		im := &m.original.Imports[i]
-		if im.Kind != wasm.ExternFunc {
-			missing = append(missing, fmt.Sprintf("%q.%q (only functions are provided)", im.Module, im.Name))
-			continue
+	for i := range decoded.Imports {
+		im := &decoded.Imports[i]
+		switch im.Kind {
+		case wasm.ExternFunc:
+			h, f := m.runtime.lookup(im.Module, im.Name)
+			t := &decoded.Types[im.Type]
+			switch {
+			case f == nil:
+				missing = append(missing, fmt.Sprintf("%q.%q", im.Module, im.Name))
+			case !sameTypes(t.Params, f.Params) || !sameTypes(t.Results, f.Results):
+				missing = append(missing, fmt.Sprintf("%q.%q with this signature", im.Module, im.Name))
+			}
+			m.imports = append(m.imports, h)
+		case wasm.ExternGlobal:
+			g := m.runtime.lookupGlobal(im.Module, im.Name)
+			if g == nil || wasm.ValueType(g.Type) != im.Global.Type || g.Mutable != im.Global.Mutable {
+				missing = append(missing, missingGlobal(im))
+			}
 		}
-		h, f := m.runtime.lookup(im.Module, im.Name)
-		t := &m.original.Types[im.Type]
-		switch {
-		case f == nil:
-			missing = append(missing, fmt.Sprintf("%q.%q", im.Module, im.Name))
-		case !sameTypes(t.Params, f.Params) || !sameTypes(t.Results, f.Results):
-			missing = append(missing, fmt.Sprintf("%q.%q with this signature", im.Module, im.Name))
-		}
-		m.imports = append(m.imports, h)
 	}
 	if len(missing) > 0 {
 		return &ModuleError{Msg: "the module imports what nobody provides: " + strings.Join(missing, ", ")}
 	}
 	return nil
+}
+
+func missingGlobal(im *wasm.Import) string {
+	switch {
+	case im.Global.Type.IsRef():
+		return fmt.Sprintf("%q.%q (a global of type %v, of which a host can't offer a value)", im.Module, im.Name, im.Global.Type)
+	case im.Global.Mutable:
+		return fmt.Sprintf("%q.%q (a mutable global of type %v)", im.Module, im.Name, im.Global.Type)
+	}
+	return fmt.Sprintf("%q.%q (a global of type %v)", im.Module, im.Name, im.Global.Type)
+}
+
+// internalise gives a module, whose imports are all provided, memories, tables, tags and globals of its own in place of
+// those that it imports.
+func (r *Runtime) internalise(decoded *wasm.Module) (*wasm.Module, error) {
+	m, err := instrument.Internalise(decoded, func(im *wasm.Import) (instrument.GlobalValue, error) {
+		g := r.lookupGlobal(im.Module, im.Name)
+		if g == nil {
+			return instrument.GlobalValue{}, errors.New("nobody provides " + missingGlobal(im))
+		}
+		return instrument.GlobalValue{Lo: g.Value, Hi: g.High}, nil
+	})
+	if err != nil {
+		return nil, &ModuleError{Msg: "give the module its own in place of what it imports", Err: err}
+	}
+	return m, nil
 }
 
 func sameTypes(a []wasm.ValueType, b []api.ValueType) bool {
@@ -128,6 +164,18 @@ func (r *Runtime) lookup(module, name string) (hostImport, *hostabi.Function) {
 	return hostImport{}, nil
 }
 
+// lookupGlobal returns the global that is offered under a name, nil if none is.
+func (r *Runtime) lookupGlobal(module, name string) *hostabi.Global {
+	for _, m := range r.modules {
+		for i := range m.Globals {
+			if m.Name == module && m.Globals[i].Name == name {
+				return &m.Globals[i]
+			}
+		}
+	}
+	return nil
+}
+
 // importIndex returns the index of an imported function that is host.
 func (m *Module) importIndex(host hostImport) uint32 { return uint32(slices.Index(m.imports, host)) }
 
@@ -137,8 +185,8 @@ func (r *Runtime) isAwait(module, name string) bool {
 	return f != nil && f.Await != nil
 }
 
-// transform sets the plan and returns the running form, from the cache if it is there.
-func (m *Module) transform(size int) ([]byte, error) {
+// transform sets the plan and returns the running form, from the cache if it is there. decoded is the module as it came.
+func (m *Module) transform(decoded *wasm.Module, size int) ([]byte, error) {
 	r := m.runtime
 	key := r.transformKey(m.hash)
 	if plan, running, ok := r.readTransform(key); ok {
@@ -146,7 +194,7 @@ func (m *Module) transform(size int) ([]byte, error) {
 		return running, nil
 	}
 	r.report(StepTransform, size)
-	if err := wasm.Validate(m.original); err != nil {
+	if err := wasm.Validate(decoded); err != nil {
 		return nil, &ModuleError{Msg: "invalid module", Err: err}
 	}
 	t, err := instrument.Transform(m.original, instrument.Config{Await: r.isAwait})
@@ -242,7 +290,8 @@ func allZero(page []byte) bool { return string(page) == string(zeroPage[:len(pag
 
 // resumeModule is a compiled module that rebuilds stacks of one shape.
 type resumeModule struct {
-	code wazero.CompiledModule
+	code          wazero.CompiledModule
+	continuations []instrument.Continuation
 }
 
 // maxResumeModules is how many resume modules a Module keeps. One takes as much memory as the code of the functions on
@@ -258,13 +307,17 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 	for i := range frames {
 		f := &frames[i]
 		key = appendShape(key[:0], f)
+		caller := m.callerOf(frames, i)
+		if caller != nil {
+			key = wasm.AppendU32(wasm.AppendU32(key, caller.Function), caller.Offset)
+		}
 		at, ok := index[string(key)]
 		if !ok {
 			at = uint32(len(conts))
 			index[string(key)] = at
-			c := instrument.Continuation{Function: f.Function, Offset: f.Offset}
+			c := instrument.Continuation{Function: f.Function, Offset: f.Offset, Caller: caller}
 			for _, s := range f.Slots {
-				c.Slots = append(c.Slots, instrument.Slot{Operand: s.Operand, Index: s.Index, Type: wasm.ValueType(s.Value.Type)})
+				c.Slots = append(c.Slots, instrument.Slot{Operand: s.Operand, Index: s.Index, Type: moduleType(s.Value.Type)})
 			}
 			conts = append(conts, c)
 		}
@@ -314,7 +367,7 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 	if err != nil {
 		return nil, nil, fmt.Errorf("compile continuations: %w", err)
 	}
-	r := &resumeModule{code: code}
+	r := &resumeModule{code: code, continuations: sorted}
 	m.resumes[all] = r
 	m.order = append(m.order, all)
 	if len(m.order) > maxResumeModules {
@@ -324,6 +377,21 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 		m.order = m.order[1:]
 	}
 	return r, sequence, nil
+}
+
+// callerOf returns the call of the frame before frame i, if its results are of other types than those of the function of frame i:
+// then that was called by a tail call in between.
+func (m *Module) callerOf(frames []snapshot.Frame, i int) *instrument.Call {
+	if i == 0 {
+		return nil
+	}
+	call := instrument.Call{Function: frames[i-1].Function, Offset: frames[i-1].Offset}
+	results, ok := instrument.ResultsOfCall(m.original, m.env, call)
+	t := m.env.FuncType(frames[i].Function)
+	if !ok || t == nil || slices.Equal(results, t.Results) {
+		return nil // the most frequent by far; and what doesn't fit is found later
+	}
+	return &call
 }
 
 // appendShape appends what a continuation depends on.

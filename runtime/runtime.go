@@ -84,7 +84,9 @@ func hostFunction(mi, fi int, f *hostabi.Function) api.GoModuleFunc {
 	return func(ctx context.Context, _ api.Module, stack []uint64) {
 		c := current(ctx)
 		c.checkContext()
+		outer := c.enter(mi, fi)
 		f.Call(c.ctx, &c.guest, c.hosts[mi], stack)
+		c.host = outer
 	}
 }
 

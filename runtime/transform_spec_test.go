@@ -232,6 +232,8 @@ func newSide(t *testing.T, name string, host []byte, build func(m *wasm.Module) 
 		name := instrument.ImportSave(n)
 		b = b.NewFunctionBuilder().WithGoFunction(never(name), append(i64s[:n:n], api.ValueTypeI32), nil).Export(name)
 	}
+	b = b.NewFunctionBuilder().WithGoFunction(never(instrument.ImportRef), []api.ValueType{0x70}, i64s[:1]).Export(instrument.ImportRef)
+	b = b.NewFunctionBuilder().WithGoFunction(never(instrument.ImportUnnamed), []api.ValueType{api.ValueTypeI32}, nil).Export(instrument.ImportUnnamed)
 	if _, err := b.Instantiate(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,11 @@ type language struct {
 	env      []string
 }
 
+// linkFlags are what C guests want of the linker, by name.
+var linkFlags = map[string][]string{
+	"imported": {"-Wl,--import-memory", "-Wl,--import-table"},
+}
+
 func env(name, fallback string) string { return cmp.Or(os.Getenv(name), fallback) }
 
 func languages() []language {
@@ -56,9 +61,10 @@ func languages() []language {
 			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}},
 			commands: func(name, src, out string) [][]string {
 				// Two steps: a linking clang that sees -O2 runs wasm-opt where one is installed, and loses the names.
+				link := []string{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug"}
 				return [][]string{
 					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
-					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug", "-o", out, "$TMP/" + name + ".o"},
+					append(append(link, linkFlags[name]...), "-o", out, "$TMP/"+name+".o"),
 				}
 			},
 		},

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 
@@ -142,11 +143,12 @@ func newEngine(t *testing.T, cache wazero.CompilationCache) *engine {
 type program struct {
 	*engine
 	onHere, onThere wazero.CompiledModule
+	binary          []byte
 }
 
 func (e *engine) compile(t *testing.T, binary []byte) *program {
 	t.Helper()
-	p := &program{engine: e}
+	p := &program{engine: e, binary: binary}
 	var err1, err2 error
 	p.onHere, err1 = e.here.CompileModule(t.Context(), binary)
 	p.onThere, err2 = e.there.CompileModule(t.Context(), binary)
@@ -154,6 +156,28 @@ func (e *engine) compile(t *testing.T, binary []byte) *program {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// withProviders returns a context for one instance that gets new memories and tables for those that it imports.
+func (p *program) withProviders(ctx context.Context, t *testing.T) context.Context {
+	t.Helper()
+	providers, err := guests.Providers(p.binary, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	instances := map[string]api.Module{}
+	for name, binary := range providers {
+		if instances[name], err = p.here.InstantiateWithConfig(ctx, binary, wazero.NewModuleConfig().WithName("")); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { instances[name].Close(context.Background()) })
+	}
+	return experimental.WithImportResolver(ctx, func(name string) api.Module {
+		if m, ok := instances[name]; ok {
+			return m
+		}
+		return nil
+	})
 }
 
 // runHere runs it on this package.
@@ -164,7 +188,7 @@ func (p *program) runHere(t *testing.T, c wasi.Config, move bool) (outcome, int)
 		t.Fatal(err)
 	}
 	defer func() { h.inst.Close() }()
-	ctx := context.WithValue(t.Context(), hostKey{}, h)
+	ctx := p.withProviders(context.WithValue(t.Context(), hostKey{}, h), t)
 	m, err := p.here.InstantiateModule(ctx, p.onHere, wazero.NewModuleConfig().WithName(""))
 	if err == nil {
 		m.Close(ctx)

@@ -8,7 +8,7 @@ import (
 
 // Version counts the changes of what [Transform] emits. Caches of its output are keyed by it; snapshots don't depend
 // on it.
-const Version = 3
+const Version = 4
 
 // Config says what suspends.
 type Config struct {
@@ -38,7 +38,8 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("function %d%s, offset %#x: not supported yet: %s", e.Function, name, e.Offset, e.Feature)
 }
 
-// Slot is a live value of a frame: a local, or an operand below the call's results.
+// Slot is a live value of a frame: a local, or an operand below the call's results. A snapshot has one type for all references to
+// functions, [wasm.FuncRef].
 type Slot struct {
 	Operand bool
 	Index   uint32 // of the local, parameters first; or the operand's depth, counted from the bottom of the stack
@@ -50,6 +51,7 @@ type Site struct {
 	Function uint32 // index in the original module
 	Offset   uint32 // of the call instruction, from the first byte of the function's code
 	Slots    []Slot // what is live after the call: locals by index, then operands by depth
+	Try      bool   // the call is inside a try_table
 }
 
 // Words returns how many 64-bit words the site's values take: two for a v128, one for any other.

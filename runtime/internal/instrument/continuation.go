@@ -2,7 +2,6 @@ package instrument
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -33,13 +32,26 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 		return nil, nil, err
 	}
 	e.resuming = true
+	// An exception from the next frame is caught here as one from the call was.
+	var within *thrower
+	for i := range f.throwers {
+		if t := &f.throwers[i]; t.instr == st.instr {
+			within = t
+		}
+	}
 	emit := func(wraps int32) {
 		e.begin(f, wraps)
 		e.loadFrame(st, slots)
 		around := e.reopen(st)
+		if within != nil {
+			e.try(within, nil)
+		}
 		e.index(wasm.OpCall, nextFrame)
 		e.index(wasm.OpCallIndirect, nextType)
 		e.code = wasm.AppendU32(e.code, nextTable)
+		if within != nil {
+			e.endTry(within)
+		}
 		e.test(s)
 		e.tees(st.instr)
 		e.rest(st.instr+1, around)
@@ -47,35 +59,44 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 	emit(0) // counts the occurrences of sites
 	emit(int32(len(e.cold)))
 	body = e.finish()
-	locals = append(slices.Clone(f.locals), f.spillTypes...)
-	for i, t := range f.locals {
-		if !t.IsDefaultable() {
-			locals[i] = wasm.RefType(t.Heap(), true)
-		}
-	}
-	return locals, body, nil
+	return e.locals(), body, nil
 }
 
-// checkSlots checks that a frame from outside fits the site.
+// checkSlots checks that a frame from outside fits the site, and gives each slot its type in the function, which tells references
+// apart.
 func checkSlots(f *function, s *site, slots []Slot) error {
-	operands := 0
-	for i, sl := range slots {
-		if sl.Operand {
-			if sl.Index != uint32(operands) || operands >= len(s.operands) || f.operands[s.operands[operands]].typ != sl.Type {
-				return fmt.Errorf("operand %d of type %#x doesn't fit the call", sl.Index, sl.Type)
-			}
-			operands++
-			continue
-		}
-		if operands > 0 || i > 0 && slots[i-1].Index >= sl.Index {
-			return fmt.Errorf("local %d is out of order", sl.Index)
-		}
-		if uint64(sl.Index) >= uint64(len(f.locals)) || f.locals[sl.Index] != sl.Type {
-			return fmt.Errorf("local %d of type %#x doesn't exist", sl.Index, sl.Type)
+	var operands []int32
+	for _, o := range s.operands {
+		if !isForeign(f.operands[o].typ) {
+			operands = append(operands, o)
 		}
 	}
-	if operands != len(s.operands) {
-		return fmt.Errorf("%d operands, where the call leaves %d", operands, len(s.operands))
+	fits := func(sl *Slot, t wasm.ValueType) bool {
+		if sl.Type != t && !(isFunc(sl.Type) && isFunc(t)) {
+			return false
+		}
+		sl.Type = t
+		return true
+	}
+	n := 0
+	for i := range slots {
+		sl := &slots[i]
+		if sl.Operand {
+			if n >= len(operands) || sl.Index != uint32(f.operands[operands[n]].depth) || !fits(sl, f.operands[operands[n]].typ) {
+				return fmt.Errorf("operand %d of type %v doesn't fit the call", sl.Index, sl.Type)
+			}
+			n++
+			continue
+		}
+		if n > 0 || i > 0 && slots[i-1].Index >= sl.Index {
+			return fmt.Errorf("local %d is out of order", sl.Index)
+		}
+		if uint64(sl.Index) >= uint64(len(f.locals)) || !fits(sl, f.locals[sl.Index]) {
+			return fmt.Errorf("local %d of type %v doesn't exist", sl.Index, sl.Type)
+		}
+	}
+	if n != len(operands) {
+		return fmt.Errorf("%d operands, where the call leaves %d", n, len(operands))
 	}
 	return nil
 }
@@ -105,7 +126,7 @@ func (e *emitter) loadFrame(s *site, slots []Slot) {
 		first = end
 	}
 	for _, o := range s.operands {
-		if op := &f.operands[o]; op.source == fromLocal {
+		if op := &f.operands[o]; op.source == fromLocal && !isForeign(op.typ) {
 			e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
 			e.index(wasm.OpLocalSet, op.local)
 		}
@@ -124,7 +145,12 @@ func (e *emitter) reopen(s *site) []int32 {
 	push := func(height int32) {
 		for len(operands) > 0 && f.operands[operands[0]].depth < height {
 			op := &f.operands[operands[0]]
-			e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
+			if isForeign(op.typ) {
+				e.code = appendZero(e.code, nullable(op.typ))
+			} else {
+				e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
+			}
+			e.asNonNull(op.typ)
 			operands = operands[1:]
 		}
 	}
@@ -135,6 +161,12 @@ func (e *emitter) reopen(s *site) []int32 {
 			e.block(c.results) // $exit
 			e.pos[around[i]] = e.depth
 			e.block(c.params) // $again
+			continue
+		}
+		if c.op == wasm.OpTryTable && !c.narrow {
+			e.tryTable(e.link.blockType(nil, c.results), c.catches)
+			e.pos[around[i]] = e.depth
+			e.depth++
 			continue
 		}
 		e.pos[around[i]] = e.depth

@@ -1,6 +1,9 @@
 package instrument
 
 import (
+	"slices"
+	"sort"
+
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
@@ -12,17 +15,22 @@ type linker interface {
 	// state returns the global that is not zero while the stack is unwound.
 	state() uint32
 	// save and load return the functions that move values of these types to and from the runtime:
-	// save: [types, i32 site] -> [], load: [] -> [types].
+	// save: [types, i32 site] -> [], load: [] -> [types], references nullable.
 	save(types []wasm.ValueType) uint32
 	load(types []wasm.ValueType) uint32
-	// blockType returns the type of a block without parameters.
-	blockType(results []wasm.ValueType) wasm.BlockType
-	// refFunc, dropData, initMemory and dropElements append a ref.func of a function of the original module, a data.drop,
-	// a memory.init and an elem.drop.
+	// mustBeNull returns the function that tells the runtime if a reference of this type isn't null: [t] -> [].
+	mustBeNull(t wasm.ValueType) uint32
+	// blockType returns the type of a block.
+	blockType(params, results []wasm.ValueType) wasm.BlockType
+	// The others append what stands for an instruction on functions, globals and segments of the original module. zero
+	// appends the instruction that pushes some value of a type.
 	refFunc(code []byte, original uint32) []byte
+	globalGet(code []byte, global uint32) []byte
 	dropData(code []byte, segment uint32) []byte
 	initMemory(code []byte, segment uint32) []byte
 	dropElements(code []byte, segment uint32) []byte
+	initTable(code []byte, segment, table uint32) []byte
+	zero(code []byte, t wasm.ValueType) []byte
 }
 
 // more stands in place of a site in a call of save that doesn't end the frame.
@@ -52,8 +60,28 @@ type emitter struct {
 	nest  nest    // the blocks for the cold paths of the code that is being emitted
 	cold  []int32 // by occurrence: index of the site
 	tee   int     // next of f.tees, a hint
-	// In a continuation, locals that can't be null are ones that can: they have no value at its start. None is live there.
+	// resuming says that a continuation is emitted.
 	resuming bool
+}
+
+// weak reports whether a local that can't be null is one that can in the emitted code, and is taken as not null where it is
+// read. In a continuation it has no value at the start; and in a function with cold paths these read it outside of
+// the block in which it was set, which the validation of such locals doesn't allow. A parameter of the running form has
+// its value from the start.
+func (e *emitter) weak(local int32) bool {
+	return !e.f.locals[local].IsDefaultable() &&
+		(e.resuming || int(local) >= len(e.f.typ.Params) && len(e.f.sites) > 0)
+}
+
+// locals returns the types of the locals in the emitted code, parameters first, those for operands last.
+func (e *emitter) locals() []wasm.ValueType {
+	types := append(slices.Clone(e.f.locals), e.f.spillTypes...)
+	for i := range e.f.locals {
+		if e.weak(int32(i)) {
+			types[i] = nullable(types[i])
+		}
+	}
+	return types
 }
 
 // nest is blocks, each around the next, to whose ends tests branch.
@@ -119,21 +147,26 @@ func (e *emitter) unwrap() {
 // coldPath saves the frame of a site and returns. The results are ignored: the caller unwinds as well.
 func (e *emitter) coldPath(s *site) {
 	f := e.f
-	types := make([]wasm.ValueType, 0, len(s.live)+len(s.operands))
+	var types []wasm.ValueType
+	var push []func()
+	value := func(t wasm.ValueType, p func()) {
+		if !isForeign(t) {
+			types, push = append(types, t), append(push, p)
+			return
+		}
+		p()
+		e.index(wasm.OpCall, e.link.mustBeNull(t))
+	}
 	for _, l := range s.live {
-		types = append(types, f.locals[l])
+		value(f.locals[l], func() { e.index(wasm.OpLocalGet, l) })
 	}
 	for _, o := range s.operands {
-		types = append(types, f.operands[o].typ)
+		value(f.operands[o].typ, func() { e.operand(o) })
 	}
 	first := 0
 	for _, end := range chunks(types) {
-		for i := first; i < end; i++ {
-			if i < len(s.live) {
-				e.index(wasm.OpLocalGet, s.live[i])
-			} else {
-				e.operand(s.operands[i-len(s.live)])
-			}
+		for _, p := range push[first:end] {
+			p()
 		}
 		id := int32(s.id)
 		if end < len(types) {
@@ -144,7 +177,7 @@ func (e *emitter) coldPath(s *site) {
 		first = end
 	}
 	for _, t := range f.typ.Results {
-		e.code = appendZero(e.code, t)
+		e.code = e.link.zero(e.code, t)
 	}
 	e.op(wasm.OpReturn)
 }
@@ -181,8 +214,13 @@ func (e *emitter) rangeOf(from, to int32) {
 	f := e.f
 	body := f.code.Body()
 	site := firstSite(f.sites, from)
+	thrower := firstThrower(f.throwers, from)
 	for i := from; i < to; i++ {
 		in := &f.instrs[i]
+		throws := thrower < len(f.throwers) && f.throwers[thrower].instr == i
+		if throws {
+			e.try(&f.throwers[thrower], f.throwers[thrower].params)
+		}
 		switch in.op {
 		case dead:
 			continue
@@ -208,13 +246,22 @@ func (e *emitter) rangeOf(from, to int32) {
 			e.code = e.link.initMemory(e.code, immediate(body[in.off+2:]))
 		case wasm.OpElemDrop:
 			e.code = e.link.dropElements(e.code, immediate(body[in.off+2:]))
+		case wasm.OpTableInit:
+			segment, n := immediate2(body[in.off+2:])
+			e.code = e.link.initTable(e.code, segment, immediate(body[in.off+2+uint32(n):]))
+		case wasm.OpGlobalGet:
+			e.code = e.link.globalGet(e.code, immediate(body[in.off+1:]))
 		case wasm.OpLocalGet, wasm.OpLocalTee:
 			e.code = append(e.code, body[in.off:in.end]...)
-			if e.resuming && !f.locals[in.arg].IsDefaultable() {
+			if e.weak(in.arg) {
 				e.op(wasm.OpRefAsNonNull)
 			}
 		default:
 			e.code = append(e.code, body[in.off:in.end]...)
+		}
+		if throws {
+			e.endTry(&f.throwers[thrower])
+			thrower++
 		}
 		if site < len(f.sites) && f.sites[site].instr == i {
 			e.test(int32(site))
@@ -224,7 +271,7 @@ func (e *emitter) rangeOf(from, to int32) {
 		if body, ok := e.large(i); ok {
 			e.region(i+1, body, f.constructs[in.arg].height)
 			i = body - 1
-			site = firstSite(f.sites, body)
+			site, thrower = firstSite(f.sites, body), firstThrower(f.throwers, body)
 		}
 	}
 }
@@ -240,22 +287,45 @@ func (e *emitter) test(site int32) {
 // open emits the opcode of a construct.
 func (e *emitter) open(in *instr) {
 	c := &e.f.constructs[in.arg]
-	if in.op != wasm.OpTryTable {
-		e.code = append(e.code, e.f.code.Body()[in.off:in.end]...)
-	} else {
-		e.op(in.op)
+	switch {
+	case c.narrow:
+		e.op(wasm.OpBlock)
 		e.code = wasm.AppendBlockType(e.code, c.block)
-		e.code = wasm.AppendU32(e.code, uint32(len(c.catches)))
-		for _, k := range c.catches {
-			e.code = append(e.code, k.kind)
-			if k.kind <= wasm.CatchTagRef {
-				e.code = wasm.AppendU32(e.code, k.tag)
-			}
-			e.code = wasm.AppendU32(e.code, e.label(k.target))
-		}
+	case in.op == wasm.OpTryTable:
+		e.tryTable(c.block, c.catches)
+	default:
+		e.code = append(e.code, e.f.code.Body()[in.off:in.end]...)
 	}
 	e.pos[in.arg] = e.depth
 	e.depth++
+}
+
+// tryTable emits the opcode of a try_table.
+func (e *emitter) tryTable(t wasm.BlockType, clauses []catch) {
+	e.op(wasm.OpTryTable)
+	e.code = wasm.AppendBlockType(e.code, t)
+	e.code = wasm.AppendU32(e.code, uint32(len(clauses)))
+	for _, k := range clauses {
+		e.code = append(e.code, k.kind)
+		if k.kind <= wasm.CatchTagRef {
+			e.code = wasm.AppendU32(e.code, k.tag)
+		}
+		e.code = wasm.AppendU32(e.code, e.label(k.target))
+	}
+}
+
+// try begins the try_table of an instruction in a narrowed one. params are what is taken from the stack in it.
+func (e *emitter) try(t *thrower, params []wasm.ValueType) {
+	e.tryTable(e.link.blockType(params, t.results), t.clauses)
+	e.depth++
+}
+
+func (e *emitter) endTry(t *thrower) {
+	e.depth--
+	e.op(wasm.OpEnd)
+	if t.never {
+		e.op(wasm.OpUnreachable)
+	}
 }
 
 // tees copies operands that instruction i has just pushed to their spill locals.
@@ -275,11 +345,21 @@ func (e *emitter) tees(i int32) {
 		op := &e.f.operands[os[k]]
 		e.index(wasm.OpLocalSet, e.f.spillLocal(op.depth, op.typ))
 	}
-	op := &e.f.operands[os[0]]
-	e.index(wasm.OpLocalTee, e.f.spillLocal(op.depth, op.typ))
-	for _, o := range os[1:] {
+	for k, o := range os {
 		op := &e.f.operands[o]
-		e.index(wasm.OpLocalGet, e.f.spillLocal(op.depth, op.typ))
+		if k == 0 {
+			e.index(wasm.OpLocalTee, e.f.spillLocal(op.depth, op.typ))
+		} else {
+			e.index(wasm.OpLocalGet, e.f.spillLocal(op.depth, op.typ))
+		}
+		e.asNonNull(op.typ)
+	}
+}
+
+// asNonNull makes the value that was just read from a local of type t's nullable form one of type t.
+func (e *emitter) asNonNull(t wasm.ValueType) {
+	if !t.IsDefaultable() {
+		e.op(wasm.OpRefAsNonNull)
 	}
 }
 
@@ -290,7 +370,7 @@ func (e *emitter) op(op wasm.Opcode) { e.code = append(e.code, byte(op)) }
 
 func (e *emitter) block(results []wasm.ValueType) {
 	e.op(wasm.OpBlock)
-	e.code = wasm.AppendBlockType(e.code, e.link.blockType(results))
+	e.code = wasm.AppendBlockType(e.code, e.link.blockType(nil, results))
 	e.depth++
 }
 
@@ -320,13 +400,23 @@ func firstSite(sites []site, i int32) int {
 	return lo
 }
 
+// firstThrower returns the index of the first thrower at or after instruction i.
+func firstThrower(throwers []thrower, i int32) int {
+	return sort.Search(len(throwers), func(k int) bool { return throwers[k].instr >= i })
+}
+
 // immediate reads an unsigned LEB128 number that has been validated.
 func immediate(b []byte) uint32 {
-	var v uint32
+	v, _ := immediate2(b)
+	return v
+}
+
+// immediate2 returns how many bytes the number has, as well.
+func immediate2(b []byte) (v uint32, n int) {
 	for i := 0; ; i++ {
 		v |= uint32(b[i]&0x7f) << (7 * i)
 		if b[i]&0x80 == 0 {
-			return v
+			return v, i + 1
 		}
 	}
 }

@@ -28,6 +28,7 @@ type construct struct {
 	block            wasm.BlockType
 	params, results  []wasm.ValueType
 	catches          []catch
+	narrow           bool // a try_table that stands around each throwing instruction in it instead, see narrowing.go
 }
 
 // catch is a catch clause of a try_table with its target resolved.
@@ -64,9 +65,11 @@ type site struct {
 	results  []wasm.ValueType
 	live     []uint32 // locals, ascending
 	id       uint32   // in the module's table of sites
+	try      bool     // it is inside a try_table
 }
 
 // spillKey identifies a spill local: operands of one depth and type share one, as only one is on the stack at a time.
+// Spill locals of references are nullable, as they have no other value to begin with.
 type spillKey struct {
 	depth int32
 	typ   wasm.ValueType
@@ -91,12 +94,14 @@ type function struct {
 	operands   []operand
 	sites      []site
 	tees       []tee
+	throwers   []thrower
 	spills     map[spillKey]uint32
 	spillTypes []wasm.ValueType
 }
 
 // spillLocal returns the local that holds operands of this depth and type.
 func (f *function) spillLocal(depth int32, t wasm.ValueType) uint32 {
+	t = nullable(t)
 	k := spillKey{depth, t}
 	if l, ok := f.spills[k]; ok {
 		return l
@@ -123,6 +128,7 @@ type analyser struct {
 	stack   []int32  // operands on the stack
 	written []int32  // by local: index of the last instruction that wrote it, -1 for none
 	open    []int32  // constructs around the current instruction
+	tries   int      // of them, try_tables
 	live    liveness // scratch
 
 	operands int // of all sites of the function
@@ -159,6 +165,7 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 		operands:   f.operands[:0],
 		sites:      f.sites[:0],
 		tees:       f.tees[:0],
+		throwers:   f.throwers[:0],
 		spills:     map[spillKey]uint32{},
 		spillTypes: f.spillTypes[:0],
 	}
@@ -170,15 +177,16 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 	f.constructs = append(f.constructs, construct{
 		op: wasm.OpBlock, parent: -1, start: -1, els: -1, stop: -1, results: f.typ.Results,
 	})
-	a.open = append(a.open[:0], 0)
+	a.open, a.tries = append(a.open[:0], 0), 0
 	if err := a.follow(firstSite); err != nil {
 		return nil, err
 	}
-	if len(f.sites) > 0 {
+	if len(f.sites) > 0 || len(f.throwers) > 0 {
 		if !a.live.solve(f, maxLive-a.operands) {
 			return nil, a.unsupported(f.sites[0].instr, tooMuchLive)
 		}
 		a.planSpills()
+		a.narrow()
 	}
 	return f, nil
 }
@@ -235,6 +243,9 @@ func (a *analyser) follow(nextSite uint32) error {
 			}
 			f.constructs = append(f.constructs, c)
 			a.open = append(a.open, ins.arg)
+			if in.Op == wasm.OpTryTable {
+				a.tries++
+			}
 		case wasm.OpElse:
 			ins.arg = within
 			f.constructs[within].els = idx
@@ -242,6 +253,9 @@ func (a *analyser) follow(nextSite uint32) error {
 			ins.arg = within
 			f.constructs[within].stop = idx
 			a.open = a.open[:len(a.open)-1]
+			if f.constructs[within].op == wasm.OpTryTable {
+				a.tries--
+			}
 		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
 			ins.arg = label(in.Index)
 		case wasm.OpBrTable:
@@ -257,6 +271,9 @@ func (a *analyser) follow(nextSite uint32) error {
 		f.instrs = append(f.instrs, ins)
 
 		a.track(idx, &in)
+		if a.tries > 0 {
+			a.noteThrower(idx, within, &in)
+		}
 		switch in.Op {
 		case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
 			if a.sus.mayCall(a.env, &in) {
@@ -264,12 +281,8 @@ func (a *analyser) follow(nextSite uint32) error {
 					return err
 				}
 			}
-		case wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
-			if err := a.checkTailCall(idx, &in); err != nil {
-				return err
-			}
-			unreachable = true
-		case wasm.OpBr, wasm.OpBrTable, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef:
+		case wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef,
+			wasm.OpBr, wasm.OpBrTable, wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef:
 			unreachable = true
 		}
 	}
@@ -291,7 +304,7 @@ func (a *analyser) track(idx int32, in *wasm.Instr) {
 	for d := len(a.stack); d < len(types); d++ {
 		o := operand{producer: idx, depth: int32(d), typ: types[d]}
 		switch in.Op {
-		case wasm.OpI32Const, wasm.OpI64Const, wasm.OpF32Const, wasm.OpF64Const, wasm.OpV128Const:
+		case wasm.OpI32Const, wasm.OpI64Const, wasm.OpF32Const, wasm.OpF64Const, wasm.OpV128Const, wasm.OpRefNull:
 			o.source = fromConst
 		case wasm.OpLocalGet:
 			o.source, o.local = fromLocal, in.Index
@@ -304,24 +317,6 @@ func (a *analyser) track(idx int32, in *wasm.Instr) {
 	}
 }
 
-// checkTailCall refuses a tail call whose results are of other types than the function's, if they fit them: the
-// continuation of what it calls is called as if it were the function's own.
-func (a *analyser) checkTailCall(idx int32, in *wasm.Instr) error {
-	if !a.sus.mayCall(a.env, in) {
-		return nil
-	}
-	t := in.Index
-	if in.Op == wasm.OpReturnCall {
-		t = a.env.FuncTypeIndex(in.Index)
-	}
-	for i, r := range a.env.Types[t].Results {
-		if !a.env.IsSubtype(a.f.typ.Results[i], r) {
-			return a.unsupported(idx, "a tail call that may suspend and returns a subtype of what its function does")
-		}
-	}
-	return nil
-}
-
 func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
 	f := &a.f
 	t := in.Index
@@ -329,24 +324,14 @@ func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
 		t = a.env.FuncTypeIndex(in.Index)
 	}
 	results := a.env.Types[t].Results
-	for c := within; c > 0; c = f.constructs[c].parent {
-		if f.constructs[c].op == wasm.OpTryTable {
-			return a.unsupported(idx, "a call that may suspend inside try_table")
-		}
-	}
 	for _, r := range f.typ.Results {
-		if !r.IsDefaultable() {
-			return a.unsupported(idx, "a call that may suspend in a function that returns a reference that can't be null")
+		if isForeign(r) && !r.IsNullable() {
+			return a.unsupported(idx, fmt.Sprintf("a call that may suspend in a function that returns a %v, of which none can be made up", r))
 		}
 	}
 	s := site{
-		instr: idx, within: within, results: results, id: id,
+		instr: idx, within: within, results: results, id: id, try: a.tries > 0,
 		operands: append([]int32(nil), a.stack[:len(a.stack)-len(results)]...),
-	}
-	for _, o := range s.operands {
-		if f.operands[o].typ.IsRef() {
-			return a.unsupported(idx, "a call that may suspend while a reference is on the operand stack")
-		}
 	}
 	if a.operands += len(s.operands); a.operands > maxLive {
 		return a.unsupported(idx, tooMuchLive)
@@ -391,19 +376,25 @@ func (a *analyser) planSpills() {
 	}
 }
 
-// slots returns what the frame of a site holds, and an error if some of it can't be held.
-func (a *analyser) slots(s *site) ([]Slot, error) {
+// slots returns what the frame of a site holds, with one type for all references to functions. Other references are not in
+// it: while one is not null, the coroutine can't be captured, which the cold path sees to.
+func (a *analyser) slots(s *site) []Slot {
 	f := &a.f
 	slots := make([]Slot, 0, len(s.live)+len(s.operands))
-	for _, l := range s.live {
-		t := f.locals[l]
-		if t.IsRef() {
-			return nil, a.unsupported(s.instr, "a call that may suspend while a local holds a reference")
+	add := func(sl Slot) {
+		if isForeign(sl.Type) {
+			return
 		}
-		slots = append(slots, Slot{Index: l, Type: t})
+		if sl.Type.IsRef() {
+			sl.Type = wasm.FuncRef
+		}
+		slots = append(slots, sl)
+	}
+	for _, l := range s.live {
+		add(Slot{Index: l, Type: f.locals[l]})
 	}
 	for _, o := range s.operands {
-		slots = append(slots, Slot{Operand: true, Index: uint32(f.operands[o].depth), Type: f.operands[o].typ})
+		add(Slot{Operand: true, Index: uint32(f.operands[o].depth), Type: f.operands[o].typ})
 	}
-	return slots, nil
+	return slots
 }

@@ -137,7 +137,7 @@ func continuations(p *Plan) []Continuation {
 	var conts []Continuation
 	for _, s := range p.Sites {
 		if s.Offset > 0 { // the locals' declaration takes a byte
-			conts = append(conts, Continuation(s))
+			conts = append(conts, Continuation{Function: s.Function, Offset: s.Offset, Slots: slices.Clone(s.Slots)})
 		}
 	}
 	return conts

@@ -44,8 +44,8 @@ func (l *liveness) solve(f *function, most int) bool {
 	l.build(f)
 	l.findRead(f)
 	l.words = min((len(l.locals)+63)/64, max(1, maxSets/len(l.blocks)))
-	for l.lo = 0; int(l.lo) < len(l.locals); l.lo = l.hi {
-		l.hi = min(int32(len(l.locals)), l.lo+int32(l.words*64))
+	for l.lo, l.hi = 0, 0; int(l.hi) < len(l.locals); {
+		l.lo, l.hi = l.hi, min(int32(len(l.locals)), l.hi+int32(l.words*64))
 		l.flow(f)
 		if most -= l.markSites(f, most); most < 0 {
 			return false
@@ -295,6 +295,17 @@ func target(f *function, construct int32) int32 {
 		return c.start
 	}
 	return c.stop
+}
+
+// liveAt reports whether a local is live before an instruction that starts a block; where the sets that would say so are
+// gone, that it is.
+func (l *liveness) liveAt(instr, local int32) bool {
+	i := l.read[local]
+	if i < 0 || i < l.lo || i >= l.hi {
+		return i >= 0
+	}
+	i -= l.lo
+	return l.in(l.blockAt[instr])[i/64]>>(i%64)&1 != 0
 }
 
 func count(set []uint64) (n int) {

@@ -11,7 +11,12 @@ import "strconv"
 //	next: [] -> [i32]
 //	    rewinding: the continuation of the next frame, as an index into the resume module's table
 //	load<n>: [] -> [i64 x n]
-//	    rewinding: the next n values of the current frame
+//	    rewinding: the next n values of the current frame; a reference as its position in the registry of its type
+//	ref: [funcref] -> [i64]
+//	    a reference as a number, to be saved; only where there are references
+//	unnamed: [i32] -> []
+//	    the frame that is saved next holds a reference that isn't null and can't be saved: NotNullExtern, NotNullExn;
+//	    only where there are references
 const HostModule = "durun:host"
 
 // MaxValues is the most values that save and load move in one call.
@@ -21,6 +26,14 @@ const MaxValues = 16
 const (
 	ImportUnwound = "unwound"
 	ImportNext    = "next"
+	ImportRef     = "ref"
+	ImportUnnamed = "unnamed"
+)
+
+// What the import unnamed is called with: the type of the reference.
+const (
+	NotNullExtern = 1
+	NotNullExn    = 2
 )
 
 // ImportSave returns the name of the function that saves n values.
@@ -59,6 +72,44 @@ func ExportGetV128(i uint32) string { return ExportGlobal(i) + ".get" }
 
 // ExportSetV128 returns the name of the function that writes mutable v128 global i: [i64 i64] -> [].
 func ExportSetV128(i uint32) string { return ExportGlobal(i) + ".set" }
+
+// ExportSetRef returns the name of the function that sets mutable global i, which holds references to functions, to the one
+// at a position of the registry of its type: [i32] -> [].
+func ExportSetRef(i uint32) string { return ExportGlobal(i) + ".set" }
+
+// ExportRegistry returns the name of the function that reads registry i: [position i32] -> [funcref].
+func ExportRegistry(i int) string { return exportRegistryTable(i) + ".get" }
+
+func exportRegistryTable(i int) string { return exportPrefix + "r" + strconv.Itoa(i) }
+
+// The functions on table i, which the code can change, are:
+//
+//	ExportTableSize: [] -> [i32]
+//	ExportTableGet:  [index i32] -> [funcref], of tables of other references [i32], which is 1 where there is one that isn't null
+//	ExportTableSet:  [index i32, position in the registry of its type i32] -> [], for tables of references to functions
+//	ExportTableGrow: [by i32] -> [i32], as table.grow
+func ExportTableSize(i uint32) string { return exportTable(i) + ".size" }
+
+// ExportTableGet is explained at [ExportTableSize].
+func ExportTableGet(i uint32) string { return exportTable(i) + ".get" }
+
+// ExportTableSet is explained at [ExportTableSize].
+func ExportTableSet(i uint32) string { return exportTable(i) + ".set" }
+
+// ExportTableGrow is explained at [ExportTableSize].
+func ExportTableGrow(i uint32) string { return exportTable(i) + ".grow" }
+
+// ExportDroppedElements returns the name of the mutable i32 global that is 1 once element segment i has been dropped.
+func ExportDroppedElements(i uint32) string { return ExportDropElements(i) + "ped" }
+
+// ExportDropElements returns the name of the function that drops element segment i: [] -> [].
+func ExportDropElements(i uint32) string {
+	return exportPrefix + "e" + strconv.FormatUint(uint64(i), 10) + ".drop"
+}
+
+func exportInitTable(segment, table uint32) string {
+	return exportPrefix + "e" + strconv.FormatUint(uint64(segment), 10) + ".init" + strconv.FormatUint(uint64(table), 10)
+}
 
 // ExportDropped returns the name of the mutable i32 global that is 1 once data segment i has been dropped.
 func ExportDropped(i uint32) string { return ExportDrop(i) + "ped" }

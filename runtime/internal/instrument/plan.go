@@ -19,7 +19,15 @@ type Plan struct {
 	Sites []Site
 	// DroppedData are the data segments that the code can drop, ascending.
 	DroppedData []uint32
+	// HasReferences reports whether the module has references in locals, globals or code. Registries is what those to
+	// functions come from; if there is none, code can't get hold of any.
+	HasReferences bool
+	Registries    []Registry
+	// Tables are the tables that the code can change, DroppedElements the element segments that it can drop and might miss.
+	// Both ascending.
+	Tables, DroppedElements []uint32
 
+	refs  refIndex
 	first []uint32 // by defined function: the number of its first call; one more than functions
 	sus   *suspension
 }
@@ -42,7 +50,7 @@ func (p *Plan) MaySuspend(function uint32) bool {
 }
 
 // planMagic begins an encoded plan.
-const planMagic = "durun plan 1\n"
+const planMagic = "durun plan 2\n"
 
 // Encode returns the plan as bytes, the same for the same plan.
 func (p *Plan) Encode() []byte {
@@ -64,6 +72,18 @@ func (p *Plan) Encode() []byte {
 	b = append(b, bits...)
 	list(slices.Sorted(maps.Keys(p.sus.types)))
 	list(p.DroppedData)
+	list(p.Tables)
+	list(p.DroppedElements)
+	flag := uint32(0)
+	if p.HasReferences {
+		flag = 1
+	}
+	number(flag)
+	number(uint32(len(p.Registries)))
+	for i := range p.Registries {
+		number(uint32(p.Registries[i].Type))
+		list(p.Registries[i].Funcs)
+	}
 	number(uint32(len(p.first)))
 	for i := 1; i < len(p.first); i++ {
 		number(p.first[i] - p.first[i-1])
@@ -78,9 +98,17 @@ func (p *Plan) Encode() []byte {
 		s := &p.Sites[i]
 		number(s.Function)
 		number(s.Offset)
-		number(uint32(len(s.Slots)))
+		n := uint32(len(s.Slots)) << 1
+		if s.Try {
+			n |= 1
+		}
+		number(n)
 		for _, sl := range s.Slots {
+			// A reference's type follows from the function; here it matters only that it is one.
 			kind := byte(sl.Type) & 0x7f
+			if sl.Type.IsRef() {
+				kind = kindRef
+			}
 			if sl.Operand {
 				kind |= 0x80
 			}
@@ -90,6 +118,9 @@ func (p *Plan) Encode() []byte {
 	}
 	return b
 }
+
+// kindRef stands for the type of references to functions.
+const kindRef = 0x70
 
 // errPlan is returned for bytes that aren't an encoded plan.
 var errPlan = errors.New("not a plan of this version")
@@ -140,6 +171,12 @@ func DecodePlan(data []byte) (p *Plan, err error) {
 		p.sus.types[t] = true
 	}
 	p.DroppedData = list()
+	p.Tables = list()
+	p.DroppedElements = list()
+	p.HasReferences = number() != 0
+	for range count(2 * 8) {
+		p.Registries = append(p.Registries, Registry{Type: wasm.ValueType(number()), Funcs: list()})
+	}
 	p.first = make([]uint32, max(count(8), 1))
 	for i := 1; i < len(p.first); i++ {
 		p.first[i] = p.first[i-1] + number()
@@ -150,7 +187,9 @@ func DecodePlan(data []byte) (p *Plan, err error) {
 	for i := range p.Sites {
 		s := &p.Sites[i]
 		s.Function, s.Offset = number(), number()
-		first, n := len(slots), int(number())
+		size := number()
+		first, n := len(slots), int(size>>1)
+		s.Try = size&1 != 0
 		if n > cap(slots)-first {
 			return nil, errPlan
 		}
@@ -160,7 +199,11 @@ func DecodePlan(data []byte) (p *Plan, err error) {
 			}
 			kind := b[0]
 			b = b[1:]
-			slots = append(slots, Slot{Operand: kind&0x80 != 0, Type: wasm.ValueType(kind & 0x7f), Index: number()})
+			t := wasm.ValueType(kind & 0x7f)
+			if t == kindRef {
+				t = wasm.FuncRef
+			}
+			slots = append(slots, Slot{Operand: kind&0x80 != 0, Type: t, Index: number()})
 		}
 		s.Slots = slots[first:len(slots):len(slots)]
 	}

@@ -62,7 +62,7 @@ func FuzzDecodePlan(f *testing.F) {
 			_, _ = p.Resume(m, []Continuation{{Function: f, Offset: 11}}, f, 0)
 		}
 		for i := range min(len(p.Sites), 8) {
-			_, _ = p.Resume(m, []Continuation{Continuation(p.Sites[i])}, 0, 0)
+			_, _ = p.Resume(m, []Continuation{{Function: p.Sites[i].Function, Offset: p.Sites[i].Offset, Slots: slices.Clone(p.Sites[i].Slots)}}, 0, 0)
 			_ = p.Sites[i].Words()
 		}
 	})

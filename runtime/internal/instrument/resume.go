@@ -13,6 +13,14 @@ type Continuation struct {
 	Function uint32
 	Offset   uint32 // of the call, from the first byte of the function's code
 	Slots    []Slot
+	// Caller is the frame that called it, or rather a function that made a tail call of it: its results have to be those of
+	// that frame's call, which may be of other types than the function's own. Nil for the outermost frame.
+	Caller *Call
+}
+
+// Call is a call in the code of a function.
+type Call struct {
+	Function, Offset uint32
 }
 
 // MismatchError is returned for a frame that doesn't fit the module.
@@ -29,11 +37,11 @@ func (e *MismatchError) Error() string {
 // resume is a resume module under construction.
 type resume struct {
 	unit
+	plan      *Plan
 	env       *wasm.Env
 	original  *wasm.Module
 	hostNames []int // by imported function of the original: index in Imports
 	funcs     map[uint32]uint32
-	refs      []uint32 // functions that code makes references to
 	stateG    uint32
 	extra     map[string]uint32 // functions of the running form that stand for instructions
 	imported  uint32
@@ -42,6 +50,9 @@ type resume struct {
 // Resume returns a module that rebuilds a stack: for each of conts, which are different from each other, a continuation.
 // Its table of continuations holds them in this order, then one that calls the await import (a function index of the
 // original module). outer is the function of the outermost frame, or the import itself if there are no frames.
+//
+// It sets the type of each slot that holds a reference to the type of that local or operand: the runtime has to give its position
+// in the registry of this type, see [Plan.Position].
 //
 // The module imports from an instance of the running form, named [MainModule], from the host's modules and from
 // [HostModule]; it exports [ExportResume].
@@ -79,11 +90,12 @@ func (r *resume) numImported() int {
 }
 
 func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuation, outer, await uint32) error {
-	r.env, r.original = env, m
+	r.plan, r.env, r.original = p, env, m
 	r.funcs, r.extra = map[uint32]uint32{}, map[string]uint32{}
 	r.unit = unit{
 		m:     &wasm.Module{Types: slices.Clone(m.Types)},
-		types: map[string]uint32{}, moves: map[string]uint32{}, base: r.imported,
+		types: map[string]uint32{}, moves: map[string]uint32{}, base: r.imported, dummies: map[wasm.ValueType]uint32{},
+		refs: newReferences(m, env, nil, p.Registries),
 	}
 	for i := range m.Imports {
 		if m.Imports[i].Kind == wasm.ExternFunc {
@@ -101,9 +113,15 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 	for n := 1; n <= MaxValues; n++ {
 		r.importHost(ImportLoad(n), nil, i64s(n))
 	}
+	if p.HasReferences {
+		r.ref = r.load1 + MaxValues
+		r.importHost(ImportRef, []wasm.ValueType{wasm.FuncRef}, []wasm.ValueType{wasm.I64})
+		r.unnamed = r.ref + 1
+		r.importHost(ImportUnnamed, []wasm.ValueType{wasm.I32}, nil)
+	}
 	r.importState()
 
-	table := uint32(len(env.Tables))
+	table := uint32(len(env.Tables) + len(p.Registries))
 	a := newAnalyser(m, env, p.sus)
 	var e emitter
 	e.link = r
@@ -120,7 +138,11 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 		if err != nil {
 			return &MismatchError{c.Function, c.Offset, err.Error()}
 		}
-		fn := r.add(nil, f.typ.Results, locals, body[:len(body)-1])
+		results, err := r.resultsOf(f, c)
+		if err != nil {
+			return &MismatchError{c.Function, c.Offset, err.Error()}
+		}
+		fn := r.add(nil, results, locals, body[:len(body)-1])
 		table0 = append(table0, fn)
 		if name := originalNames[c.Function]; name != "" {
 			names[fn] = name
@@ -151,12 +173,62 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 		el.Flags = 2 // names its table
 	}
 	r.m.Elements = []wasm.Element{el}
-	if len(r.refs) > 0 {
-		r.m.Elements = append(r.m.Elements, wasm.Element{Mode: wasm.Declarative, Type: wasm.FuncRef, Funcs: r.refs, Flags: 3})
-	}
 	r.finish()
 	r.m.Customs = nameSection(names)
 	return nil
+}
+
+// resultsOf returns the types of what a continuation of f returns: what its caller's call leaves.
+func (r *resume) resultsOf(f *function, c Continuation) ([]wasm.ValueType, error) {
+	if c.Caller == nil {
+		return f.typ.Results, nil
+	}
+	results, ok := ResultsOfCall(r.original, r.env, *c.Caller)
+	if !ok {
+		return nil, errors.New("there is no call where its caller's should be")
+	}
+	if len(results) != len(f.typ.Results) {
+		return nil, errors.New("its results aren't those of its caller's call")
+	}
+	for i, t := range results {
+		if !r.env.IsSubtype(f.typ.Results[i], t) {
+			return nil, errors.New("its results aren't those of its caller's call")
+		}
+	}
+	return results, nil
+}
+
+// ResultsOfCall returns the types of what a call leaves on the stack; false if there is no call at that offset.
+func ResultsOfCall(m *wasm.Module, env *wasm.Env, call Call) ([]wasm.ValueType, bool) {
+	i := int64(call.Function) - int64(env.NumImportedFuncs)
+	if i < 0 || i >= int64(len(m.Code)) {
+		return nil, false
+	}
+	at := int64(call.Offset)
+	if at < int64(m.Code[i].BodyOffset) || at >= int64(len(m.Code[i].Raw)) {
+		return nil, false
+	}
+	var rd wasm.Reader
+	var in wasm.Instr
+	rd.Reset(m.Code[i].Raw[at:])
+	if rd.Next(&in) != nil {
+		return nil, false
+	}
+	t := in.Index
+	switch in.Op {
+	case wasm.OpCall:
+		if uint64(t) >= uint64(env.NumFuncs()) {
+			return nil, false
+		}
+		t = env.FuncTypeIndex(t)
+	case wasm.OpCallIndirect, wasm.OpCallRef:
+	default:
+		return nil, false
+	}
+	if uint64(t) >= uint64(len(env.Types)) {
+		return nil, false
+	}
+	return env.Types[t].Results, true
 }
 
 // find analyses the function of a continuation and returns its site.
@@ -185,6 +257,9 @@ func (r *resume) importState() {
 	}
 	for i, t := range r.env.Tables {
 		add(wasm.Import{Name: exportTable(uint32(i)), Kind: wasm.ExternTable, Table: t})
+	}
+	for i, t := range r.refs.tables() {
+		add(wasm.Import{Name: exportRegistryTable(i), Kind: wasm.ExternTable, Table: t})
 	}
 	for _, mem := range r.env.Memories {
 		add(wasm.Import{Name: ExportMemory, Kind: wasm.ExternMemory, Memory: mem})
@@ -230,16 +305,17 @@ func (r *resume) call(code []byte, name string, params []wasm.ValueType) []byte 
 	return wasm.AppendU32(append(code, byte(wasm.OpCall)), i)
 }
 
-func (r *resume) refFunc(code []byte, f uint32) []byte {
-	i := r.funcIndex(f)
-	if !slices.Contains(r.refs, i) {
-		r.refs = append(r.refs, i)
+// dropElements implements linker. Without the function nothing could tell.
+func (r *resume) dropElements(code []byte, segment uint32) []byte {
+	if slices.Contains(r.plan.DroppedElements, segment) {
+		return r.call(code, ExportDropElements(segment), nil)
 	}
-	return wasm.AppendU32(append(code, byte(wasm.OpRefFunc)), i)
+	return code
 }
 
-// dropElements leaves the elem.drop out: only table.init could tell, and a module that has one is refused.
-func (r *resume) dropElements(code []byte, _ uint32) []byte { return code }
+func (r *resume) initTable(code []byte, segment, table uint32) []byte {
+	return r.call(code, exportInitTable(segment, table), []wasm.ValueType{wasm.I32, wasm.I32, wasm.I32})
+}
 
 func (r *resume) dropData(code []byte, segment uint32) []byte {
 	return r.call(code, ExportDrop(segment), nil)

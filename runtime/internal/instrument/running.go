@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,10 +39,13 @@ type running struct {
 	plan     *Plan
 	stats    Stats
 
-	shift   uint32 // what the added imports add to the index of a function defined in the module
-	stateG  uint32
-	needed  []bool // by function: a continuation may call it
-	dropped map[uint32]uint32
+	shift  uint32 // what the added imports add to the index of a function defined in the module
+	stateG uint32
+	needed []bool // by function: a continuation may call it
+	// dropped and droppedElements are the globals that say which segments have been dropped; tableInits the functions that
+	// stand for table.init, by segment and table.
+	dropped, droppedElements map[uint32]uint32
+	tableInits               map[[2]uint32]uint32
 }
 
 // passes is the pipeline of [Transform]. The order is that of the table; after says which earlier passes one builds on.
@@ -52,12 +56,15 @@ var passes = []struct {
 }{
 	{name: "scan code", run: (*running).scan},
 	{name: "find what may suspend", after: []string{"scan code"}, run: (*running).findSuspension},
-	{name: "refuse what can't be captured", after: []string{"find what may suspend"}, run: (*running).refuse},
-	{name: "add imports and state", after: []string{"find what may suspend"}, run: (*running).addImports},
+	{name: "refuse reserved names", run: (*running).refuse},
+	{name: "collect references", after: []string{"find what may suspend"}, run: (*running).collectReferences},
+	{name: "add imports and state", after: []string{"collect references"}, run: (*running).addImports},
 	{name: "rewrite functions", after: []string{"add imports and state"}, run: (*running).rewriteFunctions},
 	{name: "renumber references", after: []string{"add imports and state"}, run: (*running).renumber},
 	{name: "wrap exports and start", after: []string{"renumber references"}, run: (*running).wrapExports},
 	{name: "share with resume modules", after: []string{"rewrite functions", "wrap exports and start"}, run: (*running).share},
+	{name: "fill registries", after: []string{"share with resume modules"}, run: (*running).fillRegistries},
+	{name: "add what was gathered", after: []string{"fill registries"}, run: (*running).complete},
 }
 
 // Transform returns the running form of a valid module. Of custom sections it has the functions' names alone. It doesn't change m, whose bytes the
@@ -87,18 +94,8 @@ func (r *running) scan() (err error) {
 	return err
 }
 
-// refuse returns an error for state that a snapshot can't hold yet.
+// refuse returns an error for names that the running form needs itself.
 func (r *running) refuse() error {
-	if r.stats.Suspendable > 0 || r.exportsAwait() {
-		for i, g := range r.env.Globals {
-			if g.Mutable && g.Type.IsRef() {
-				return &UnsupportedError{Feature: fmt.Sprintf("mutable global %d, which holds references", i)}
-			}
-		}
-		if f := r.graph.tableWrite; f != nil {
-			return f
-		}
-	}
 	for _, e := range r.original.Exports {
 		if strings.HasPrefix(e.Name, exportPrefix) {
 			return fmt.Errorf("export %q: names that begin with %q are reserved", e.Name, exportPrefix)
@@ -107,11 +104,17 @@ func (r *running) refuse() error {
 	return nil
 }
 
-// exportsAwait reports whether the host can call an await import directly.
-func (r *running) exportsAwait() bool {
-	return slices.ContainsFunc(r.original.Exports, func(e wasm.Export) bool {
-		return e.Kind == wasm.ExternFunc && slices.Contains(r.awaits, e.Index)
-	})
+// collectReferences decides which registries there are.
+func (r *running) collectReferences() error {
+	refs := newReferences(r.original, r.env, r.graph, nil)
+	r.unit.refs = refs
+	r.plan.Registries = refs.list
+	r.plan.HasReferences = r.graph.anyRefs
+	if len(refs.list) > 0 {
+		r.plan.Tables = r.graph.written
+		r.plan.DroppedElements = r.graph.droppedElements
+	}
+	return nil
 }
 
 func (r *running) findSuspension() error {
@@ -153,12 +156,20 @@ func (r *running) addImports() error {
 	m.Functions = slices.Clone(m.Functions)
 	m.Exports = slices.Clone(m.Exports)
 	m.Customs = nil
-	r.unit = unit{m: &m, types: map[string]uint32{}, moves: map[string]uint32{}}
+	r.unit = unit{
+		m: &m, types: map[string]uint32{}, moves: map[string]uint32{}, dummies: map[wasm.ValueType]uint32{}, refs: r.refs,
+	}
 	before := len(m.Imports)
 	r.importHost(ImportUnwound, nil, nil)
 	r.save0 = uint32(r.env.NumImportedFuncs) + 1
 	for n := range MaxValues + 1 {
 		r.importHost(ImportSave(n), append(i64s(n), wasm.I32), nil)
+	}
+	if r.plan.HasReferences {
+		r.ref = uint32(r.env.NumImportedFuncs + len(m.Imports) - before)
+		r.importHost(ImportRef, []wasm.ValueType{wasm.FuncRef}, []wasm.ValueType{wasm.I64})
+		r.unnamed = r.ref + 1
+		r.importHost(ImportUnnamed, []wasm.ValueType{wasm.I32}, nil)
 	}
 	r.shift = uint32(len(m.Imports) - before)
 	r.base = uint32(r.env.NumFuncs()) + r.shift
@@ -173,6 +184,14 @@ func (r *running) addImports() error {
 	r.dropped = map[uint32]uint32{}
 	for _, s := range r.graph.droppedData {
 		r.dropped[s] = addGlobal()
+	}
+	r.droppedElements, r.tableInits = map[uint32]uint32{}, map[[2]uint32]uint32{}
+	for _, s := range r.plan.DroppedElements {
+		r.droppedElements[s] = addGlobal()
+	}
+	m.Tables = slices.Clone(m.Tables)
+	for _, t := range r.refs.tables() {
+		m.Tables = append(m.Tables, wasm.Table{Type: t})
 	}
 	r.needed = make([]bool, r.env.NumFuncs())
 	return nil
@@ -201,12 +220,63 @@ func (r *running) dropData(code []byte, segment uint32) []byte {
 	return wasm.AppendU32(append(code, byte(wasm.OpGlobalSet)), r.dropped[segment])
 }
 
-func (r *running) refFunc(code []byte, f uint32) []byte {
-	return wasm.AppendU32(append(code, byte(wasm.OpRefFunc)), r.funcIndex(f))
+// dropElements implements linker. Where nothing could tell, nothing is done.
+func (r *running) dropElements(code []byte, segment uint32) []byte {
+	if g, ok := r.droppedElements[segment]; ok {
+		code = append(code, byte(wasm.OpI32Const), 1)
+		code = wasm.AppendU32(append(code, byte(wasm.OpGlobalSet)), g)
+	}
+	return code
 }
 
-func (r *running) dropElements(code []byte, segment uint32) []byte {
-	return wasm.AppendInstr(code, &wasm.Instr{Op: wasm.OpElemDrop, Index: segment})
+// initTable implements linker.
+func (r *running) initTable(code []byte, segment, table uint32) []byte {
+	return wasm.AppendU32(append(code, byte(wasm.OpCall)), r.tableInit(segment, table))
+}
+
+// tableInit returns the function that stands for a table.init: it copies from the registry that has the segment's elements.
+func (r *running) tableInit(segment, table uint32) uint32 {
+	key := [2]uint32{segment, table}
+	if f, ok := r.tableInits[key]; ok {
+		return f
+	}
+	e := &r.original.Elements[segment]
+	size := len(e.Funcs) + len(e.Exprs)
+	var b []byte
+	index := func(op wasm.Opcode, i uint32) { b = wasm.AppendU32(append(b, byte(op)), i) }
+	number := func(v int32) { b = wasm.AppendS32(append(b, byte(wasm.OpI32Const)), v) }
+	tableCopy := func() {
+		b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableCopy, Index: table, Index2: r.refs.table0 + uint32(r.refs.registry[segment])})
+	}
+	// If source + n is more than the segment has, trap as a copy from outside of a table does.
+	index(wasm.OpLocalGet, 1)
+	b = append(b, byte(wasm.OpI64ExtendI32U))
+	index(wasm.OpLocalGet, 2)
+	b = append(b, byte(wasm.OpI64ExtendI32U), byte(wasm.OpI64Add))
+	if e.Mode != wasm.Passive { // has been dropped
+		size = 0
+	}
+	b = wasm.AppendS64(append(b, byte(wasm.OpI64Const)), int64(size))
+	if g, ok := r.droppedElements[segment]; ok && size > 0 {
+		b = append(b, byte(wasm.OpI64Const), 0)
+		index(wasm.OpGlobalGet, g)
+		b = append(b, byte(wasm.OpI32Eqz), byte(wasm.OpSelect))
+	}
+	b = append(b, byte(wasm.OpI64GtU), byte(wasm.OpIf), 0x40)
+	number(-1)
+	number(-1)
+	number(-1)
+	tableCopy()
+	b = append(b, byte(wasm.OpEnd))
+	index(wasm.OpLocalGet, 0)
+	index(wasm.OpLocalGet, 1)
+	number(int32(r.refs.base[segment]))
+	b = append(b, byte(wasm.OpI32Add))
+	index(wasm.OpLocalGet, 2)
+	tableCopy()
+	f := r.add([]wasm.ValueType{wasm.I32, wasm.I32, wasm.I32}, nil, nil, b)
+	r.tableInits[key] = f
+	return f
 }
 
 func (r *running) initMemory(code []byte, segment uint32) []byte {
@@ -220,7 +290,8 @@ func (r *running) rewriteFunctions() error {
 	r.m.Code = make([]wasm.Code, len(r.original.Code))
 	for i := range r.original.Code {
 		c := &r.original.Code[i]
-		if !r.sus.funcs[r.env.NumImportedFuncs+i] {
+		suspends := r.sus.funcs[r.env.NumImportedFuncs+i]
+		if !suspends && !r.graph.tries[i] {
 			raw, err := r.copyFunction(c)
 			if err != nil {
 				return err
@@ -234,15 +305,13 @@ func (r *running) rewriteFunctions() error {
 			return err
 		}
 		for s := range f.sites {
-			slots, err := a.slots(&f.sites[s])
-			if err != nil {
-				return err
+			r.plan.Sites[f.sites[s].id] = Site{
+				Function: f.index, Offset: f.offset(f.sites[s].instr), Slots: a.slots(&f.sites[s]), Try: f.sites[s].try,
 			}
-			r.plan.Sites[f.sites[s].id] = Site{Function: f.index, Offset: f.offset(f.sites[s].instr), Slots: slots}
 		}
 		r.stats.Sites += len(f.sites)
 		body := e.running(f)
-		raw := appendLocals(make([]byte, 0, len(body)+16), append(slices.Clone(f.locals[len(f.typ.Params):]), f.spillTypes...))
+		raw := appendLocals(make([]byte, 0, len(body)+16), e.locals()[len(f.typ.Params):])
 		offset := len(raw)
 		r.m.Code[i] = wasm.Code{Raw: append(raw, body...), BodyOffset: offset}
 		r.stats.CodeAfter += len(r.m.Code[i].Raw)
@@ -265,43 +334,52 @@ func (r *running) copyFunction(c *wasm.Code) (wasm.Code, error) {
 		if err != nil {
 			return wasm.Code{}, err
 		}
+		replace := func(emit func([]byte) []byte) {
+			out = emit(append(out, body[copied:in.Offset]...))
+			copied = in.End
+		}
 		switch in.Op {
-		case wasm.OpCall, wasm.OpReturnCall, wasm.OpRefFunc:
-			if in.Op == wasm.OpRefFunc {
-				// The export declares the function: the export that did so may now name its wrapper.
-				r.needed[in.Index] = true
+		case wasm.OpCall, wasm.OpReturnCall:
+			replace(func(b []byte) []byte { return wasm.AppendU32(append(b, byte(in.Op)), r.renumbered(in.Index)) })
+		case wasm.OpRefFunc:
+			replace(func(b []byte) []byte { return r.refFunc(b, in.Index) })
+		case wasm.OpGlobalGet:
+			if _, ok := r.refs.globals[in.Index]; ok {
+				replace(func(b []byte) []byte { return r.globalGet(b, in.Index) })
 			}
-			out = append(out, body[copied:in.Offset]...)
-			out = wasm.AppendU32(append(out, byte(in.Op)), r.renumbered(in.Index))
-			copied = in.End
 		case wasm.OpDataDrop:
-			out = append(out, body[copied:in.Offset]...)
-			out = r.dropData(out, in.Index)
-			copied = in.End
+			replace(func(b []byte) []byte { return r.dropData(b, in.Index) })
+		case wasm.OpElemDrop:
+			replace(func(b []byte) []byte { return r.dropElements(b, in.Index) })
+		case wasm.OpTableInit:
+			replace(func(b []byte) []byte { return r.initTable(b, in.Index, in.Index2) })
 		}
 	}
 	return wasm.Code{Raw: append(out, body[copied:]...), BodyOffset: c.BodyOffset}, nil
 }
 
+// renumberedExpr moves references to functions in a constant expression.
+func (r *running) renumberedExpr(e wasm.Expr) wasm.Expr {
+	var rd wasm.Reader
+	var in wasm.Instr
+	var out wasm.Expr
+	copied := 0
+	for rd.Reset(e); rd.Next(&in) == nil; {
+		if in.Op == wasm.OpRefFunc {
+			out = append(out, e[copied:in.Offset]...)
+			out = wasm.AppendU32(append(out, byte(in.Op)), r.renumbered(in.Index))
+			copied = in.End
+		}
+	}
+	if copied == 0 {
+		return e
+	}
+	return append(out, e[copied:]...)
+}
+
 // renumber moves references to functions outside code.
 func (r *running) renumber() error {
-	expr := func(e wasm.Expr) wasm.Expr {
-		var rd wasm.Reader
-		var in wasm.Instr
-		var out wasm.Expr
-		copied := 0
-		for rd.Reset(e); rd.Next(&in) == nil; {
-			if in.Op == wasm.OpRefFunc {
-				out = append(out, e[copied:in.Offset]...)
-				out = wasm.AppendU32(append(out, byte(in.Op)), r.renumbered(in.Index))
-				copied = in.End
-			}
-		}
-		if copied == 0 {
-			return e
-		}
-		return append(out, e[copied:]...)
-	}
+	expr := r.renumberedExpr
 	r.m.Elements = slices.Clone(r.m.Elements)
 	for i := range r.m.Elements {
 		el := &r.m.Elements[i]
@@ -317,7 +395,6 @@ func (r *running) renumber() error {
 	for i := range r.m.Globals {
 		r.m.Globals[i].Init = expr(r.m.Globals[i].Init)
 	}
-	r.m.Tables = slices.Clone(r.m.Tables)
 	for i := range r.m.Tables {
 		if r.m.Tables[i].Init != nil {
 			r.m.Tables[i].Init = expr(r.m.Tables[i].Init)
@@ -396,6 +473,14 @@ func (r *running) share() error {
 			b = wasm.AppendU32(append(b, byte(wasm.OpGlobalSet)), i)
 			r.export(ExportSetV128(i), wasm.ExternFunc, r.add(i64s(2), nil, nil, b))
 		}
+		if registry := r.refs.find(g.Type); g.Mutable && isFunc(g.Type) && registry >= 0 {
+			b := r.refs.get([]byte{byte(wasm.OpLocalGet), 0}, registry)
+			if !g.Type.IsNullable() {
+				b = append(b, byte(wasm.OpRefAsNonNull))
+			}
+			b = wasm.AppendU32(append(b, byte(wasm.OpGlobalSet)), i)
+			r.export(ExportSetRef(i), wasm.ExternFunc, r.add([]wasm.ValueType{wasm.I32}, nil, nil, b))
+		}
 	}
 	for i := range r.env.Tables {
 		r.export(exportTable(uint32(i)), wasm.ExternTable, uint32(i))
@@ -417,6 +502,135 @@ func (r *running) share() error {
 		params := []wasm.ValueType{wasm.I32, wasm.I32, wasm.I32}
 		r.export(exportInit(s), wasm.ExternFunc, r.add(params, nil, nil, r.initMemory(b, s)))
 	}
+	r.shareReferences()
+	return nil
+}
+
+// shareReferences exports the registries, and what moves the state of tables and element segments.
+func (r *running) shareReferences() {
+	i32 := []wasm.ValueType{wasm.I32}
+	for i := range r.refs.list {
+		r.export(exportRegistryTable(i), wasm.ExternTable, r.refs.table0+uint32(i))
+		if isFunc(r.refs.list[i].Type) {
+			b := r.refs.get([]byte{byte(wasm.OpLocalGet), 0}, i)
+			r.export(ExportRegistry(i), wasm.ExternFunc, r.add(i32, []wasm.ValueType{wasm.FuncRef}, nil, b))
+		}
+	}
+	for _, s := range r.plan.DroppedElements {
+		r.export(ExportDroppedElements(s), wasm.ExternGlobal, r.droppedElements[s])
+		r.export(ExportDropElements(s), wasm.ExternFunc, r.add(nil, nil, nil, r.dropElements(nil, s)))
+	}
+	inits := slices.SortedFunc(maps.Keys(r.tableInits), func(a, b [2]uint32) int { return slices.Compare(a[:], b[:]) })
+	for _, k := range inits {
+		r.export(exportInitTable(k[0], k[1]), wasm.ExternFunc, r.tableInits[k])
+	}
+	for _, t := range r.plan.Tables {
+		elem := r.env.Tables[t].Elem
+		table := func(b []byte, op wasm.Opcode) []byte { return wasm.AppendInstr(b, &wasm.Instr{Op: op, Index: t}) }
+		r.export(ExportTableSize(t), wasm.ExternFunc, r.add(nil, i32, nil, table(nil, wasm.OpTableSize)))
+		get := table([]byte{byte(wasm.OpLocalGet), 0}, wasm.OpTableGet)
+		filler := []byte{byte(wasm.OpLocalGet), 0}
+		if !isFunc(elem) {
+			get = append(get, byte(wasm.OpRefIsNull), byte(wasm.OpI32Eqz))
+			r.export(ExportTableGet(t), wasm.ExternFunc, r.add(i32, i32, nil, get))
+		} else {
+			r.export(ExportTableGet(t), wasm.ExternFunc, r.add(i32, []wasm.ValueType{wasm.FuncRef}, nil, get))
+			b := []byte{byte(wasm.OpLocalGet), 0, byte(wasm.OpLocalGet), 1}
+			if registry := r.refs.find(elem); registry >= 0 {
+				b = r.refs.get(b, registry)
+			} else {
+				b = appendZero(append(b, byte(wasm.OpDrop)), nullable(elem))
+			}
+			if !elem.IsNullable() {
+				b = append(b, byte(wasm.OpRefAsNonNull))
+			}
+			r.export(ExportTableSet(t), wasm.ExternFunc, r.add([]wasm.ValueType{wasm.I32, wasm.I32}, nil, nil, table(b, wasm.OpTableSet)))
+		}
+		if elem.IsNullable() {
+			b := append(appendZero(nil, elem), filler...)
+			r.export(ExportTableGrow(t), wasm.ExternFunc, r.add(i32, i32, nil, table(b, wasm.OpTableGrow)))
+		} else if registry := r.refs.find(elem); registry >= 0 {
+			// What it grows by is set right away, and has to be something until then.
+			b := r.refs.get([]byte{byte(wasm.OpI32Const), 1}, registry)
+			b = append(append(b, byte(wasm.OpRefAsNonNull)), filler...)
+			r.export(ExportTableGrow(t), wasm.ExternFunc, r.add(i32, i32, nil, table(b, wasm.OpTableGrow)))
+		}
+	}
+}
+
+// fillRegistries has the registries filled by active element segments in place of the original's segments, and adds the start function, which
+// gives tables and globals their references out of the registries.
+func (r *running) fillRegistries() error {
+	if len(r.refs.list) == 0 {
+		return nil
+	}
+	segments := r.m.Elements // renumbered
+	r.m.Elements = nil
+	for i := range r.refs.list {
+		reg := &r.refs.list[i]
+		if len(reg.Funcs) == 1 {
+			continue
+		}
+		exprs := make([]wasm.Expr, 0, len(reg.Funcs))
+		for _, f := range reg.Funcs {
+			var x wasm.Expr
+			if f > 0 {
+				x = wasm.AppendU32(wasm.Expr{byte(wasm.OpRefFunc)}, r.renumbered(f-1))
+			} else {
+				x = wasm.AppendInstr(nil, &wasm.Instr{Op: wasm.OpRefNull, Heap: reg.Type.Heap()})
+			}
+			exprs = append(exprs, append(x, byte(wasm.OpEnd)))
+		}
+		for s := range segments {
+			// What isn't known before, the value of an imported global, stands in the segment as it was.
+			for k, x := range segments[s].Exprs {
+				if _, ok := r.refs.constant(r.original.Elements[s].Exprs[k]); !ok && r.refs.registry[s] == i && segments[s].Mode != wasm.Declarative {
+					exprs[int(r.refs.base[s])+k] = x
+				}
+			}
+		}
+		r.m.Elements = append(r.m.Elements, wasm.Element{
+			Mode: wasm.Active, Table: r.refs.table0 + uint32(i), Offset: wasm.Expr{byte(wasm.OpI32Const), 0, byte(wasm.OpEnd)},
+			Type: reg.Type, Exprs: exprs,
+		})
+	}
+	var b []byte
+	number := func(v int) { b = wasm.AppendS32(append(b, byte(wasm.OpI32Const)), int32(v)) }
+	for i := range r.original.Tables {
+		t := &r.original.Tables[i]
+		if f, ok := r.refs.constant(t.Init); ok && f > 0 && t.Init != nil {
+			number(0)
+			b = r.refs.constantOf(b, t.Type.Elem, f)
+			number(int(t.Type.Limits.Min))
+			b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableFill, Index: uint32(r.env.NumImportedTables + i)})
+		}
+	}
+	for i := range r.original.Globals {
+		g := &r.original.Globals[i]
+		if f, ok := r.refs.constant(g.Init); ok && f > 0 && g.Type.Mutable && isFunc(g.Type.Type) {
+			b = r.refs.constantOf(b, g.Type.Type, f)
+			b = wasm.AppendU32(append(b, byte(wasm.OpGlobalSet)), uint32(r.env.NumImportedGlobals+i))
+		}
+	}
+	for s := range r.original.Elements {
+		e := &r.original.Elements[s]
+		if e.Mode != wasm.Active {
+			continue
+		}
+		b = append(b, e.Offset[:len(e.Offset)-1]...)
+		number(int(r.refs.base[s]))
+		number(len(e.Funcs) + len(e.Exprs))
+		b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableCopy, Index: e.Table, Index2: r.refs.table0 + uint32(r.refs.registry[s])})
+	}
+	if b != nil {
+		start := r.add(nil, nil, nil, b)
+		r.m.Start = &start
+	}
+	return nil
+}
+
+// complete adds the functions and the names.
+func (r *running) complete() error {
 	r.finish()
 	names := make(map[uint32]string)
 	for i, name := range r.original.FunctionNames() {

@@ -20,8 +20,16 @@ type callGraph struct {
 	calls []uint32
 	// droppedData and initData are the data segments that data.drop and memory.init name, ascending.
 	droppedData, initData []uint32
-	// tableWrite says where the code first changes a table, nil if nowhere.
-	tableWrite *UnsupportedError
+	// written are the tables that the code can change; droppedElements are the element segments that both elem.drop and
+	// table.init name. Both ascending.
+	written, droppedElements []uint32
+	// made are the functions of which ref.func makes references, ascending.
+	made []uint32
+	// references reports whether code can get hold of references to functions, or change tables; anyRefs, whether the module
+	// has references of any type in locals, globals or code.
+	references, anyRefs bool
+	// tries reports for each function that is defined here whether it has a try_table.
+	tries []bool
 }
 
 // scan reads all code once.
@@ -32,11 +40,19 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 		indirect: map[uint32][]uint32{},
 		taken:    make([]bool, n),
 		calls:    make([]uint32, len(m.Code)),
+		tries:    make([]bool, len(m.Code)),
 	}
 	var r wasm.Reader
 	var in wasm.Instr
+	initElements := map[uint32]bool{}
+	value := func(t wasm.ValueType) {
+		g.anyRefs = g.anyRefs || t.IsRef()
+	}
 	for i := range m.Code {
 		caller := uint32(env.NumImportedFuncs + i)
+		for _, l := range m.Code[i].Locals {
+			value(l.Type)
+		}
 		r.Reset(m.Code[i].Body())
 		for {
 			err := r.Next(&in)
@@ -58,17 +74,33 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 				}
 			case wasm.OpRefFunc:
 				g.taken[in.Index] = true
+				g.made = append(g.made, in.Index)
+			case wasm.OpElemDrop:
+				g.droppedElements = append(g.droppedElements, in.Index)
 			case wasm.OpDataDrop:
 				g.droppedData = append(g.droppedData, in.Index)
 			case wasm.OpMemoryInit:
 				g.initData = append(g.initData, in.Index)
-			case wasm.OpTableSet, wasm.OpTableGrow, wasm.OpTableFill, wasm.OpTableCopy, wasm.OpTableInit:
-				if g.tableWrite == nil {
-					g.tableWrite = &UnsupportedError{
-						Function: caller, HasFunction: true, Offset: m.Code[i].BodyOffset + in.Offset,
-						Feature: "tables that change at run time (" + in.Op.String() + ")",
-					}
+			case wasm.OpTableSet, wasm.OpTableGrow, wasm.OpTableFill, wasm.OpTableCopy:
+				g.written = append(g.written, in.Index)
+			case wasm.OpTableInit:
+				g.written = append(g.written, in.Index2)
+				initElements[in.Index] = true
+			case wasm.OpGlobalGet:
+				g.references = g.references || isFunc(env.Globals[in.Index].Type)
+			case wasm.OpRefNull:
+				value(wasm.RefType(in.Heap, true))
+			case wasm.OpSelectT:
+				for _, t := range in.Types {
+					value(t)
 				}
+			case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
+				value(in.Block.Value)
+				g.tries[i] = g.tries[i] || in.Op == wasm.OpTryTable
+			}
+			switch in.Op {
+			case wasm.OpRefFunc, wasm.OpTableGet, wasm.OpTableSet, wasm.OpTableGrow, wasm.OpTableFill, wasm.OpTableCopy, wasm.OpTableInit:
+				g.references = true
 			}
 			switch in.Op {
 			case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
@@ -97,10 +129,24 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 	for i := range m.Tables {
 		inExpr(m.Tables[i].Init)
 	}
-	slices.Sort(g.droppedData)
-	g.droppedData = slices.Compact(g.droppedData)
-	slices.Sort(g.initData)
-	g.initData = slices.Compact(g.initData)
+	for i := range m.Types {
+		for _, t := range m.Types[i].Params {
+			value(t)
+		}
+		for _, t := range m.Types[i].Results {
+			value(t)
+		}
+	}
+	for _, t := range env.Globals {
+		value(t.Type)
+		g.references = g.references || t.Mutable && isFunc(t.Type)
+	}
+	g.anyRefs = g.anyRefs || g.references
+	g.droppedElements = slices.DeleteFunc(g.droppedElements, func(s uint32) bool { return !initElements[s] })
+	for _, list := range []*[]uint32{&g.droppedData, &g.initData, &g.droppedElements, &g.written, &g.made} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
 	return g, nil
 }
 

@@ -17,8 +17,13 @@ type unit struct {
 	addedTyp []uint32
 	types    map[string]uint32
 	moves    map[string]uint32 // save and load functions by direction and types
-	save0    uint32            // index of the import save0; save<n> follow
-	load1    uint32            // index of the import load1; load<n> follow
+	declared []uint32          // functions that added code makes references to
+	dummies  map[wasm.ValueType]uint32
+	refs     *references
+	save0    uint32 // index of the import save0; save<n> follow
+	load1    uint32 // index of the import load1; load<n> follow
+	ref      uint32 // index of the import ref, where there are references
+	unnamed  uint32 // index of the import unnamed, where there are references
 }
 
 // typeIndex returns the index of a function type.
@@ -41,22 +46,28 @@ func typeKey(ts []wasm.ValueType) string {
 	return b.String()
 }
 
-func (u *unit) blockType(results []wasm.ValueType) wasm.BlockType {
-	switch len(results) {
-	case 0:
-		return wasm.BlockType{}
-	case 1:
-		return wasm.BlockValue(results[0])
+func (u *unit) blockType(params, results []wasm.ValueType) wasm.BlockType {
+	if len(params) == 0 {
+		switch len(results) {
+		case 0:
+			return wasm.BlockType{}
+		case 1:
+			return wasm.BlockValue(results[0])
+		}
 	}
-	return wasm.BlockIndex(u.typeIndex(nil, results))
+	return wasm.BlockIndex(u.typeIndex(params, results))
 }
 
 // add adds a function; body has no final end.
 func (u *unit) add(params, results, locals []wasm.ValueType, body []byte) uint32 {
+	return u.addOfType(u.typeIndex(params, results), locals, body)
+}
+
+func (u *unit) addOfType(typ uint32, locals []wasm.ValueType, body []byte) uint32 {
 	raw := appendLocals(nil, locals)
 	offset := len(raw)
 	raw = append(append(raw, body...), byte(wasm.OpEnd))
-	u.addedTyp = append(u.addedTyp, u.typeIndex(params, results))
+	u.addedTyp = append(u.addedTyp, typ)
 	u.added = append(u.added, wasm.Code{Raw: raw, BodyOffset: offset})
 	return u.base + uint32(len(u.added)-1)
 }
@@ -65,6 +76,50 @@ func (u *unit) add(params, results, locals []wasm.ValueType, body []byte) uint32
 func (u *unit) finish() {
 	u.m.Functions = append(u.m.Functions, u.addedTyp...)
 	u.m.Code = append(u.m.Code, u.added...)
+	if len(u.declared) > 0 {
+		u.m.Elements = append(u.m.Elements, wasm.Element{Mode: wasm.Declarative, Type: wasm.RefType(wasm.HeapFunc, false), Funcs: u.declared, Flags: 3})
+	}
+}
+
+func (u *unit) refFunc(code []byte, f uint32) []byte   { return u.refs.refFunc(code, f) }
+func (u *unit) globalGet(code []byte, g uint32) []byte { return u.refs.globalGet(code, g) }
+
+// zero implements linker. For a reference that can't be null it is one to a function that is never called.
+func (u *unit) zero(code []byte, t wasm.ValueType) []byte {
+	if t.IsDefaultable() {
+		return appendZero(code, t)
+	}
+	f, ok := u.dummies[t]
+	if !ok {
+		trap := []byte{byte(wasm.OpUnreachable)}
+		if t.Heap().IsIndex() {
+			f = u.addOfType(uint32(t.Heap()), nil, trap)
+		} else {
+			f = u.add(nil, nil, nil, trap)
+		}
+		u.dummies[t] = f
+		u.declared = append(u.declared, f)
+	}
+	return wasm.AppendU32(append(code, byte(wasm.OpRefFunc)), f)
+}
+
+// mustBeNull implements linker.
+func (u *unit) mustBeNull(t wasm.ValueType) uint32 {
+	t = nullable(t)
+	key := "n" + typeKey([]wasm.ValueType{t})
+	if i, ok := u.moves[key]; ok {
+		return i
+	}
+	b := []byte{byte(wasm.OpLocalGet), 0, byte(wasm.OpRefIsNull), byte(wasm.OpI32Eqz), byte(wasm.OpIf), 0x40}
+	kind := int32(NotNullExtern)
+	if t.Heap() == wasm.HeapExn {
+		kind = NotNullExn
+	}
+	b = wasm.AppendS32(append(b, byte(wasm.OpI32Const)), kind)
+	b = wasm.AppendU32(append(b, byte(wasm.OpCall)), u.unnamed)
+	i := u.add([]wasm.ValueType{t}, nil, nil, append(b, byte(wasm.OpEnd)))
+	u.moves[key] = i
+	return i
 }
 
 func i64s(n int) []wasm.ValueType { return slices.Repeat([]wasm.ValueType{wasm.I64}, n) }
@@ -80,7 +135,11 @@ func (u *unit) importHost(name string, params, results []wasm.ValueType) {
 func (u *unit) save(types []wasm.ValueType) uint32 {
 	n := 0
 	same := true // no conversion is needed
-	for _, t := range types {
+	types = slices.Clone(types)
+	for i, t := range types {
+		if t.IsRef() {
+			types[i] = wasm.FuncRef
+		}
 		n += words(t)
 		same = same && t == wasm.I64
 	}
@@ -106,11 +165,13 @@ func (u *unit) save(types []wasm.ValueType) uint32 {
 			b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 0})
 			index(wasm.OpLocalGet, i)
 			b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 1})
+		case wasm.FuncRef:
+			index(wasm.OpCall, int(u.ref))
 		}
 	}
 	index(wasm.OpLocalGet, len(types)) // the site
 	index(wasm.OpCall, int(u.save0)+n)
-	i := u.add(append(slices.Clone(types), wasm.I32), nil, nil, b)
+	i := u.add(append(types, wasm.I32), nil, nil, b)
 	u.moves[key] = i
 	return i
 }
@@ -119,7 +180,9 @@ func (u *unit) save(types []wasm.ValueType) uint32 {
 func (u *unit) load(types []wasm.ValueType) uint32 {
 	n := 0
 	same := true
-	for _, t := range types {
+	types = slices.Clone(types)
+	for i, t := range types {
+		types[i] = nullable(t)
 		n += words(t)
 		same = same && t == wasm.I64
 	}
@@ -151,9 +214,17 @@ func (u *unit) load(types []wasm.ValueType) uint32 {
 			index(wasm.OpLocalGet, w+1)
 			b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpI64x2ReplaceLane, Lane: 1})
 		}
+		if t.IsRef() {
+			if registry := u.refs.find(t); registry >= 0 {
+				b = u.refs.get(append(b, byte(wasm.OpI32WrapI64)), registry)
+			} else {
+				b = append(b, byte(wasm.OpDrop)) // no such function exists: it is null
+				b = appendZero(b, t)
+			}
+		}
 		w += words(t)
 	}
-	i := u.add(nil, slices.Clone(types), i64s(n), b)
+	i := u.add(nil, types, i64s(n), b)
 	u.moves[key] = i
 	return i
 }

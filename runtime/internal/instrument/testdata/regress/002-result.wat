@@ -1,5 +1,5 @@
 ;; A function that may suspend and returns a reference that can't be null: the cold path has no such value to return, and the
-;; running form was invalid. It is refused.
+;; running form was invalid.
 (module
   (import "durun" "checkpoint" (func $checkpoint))
   (type $t (func))

@@ -1,5 +1,5 @@
 ;; A tail call whose target's result is a subtype of the caller's: the continuation that is called in place of the caller has
-;; the other type, and the call through the table of continuations trapped. It is refused.
+;; the other type, and the call through the table of continuations trapped.
 (module
   (import "durun" "checkpoint" (func $checkpoint))
   (type $t (func))
