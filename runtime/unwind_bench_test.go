@@ -106,7 +106,7 @@ func BenchmarkUnwind(b *testing.B) {
 			b.ReportMetric(s-p, "ns/unwind")
 			b.ReportMetric(s, "ns/suspended")
 			b.ReportMetric(p, "ns/patient")
-			b.ReportMetric(float64(len(c.frames)), "frames")
+			b.ReportMetric(float64(len(c.stack.sites)), "frames")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
