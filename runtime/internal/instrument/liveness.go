@@ -46,8 +46,8 @@ func (l *liveness) solve(f *function, most int) bool {
 	l.build(f)
 	l.findRead(f)
 	l.words = min((len(l.locals)+63)/64, max(1, maxSets/len(l.blocks)))
-	for l.lo = 0; int(l.lo) < len(l.locals); l.lo = l.hi {
-		l.hi = min(int32(len(l.locals)), l.lo+int32(l.words*64))
+	for l.lo, l.hi = 0, 0; int(l.hi) < len(l.locals); {
+		l.lo, l.hi = l.hi, min(int32(len(l.locals)), l.hi+int32(l.words*64))
 		l.flow(f)
 		l.markTries(f)
 		if most -= l.markSites(f, most); most < 0 {
