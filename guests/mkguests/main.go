@@ -83,6 +83,26 @@ func languages() []language {
 			},
 		},
 		{
+			// clang 14 writes the exception instructions of old, which a later Binaryen than Debian's translates.
+			sources:  "guests/eh/*.cc",
+			folder:   "guests",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}},
+			commands: func(name, src, out string) [][]string {
+				compile := []string{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-std=c++17", "-nostdinc++", "-fwasm-exceptions", "-c", "-o"}
+				return [][]string{
+					append(compile[:len(compile):len(compile)], "$TMP/"+name+".o", src),
+					append(compile[:len(compile):len(compile)], "$TMP/runtime.o", "runtime/runtime.cc"),
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug", "-o", "$TMP/" + name + ".wasm", "$TMP/" + name + ".o", "$TMP/runtime.o"},
+					{"npm", "install", "--silent", "--no-fund", "--prefix", "$TMP", "binaryen@132.0.0"},
+					{
+						"node", "$TMP/node_modules/binaryen/bin/wasm-opt", "--mvp-features", "--enable-exception-handling", "--enable-reference-types",
+						"--enable-multivalue", "--enable-bulk-memory", "--enable-sign-ext", "--enable-mutable-globals", "--enable-nontrapping-float-to-int",
+						"--translate-to-exnref", "-g", "-o", out, "$TMP/" + name + ".wasm",
+					},
+				}
+			},
+		},
+		{
 			sources:  "guests/go/*",
 			folder:   "guests",
 			versions: [][]string{{"go", "version"}},
