@@ -9,6 +9,7 @@ GOLANGCI_LINT := $(CACHE)/durun-tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/gol
 
 TESTFLAGS ?= -timeout=20m
 FUZZTIME ?= 2000x
+BENCHFLAGS ?=
 BENCH ?= .
 COUNT ?= 10
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
@@ -20,7 +21,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## build bin/durun
@@ -53,7 +54,11 @@ fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such 
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks (BENCH=regexp COUNT=10), for benchstat
+bench: ## print what suspendable code costs, against wazero and asyncify (BENCHFLAGS=-md)
+	@$(GO) run ./guests/costs $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: ## run the Go benchmarks (BENCH=regexp COUNT=10), for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m ./...
 
 .PHONY: cover

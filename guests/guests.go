@@ -41,6 +41,9 @@ type Case struct {
 	Stdout  string                       `json:"stdout,omitempty"`
 }
 
+// Unbuilt are sources of guests of which testdata/ has no module: what runs one builds it.
+var Unbuilt = []string{"guests/go/bench"}
+
 // Manifest reads the guests that the repository ships. Testdata is the path of the folder of that name.
 func Manifest(testdata string) ([]Guest, error) {
 	return read[Guest](filepath.Join(testdata, "guests", "manifest.json"))

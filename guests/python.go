@@ -14,9 +14,9 @@ const (
 	PythonSHA256  = "e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763"
 )
 
-// PythonPath is where `make python` keeps CPython, 26 MB that the repository does not: durun-guests/python-3.12.0.wasm in
-// $XDG_CACHE_HOME, or else in ~/.cache.
-func PythonPath() (string, error) {
+// CacheDir is the folder of what the repository's tools fetch or make once and the repository does not have: durun-guests
+// in $XDG_CACHE_HOME, or else in ~/.cache.
+func CacheDir() (string, error) {
 	dir := os.Getenv("XDG_CACHE_HOME")
 	if dir == "" {
 		home, err := os.UserHomeDir()
@@ -25,7 +25,16 @@ func PythonPath() (string, error) {
 		}
 		dir = filepath.Join(home, ".cache")
 	}
-	return filepath.Join(dir, "durun-guests", "python-3.12.0.wasm"), nil
+	return filepath.Join(dir, "durun-guests"), nil
+}
+
+// PythonPath is where `make python` keeps CPython, 26 MB that the repository does not: python-3.12.0.wasm in [CacheDir].
+func PythonPath() (string, error) {
+	dir, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "python-3.12.0.wasm"), nil
 }
 
 // Python reads CPython. The error is fs.ErrNotExist where `make python` was not run.

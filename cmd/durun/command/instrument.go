@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ import (
 type instrumentOptions struct {
 	out     string
 	verbose bool
+	report  format // empty for none, if verbose doesn't ask for one
 }
 
 func newInstrumentCommand(a *app) *cobra.Command {
@@ -26,9 +29,14 @@ suspended: the transform alone. "durun run" does this by itself, from the
 original; this command is for looking at the result. It doesn't run the program.
 
 OUT is a file, or - for standard output. -v says on standard error what was
-found and done.`,
-		Example: "  durun instrument python.wasm -o suspendable.wasm -v",
-		Args:    arguments(1, 1, "IN, the path of a .wasm file,"),
+found and done: how many functions may suspend, at how many calls, the size of
+the code before and after, and the time it took. --report json says the same as
+an object with the keys module, functions, suspendable, sites, code_before,
+code_after, code_ratio, bytes_before, bytes_after and seconds; code is the bytes
+of all functions, bytes those of the whole file.`,
+		Example: "  durun instrument python.wasm -o suspendable.wasm -v\n" +
+			"  durun instrument python.wasm -o /dev/null --report json",
+		Args: arguments(1, 1, "IN, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runInstrument(cmd.Context(), a, o, args[0])
 		},
@@ -36,7 +44,23 @@ found and done.`,
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "", "`file` to write, - for standard output (required)")
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "say what was found and done")
+	cmd.Flags().Var(&o.report, "report", "say on standard error what was found and done: `format` text (as -v) or json")
+	_ = cmd.RegisterFlagCompletionFunc("report", cobra.FixedCompletions([]string{"json", "text"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// instrumented is what -v and --report tell.
+type instrumented struct {
+	Module      string  `json:"module"`
+	Functions   int     `json:"functions"`
+	Suspendable int     `json:"suspendable"`
+	Sites       int     `json:"sites"`
+	CodeBefore  int     `json:"code_before"`
+	CodeAfter   int     `json:"code_after"`
+	CodeRatio   float64 `json:"code_ratio"`
+	BytesBefore int     `json:"bytes_before"`
+	BytesAfter  int     `json:"bytes_after"`
+	Seconds     float64 `json:"seconds"`
 }
 
 func runInstrument(ctx context.Context, a *app, o instrumentOptions, in string) error {
@@ -47,22 +71,51 @@ func runInstrument(ctx context.Context, a *app, o instrumentOptions, in string) 
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	out, report, err := runtime.Instrument(binary, wasi.Module)
 	if err != nil {
 		return fmt.Errorf("instrument %s: %w", in, err)
 	}
+	took := time.Since(began)
 	if err := writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
 		_, err := w.Write(out)
 		return err
 	}); err != nil {
 		return err
 	}
-	if o.verbose {
-		fmt.Fprintf(a.Stderr, "functions    %d, of which %d may suspend, at %d call sites\ncode         %s, was %s (%.2f times)\nmodule       %s, was %s\n",
-			report.Functions, report.Suspendable, report.Sites,
-			humanBytes(uint64(report.CodeAfter)), humanBytes(uint64(report.CodeBefore)),
-			float64(report.CodeAfter)/float64(max(1, report.CodeBefore)),
-			humanBytes(uint64(len(out))), humanBytes(uint64(len(binary))))
+	if o.report == "" && !o.verbose {
+		return nil
 	}
-	return nil
+	facts := instrumented{
+		Module: in, Functions: report.Functions, Suspendable: report.Suspendable, Sites: report.Sites,
+		CodeBefore: report.CodeBefore, CodeAfter: report.CodeAfter, CodeRatio: ratio(report.CodeAfter, report.CodeBefore),
+		BytesBefore: len(binary), BytesAfter: len(out), Seconds: took.Seconds(),
+	}
+	if o.report == formatJSON {
+		return writeJSON(a.Stderr, facts)
+	}
+	return writeInstrumented(a.Stderr, facts)
+}
+
+func writeInstrumented(w io.Writer, f instrumented) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "functions\t%d, of which %d (%.1f %%) may suspend\n", f.Functions, f.Suspendable, 100*ratio(f.Suspendable, f.Functions))
+	fmt.Fprintf(t, "sites\t%d calls that may suspend\n", f.Sites)
+	for _, size := range []struct {
+		name          string
+		after, before int
+	}{{"code", f.CodeAfter, f.CodeBefore}, {"module", f.BytesAfter, f.BytesBefore}} {
+		fmt.Fprintf(t, "%s\t%s, was %s (%.2f times)\n", size.name,
+			humanBytes(uint64(size.after)), humanBytes(uint64(size.before)), ratio(size.after, size.before))
+	}
+	fmt.Fprintf(t, "time\t%.2f s\n", f.Seconds)
+	return t.Flush()
+}
+
+// ratio is a as a multiple of b, and 0 where there is no b.
+func ratio(a, b int) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -219,18 +218,13 @@ func (a *app) taken(id string, head snapshot.Commit, err error) error {
 
 // readModule reads the file of a module.
 func readModule(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		advice := ""
 		if errors.Is(err, os.ErrNotExist) {
 			advice = "MODULE is the path of a .wasm file; flags of durun's own stand before it"
 		}
 		return nil, inputError(fmt.Errorf("read the module: %w", err), advice)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(f)
-	if err != nil {
-		return nil, inputError(fmt.Errorf("read the module: %w", err), "")
 	}
 	return b, nil
 }

@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -12,7 +13,8 @@ type instr struct {
 	off, end uint32 // its bytes in the body
 	// arg is the local of local.*, the construct of block, loop, if, else, try_table and end, the construct whose label
 	// br, br_if and br_on_* name, or the row of tables of br_table.
-	arg int32
+	arg   int32
+	depth int32 // operands after it
 }
 
 // dead marks an instruction that control can't reach; it is dropped.
@@ -129,7 +131,16 @@ type analyser struct {
 	open    []int32  // constructs around the current instruction
 	tries   int      // of them, try_tables
 	live    liveness // scratch
+	room    []Slot   // for the next lists of slots
+
+	operands int // of all sites of the function
 }
+
+// maxLive is the most values that all frames of one function may have, one for each of its sites. wazero's compiler takes
+// some 2 µs and 250 bytes for each.
+const maxLive = 4 << 20
+
+var tooMuchLive = fmt.Sprintf("a function that has, over all its calls that may suspend, more than %d values live behind them", maxLive)
 
 func newAnalyser(m *wasm.Module, env *wasm.Env, sus *suspension) *analyser {
 	return &analyser{m: m, env: env, sus: sus}
@@ -160,7 +171,7 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 		spills:     map[spillKey]uint32{},
 		spillTypes: f.spillTypes[:0],
 	}
-	a.stack = a.stack[:0]
+	a.stack, a.operands = a.stack[:0], 0
 	a.written = a.written[:0]
 	for range f.locals {
 		a.written = append(a.written, -1)
@@ -172,8 +183,11 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 	if err := a.follow(firstSite); err != nil {
 		return nil, err
 	}
-	if len(f.sites) > 0 || len(f.throwers) > 0 {
-		a.live.solve(f)
+	tries := slices.ContainsFunc(f.constructs, func(c construct) bool { return c.op == wasm.OpTryTable })
+	if len(f.sites) > 0 || tries {
+		if !a.live.solve(f, maxLive-a.operands) {
+			return nil, a.unsupported(f.sites[0].instr, tooMuchLive)
+		}
 		a.planSpills()
 		a.narrow()
 	}
@@ -214,7 +228,7 @@ func (a *analyser) follow(nextSite uint32) error {
 			}
 			unreachable, deadDepth = false, 0 // the else or end of the construct that control left
 		}
-		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End)}
+		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End), depth: int32(len(v.Stack()))}
 		within := a.open[len(a.open)-1]
 		label := func(l uint32) int32 { return a.open[len(a.open)-1-int(l)] }
 		switch in.Op {
@@ -322,6 +336,9 @@ func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
 		instr: idx, within: within, results: results, id: id, try: a.tries > 0,
 		operands: append([]int32(nil), a.stack[:len(a.stack)-len(results)]...),
 	}
+	if a.operands += len(s.operands); a.operands > maxLive {
+		return a.unsupported(idx, tooMuchLive)
+	}
 	f.sites = append(f.sites, s)
 	return nil
 }
@@ -366,7 +383,7 @@ func (a *analyser) planSpills() {
 // it: while one is not null, the coroutine can't be captured, which the cold path sees to.
 func (a *analyser) slots(s *site) []Slot {
 	f := &a.f
-	slots := make([]Slot, 0, len(s.live)+len(s.operands))
+	slots := a.newSlots(len(s.live) + len(s.operands))
 	add := func(sl Slot) {
 		if isForeign(sl.Type) {
 			return
@@ -383,4 +400,15 @@ func (a *analyser) slots(s *site) []Slot {
 		add(Slot{Operand: true, Index: uint32(f.operands[o].depth), Type: f.operands[o].typ})
 	}
 	return slots
+}
+
+// newSlots returns an empty list with room for n. Lists share memory, as there is one for each site of a module, all kept
+// for as long as the plan.
+func (a *analyser) newSlots(n int) []Slot {
+	if n > cap(a.room)-len(a.room) {
+		a.room = make([]Slot, 0, max(n, 256))
+	}
+	at := len(a.room)
+	a.room = a.room[:at+n]
+	return a.room[at : at : at+n]
 }

@@ -48,7 +48,7 @@ func (a *analyser) noteThrower(idx, within int32, in *wasm.Instr) {
 	a.f.throwers = append(a.f.throwers, t)
 }
 
-// narrow decides which try_tables are narrowed, and gives the instructions in them their clauses.
+// narrow narrows the try_tables that are marked, and those in them, and gives the instructions in them their clauses.
 func (a *analyser) narrow() {
 	f := &a.f
 	any := false
@@ -61,7 +61,7 @@ func (a *analyser) narrow() {
 		for p := c.parent; p > 0 && !c.narrow; p = f.constructs[p].parent {
 			c.narrow = f.constructs[p].narrow
 		}
-		c.narrow = c.narrow || a.strays(int32(i)) || a.handlersRead(c)
+		c.narrow = c.narrow || a.strays(int32(i))
 		any = any || c.narrow
 	}
 	if !any {
@@ -80,22 +80,6 @@ func (a *analyser) narrow() {
 		}
 	}
 	f.throwers = kept
-}
-
-// handlersRead reports whether the body of a try_table writes a local that may be read after one of its clauses.
-func (a *analyser) handlersRead(c *construct) bool {
-	f := &a.f
-	for i := c.start; i < c.stop; i++ {
-		if op := f.instrs[i].op; op != wasm.OpLocalSet && op != wasm.OpLocalTee {
-			continue
-		}
-		for _, k := range c.catches {
-			if a.live.liveAt(target(f, k.target), f.instrs[i].arg) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // strays reports whether compiled code of wazero 1.12 would lose count of the try_tables that it is in, because of construct

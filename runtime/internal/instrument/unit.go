@@ -1,9 +1,9 @@
 package instrument
 
 import (
+	"encoding/binary"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -39,11 +39,15 @@ func (u *unit) typeIndex(params, results []wasm.ValueType) uint32 {
 }
 
 func typeKey(ts []wasm.ValueType) string {
-	var b strings.Builder
+	var b []byte
 	for _, t := range ts {
-		b.Write([]byte{byte(t >> 24), byte(t >> 16), byte(t >> 8), byte(t)})
+		b = appendTypeKey(b, t)
 	}
-	return b.String()
+	return string(b)
+}
+
+func appendTypeKey(b []byte, t wasm.ValueType) []byte {
+	return binary.BigEndian.AppendUint32(b, uint32(t))
 }
 
 func (u *unit) blockType(params, results []wasm.ValueType) wasm.BlockType {
@@ -135,20 +139,28 @@ func (u *unit) importHost(name string, params, results []wasm.ValueType) {
 func (u *unit) save(types []wasm.ValueType) uint32 {
 	n := 0
 	same := true // no conversion is needed
-	types = slices.Clone(types)
-	for i, t := range types {
+	var key [1 + 4*MaxValues]byte
+	k := append(key[:0], 's')
+	for _, t := range types {
 		if t.IsRef() {
-			types[i] = wasm.FuncRef
+			t = wasm.FuncRef
 		}
+		k = appendTypeKey(k, t)
 		n += words(t)
 		same = same && t == wasm.I64
 	}
 	if same {
 		return u.save0 + uint32(n)
 	}
-	key := "s" + typeKey(types)
-	if i, ok := u.moves[key]; ok {
+	// There is a call of this for each site: what was made before is found without an allocation.
+	if i, ok := u.moves[string(k)]; ok {
 		return i
+	}
+	types = slices.Clone(types)
+	for i, t := range types {
+		if t.IsRef() {
+			types[i] = wasm.FuncRef
+		}
 	}
 	var b []byte
 	index := func(op wasm.Opcode, i int) { b = wasm.AppendU32(append(b, byte(op)), uint32(i)) }
@@ -172,7 +184,7 @@ func (u *unit) save(types []wasm.ValueType) uint32 {
 	index(wasm.OpLocalGet, len(types)) // the site
 	index(wasm.OpCall, int(u.save0)+n)
 	i := u.add(append(types, wasm.I32), nil, nil, b)
-	u.moves[key] = i
+	u.moves[string(k)] = i
 	return i
 }
 

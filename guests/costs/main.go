@@ -1,0 +1,148 @@
+// Command costs prints what it costs that a program can be suspended; `make bench` runs it, in the root of the repository.
+// It runs programs on plain wazero, under durun, and, where wasm-opt is installed, with the asyncify of Binaryen, and
+// prints ratios.
+//
+// Each run is a process of its own, the variants take turns, a ratio is of the two runs of one turn, and the median over all
+// turns is printed. Times are CPU time, of guests too, so that what else the machine does shows less.
+//
+// With Go alone, CPython and asyncify are left out, and it says so.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"github.com/durun/durun/guests"
+)
+
+func main() {
+	var err error
+	if os.Getenv(childVariable) != "" {
+		err = runVerb(os.Args[1:])
+	} else {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "costs:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("costs", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	rounds := flags.Int("rounds", 7, "how many `times` each program is run in each variant")
+	short := flags.Bool("short", false, "a smoke test: one round, of the small programs only, without asyncify")
+	output := flags.String("o", "text", "`format`: text or json")
+	markdown := flags.Bool("md", false, "print a table in Markdown, as the README has it")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *short {
+		*rounds = 1
+	}
+	if *rounds < 1 || flags.NArg() > 0 || (*output != "text" && *output != "json") {
+		flags.Usage()
+		return fmt.Errorf("unknown or impossible arguments: %q", args)
+	}
+	b, err := newBench(ctx, *rounds, *short, stderr)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	r, err := b.measureAll()
+	switch {
+	case err != nil:
+		return err
+	case *markdown:
+		return writeMarkdown(stdout, r)
+	case *output == "json":
+		return writeJSON(stdout, r)
+	}
+	return writeText(stdout, r)
+}
+
+// bench is one run of this command.
+type bench struct {
+	ctx    context.Context
+	rounds int
+	short  bool
+	log    io.Writer // progress
+	began  time.Time
+	tmp    string // compiled code, which no earlier run should have made, and what else is in files
+	kept   string // the user's cache
+	report *report
+}
+
+func newBench(ctx context.Context, rounds int, short bool, log io.Writer) (*bench, error) {
+	kept, err := guests.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp("", "durun-costs-")
+	if err != nil {
+		return nil, err
+	}
+	return &bench{
+		ctx: ctx, rounds: rounds, short: short, log: log, began: time.Now(), tmp: tmp, kept: kept,
+		report: &report{Machine: describeMachine(), Rounds: rounds, LeftOut: []leftOut{}, Rows: []row{}},
+	}, nil
+}
+
+func (b *bench) close() { _ = os.RemoveAll(b.tmp) }
+
+// progress says what is being done.
+func (b *bench) progress(format string, args ...any) {
+	fmt.Fprintf(b.log, "%4.0f s  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// leaveOut notes that something can't be measured here, and why.
+func (b *bench) leaveOut(what string, why error) {
+	b.progress("left out: %s: %v", what, why)
+	b.report.LeftOut = append(b.report.LeftOut, leftOut{what, why.Error()})
+}
+
+func (b *bench) measureAll() (*report, error) {
+	binaryen, err := b.findBinaryen()
+	if err != nil {
+		b.leaveOut("asyncify", err)
+	}
+	for _, p := range programs {
+		if b.short && !p.small {
+			b.leaveOut(p.name, errShort)
+			continue
+		}
+		path, err := p.find(b)
+		if err != nil {
+			b.leaveOut(p.name, err)
+			continue
+		}
+		if err := b.measureProgram(p, path, binaryen); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		if !p.whole {
+			continue
+		}
+		if err := b.measureTransform(p.name, path, binaryen); err != nil {
+			return nil, fmt.Errorf("transform of %s: %w", p.name, err)
+		}
+		if err := b.measureAwaits(p.name, path, p.sleeper); err != nil {
+			return nil, fmt.Errorf("awaits of %s: %w", p.name, err)
+		}
+		if err := b.measureRebuild(p.name); err != nil {
+			return nil, err
+		}
+	}
+	return b.report, nil
+}
+
+// artefact returns the path of a file among the temporary ones.
+func (b *bench) artefact(name string) string { return filepath.Join(b.tmp, name) }
