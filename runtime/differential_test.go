@@ -294,16 +294,28 @@ func move(t *testing.T, m *Module, w *world, c *Coroutine) *Coroutine {
 var (
 	plainCache = wazero.NewCompilationCache()
 	modulesMu  sync.Mutex
-	modules    = map[snapshot.Hash]func() (*Module, error){}
+	modules    = map[build]func() (*Module, error){}
 )
+
+// build is a module as one transform makes it.
+type build struct {
+	hash    snapshot.Hash
+	choices instrument.Choices
+}
 
 // compiled returns the module of a guest, which it compiles only once. globals are those that it imports, as in
 // guests.Case.
 func compiled(t *testing.T, binary []byte, globals map[string]string) *Module {
 	t.Helper()
+	return compiledAs(t, binary, globals, instrument.Choices{})
+}
+
+// compiledAs returns the module as a transform with these choices makes it.
+func compiledAs(t *testing.T, binary []byte, globals map[string]string, choices instrument.Choices) *Module {
+	t.Helper()
 	modulesMu.Lock()
-	hash := snapshot.HashOf(binary)
-	f := modules[hash]
+	which := build{snapshot.HashOf(binary), choices}
+	f := modules[which]
 	if f == nil {
 		f = sync.OnceValues(func() (*Module, error) {
 			hosts, err := hostGlobals(globals)
@@ -314,9 +326,10 @@ func compiled(t *testing.T, binary []byte, globals map[string]string) *Module {
 			if err != nil {
 				return nil, err
 			}
+			r.choices = choices
 			return r.Compile(context.Background(), binary)
 		})
-		modules[hash] = f
+		modules[which] = f
 	}
 	modulesMu.Unlock()
 	m, err := f()
@@ -381,8 +394,8 @@ func shiftFiles(t *testing.T) {
 // unsupported lists the guests that are refused, with a part of the reason.
 var unsupported = map[string]string{}
 
-// compare runs a module three ways and compares what is left: on plain wazero, under durun without leaving the process, and
-// moved at every await point.
+// compare runs a module in several ways and compares what is left: on plain wazero, under durun without leaving the process,
+// moved at every await point, and moved between builds of which the transform makes other choices.
 func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 	t.Helper()
 	m := compiled(t, binary, c.Globals)
@@ -437,6 +450,13 @@ func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 	check("moved at every await point", durable(t, m, c.Entry, w, func(c *Coroutine) *Coroutine {
 		moves++
 		return move(t, m, w, c)
+	}))
+	w = newWorld(t, c)
+	builds := [2]*Module{m, compiledAs(t, binary, c.Globals, otherChoices)}
+	n := 0
+	check("moved at every await point to a build that chooses otherwise, and back", durable(t, m, c.Entry, w, func(c *Coroutine) *Coroutine {
+		n++
+		return move(t, builds[n%2], w, c)
 	}))
 	t.Logf("%d moves", moves)
 	return want

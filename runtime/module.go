@@ -199,7 +199,7 @@ func (m *Module) transform(decoded *wasm.Module, size int) ([]byte, error) {
 	if err := wasm.Validate(decoded); err != nil {
 		return nil, &ModuleError{Msg: "invalid module", Err: err}
 	}
-	t, err := instrument.Transform(m.original, instrument.Config{Await: r.isAwait})
+	t, err := instrument.Transform(m.original, instrument.Config{Await: r.isAwait, Choices: r.choices})
 	if err != nil {
 		return nil, &ModuleError{Msg: "make module suspendable", Err: err}
 	}

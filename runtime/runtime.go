@@ -12,6 +12,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/instrument"
 )
 
 // features is the language that durun's guests may use: all that wazero v1.12 runs, threads excepted.
@@ -30,7 +31,8 @@ type Runtime struct {
 	config  Config
 	engine  wazero.Runtime
 	cache   wazero.CompilationCache
-	modules []*hostabi.Module // durun's own first
+	modules []*hostabi.Module  // durun's own first
+	choices instrument.Choices // other than what the transform does, in tests
 
 	codeMu sync.Mutex // held while the cache of compiled code is used
 }

@@ -166,6 +166,7 @@ type bench struct {
 	awaits  int
 	limit   int // of awaits in a plain run, if not 0
 	runtime *Runtime
+	other   *Runtime // with a transform that chooses otherwise
 }
 
 func newBench(t testing.TB) *bench {
@@ -173,10 +174,13 @@ func newBench(t testing.TB) *bench {
 	b := &bench{}
 	b.compiler = b.plainEngine(t, wazero.NewRuntimeConfigCompiler())
 	b.interpreter = b.plainEngine(t, wazero.NewRuntimeConfigInterpreter())
-	var err error
-	if b.runtime, err = New(ctx, NewConfig().WithModules(benchModules...)); err != nil {
-		t.Fatal(err)
+	for _, r := range []**Runtime{&b.runtime, &b.other} {
+		var err error
+		if *r, err = New(ctx, NewConfig().WithModules(benchModules...)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	b.other.choices = otherChoices
 	return b
 }
 
@@ -220,6 +224,7 @@ func (b *bench) close() {
 	_ = b.compiler.Close(context.Background())
 	_ = b.interpreter.Close(context.Background())
 	_ = b.runtime.Close(context.Background())
+	_ = b.other.Close(context.Background())
 }
 
 // aftermath is what a program leaves.

@@ -14,6 +14,8 @@ const Version = 4
 type Config struct {
 	// Await reports whether an imported function is an await point.
 	Await func(module, name string) bool
+	// Choices is for tests.
+	Choices Choices
 }
 
 // UnsupportedError is returned for a module that uses a feature whose suspension isn't supported.

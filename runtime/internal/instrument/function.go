@@ -125,6 +125,8 @@ type analyser struct {
 	sus *suspension
 	v   *wasm.FuncValidator
 
+	choices Choices
+
 	f       function
 	stack   []int32  // operands on the stack
 	written []int32  // by local: index of the last instruction that wrote it, -1 for none
@@ -142,8 +144,8 @@ const maxLive = 4 << 20
 
 var tooMuchLive = fmt.Sprintf("a function that has, over all its calls that may suspend, more than %d values live behind them", maxLive)
 
-func newAnalyser(m *wasm.Module, env *wasm.Env, sus *suspension) *analyser {
-	return &analyser{m: m, env: env, sus: sus}
+func newAnalyser(m *wasm.Module, env *wasm.Env, sus *suspension, choices Choices) *analyser {
+	return &analyser{m: m, env: env, sus: sus, choices: choices}
 }
 
 // analyse follows the body of defined function i and finds its sites, with what is live at each.
@@ -187,6 +189,9 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 	if len(f.sites) > 0 || tries {
 		if !a.live.solve(f, maxLive-a.operands) {
 			return nil, a.unsupported(f.sites[0].instr, tooMuchLive)
+		}
+		if a.choices.AllLive {
+			a.saveAll()
 		}
 		a.planSpills()
 		a.narrow()
@@ -311,6 +316,9 @@ func (a *analyser) track(idx int32, in *wasm.Instr) {
 			o.source = fromConst
 		case wasm.OpLocalGet:
 			o.source, o.local = fromLocal, in.Index
+		}
+		if a.choices.Spill {
+			o.source = fromSpill
 		}
 		a.stack = append(a.stack, int32(len(f.operands)))
 		f.operands = append(f.operands, o)

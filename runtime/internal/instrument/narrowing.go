@@ -61,7 +61,7 @@ func (a *analyser) narrow() {
 		for p := c.parent; p > 0 && !c.narrow; p = f.constructs[p].parent {
 			c.narrow = f.constructs[p].narrow
 		}
-		c.narrow = c.narrow || a.strays(int32(i))
+		c.narrow = c.narrow || a.choices.Narrow || a.strays(int32(i))
 		any = any || c.narrow
 	}
 	if !any {

@@ -27,9 +27,10 @@ type Plan struct {
 	// Both ascending.
 	Tables, DroppedElements []uint32
 
-	refs  refIndex
-	first []uint32 // by defined function: the number of its first call; one more than functions
-	sus   *suspension
+	refs    refIndex
+	first   []uint32 // by defined function: the number of its first call; one more than functions
+	choices Choices  // not encoded: only tests make others
+	sus     *suspension
 }
 
 func newPlan(env *wasm.Env, g *callGraph, sus *suspension) *Plan {

@@ -122,7 +122,7 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 	r.importState()
 
 	table := uint32(len(env.Tables) + len(p.Registries))
-	a := newAnalyser(m, env, p.sus)
+	a := newAnalyser(m, env, p.sus, p.choices)
 	var e emitter
 	e.link = r
 	var table0 []uint32 // what the table of continuations holds

@@ -121,6 +121,7 @@ func (r *running) findSuspension() error {
 	r.awaits = awaitImports(r.original, r.config)
 	r.sus = suspends(r.env, r.graph, r.awaits)
 	r.plan = newPlan(r.env, r.graph, r.sus)
+	r.plan.choices = r.config.Choices
 	r.stats.Functions = len(r.original.Code)
 	for i := range r.original.Code {
 		r.stats.CodeBefore += len(r.original.Code[i].Raw)
@@ -284,7 +285,7 @@ func (r *running) initMemory(code []byte, segment uint32) []byte {
 }
 
 func (r *running) rewriteFunctions() error {
-	a := newAnalyser(r.original, r.env, r.sus)
+	a := newAnalyser(r.original, r.env, r.sus, r.config.Choices)
 	var e emitter
 	e.link = r
 	r.m.Code = make([]wasm.Code, len(r.original.Code))
