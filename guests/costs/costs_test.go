@@ -280,12 +280,20 @@ func TestReport(t *testing.T) {
 		},
 		LeftOut: []leftOut{{"CPython", "not there"}},
 	}
+	var encoded bytes.Buffer
+	if err := writeJSON(&encoded, r); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "report.json")
+	if err := os.WriteFile(path, encoded.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
-		name  string
-		write func(io.Writer, *report) error
-		want  string
+		name string
+		flag string
+		want string
 	}{
-		{"text", writeText, `                  PLAIN WAZERO  DURUN                      ASYNCIFY
+		{"text", "-o=text", `                  PLAIN WAZERO  DURUN                      ASYNCIFY
 C
   fib             2.00 s        1.00 (0.90 to 1.10)        1.50 (1.20 to 1.80)
   loop            2.00 s        1.10 (0.90 to 1.10)        12 (1.20 to 1.80)
@@ -297,7 +305,7 @@ made
 Medians of 7 rounds or more, with quartiles; without a unit they are ratios to plain wazero. Times are CPU time.
 plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
 Left out: CPython: not there.
-`}, {"markdown", writeMarkdown, `| what | durun | Binaryen's asyncify |
+`}, {"markdown", "-md", `| what | durun | Binaryen's asyncify |
 | --- | --- | --- |
 | C: geometric mean of fib, loop | 1.05 (1.00, 1.10) | 4.30 (1.50, 12) |
 | made: memory | 120 MB | - |
@@ -305,10 +313,10 @@ Left out: CPython: not there.
 
 Medians of 7 rounds or more, of CPU time, on plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
 Left out: CPython: not there.
-`},
+`}, {"JSON", "-o=json", encoded.String()},
 	} {
 		var out bytes.Buffer
-		if err := c.write(&out, r); err != nil {
+		if err := run(t.Context(), []string{"-from", path, c.flag}, &out, io.Discard); err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(c.want, out.String()); d != "" {
