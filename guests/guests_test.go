@@ -75,7 +75,7 @@ func TestManifest(t *testing.T) {
 		}
 	}
 	compare("module", modules, testdata+"/guests/*.wasm", testdata+"/wat/*.wasm")
-	compare("source", sources, "../guests/c/*.c", "../guests/go/*", "../guests/rust/*.rs", testdata+"/wat/*.wat")
+	compare("source", sources, "../guests/c/*.c", "../guests/asyncify/*.c", "../guests/eh/*.cc", "../guests/go/*", "../guests/rust/*.rs", testdata+"/wat/*.wat")
 }
 
 // outcome is what a case wants to see.
@@ -139,7 +139,8 @@ func TestCases(t *testing.T) {
 
 func runPlain(t *testing.T, cache wazero.CompilationCache, bin []byte, c *guests.Case) (got outcome) {
 	ctx := t.Context()
-	features := api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
+	features := api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst |
+		experimental.CoreFeaturesExceptionHandling
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features).WithCompilationCache(cache))
 	defer r.Close(ctx)
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r); err != nil {

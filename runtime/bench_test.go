@@ -237,7 +237,7 @@ func BenchmarkAwait(b *testing.B) {
 			for b.Loop() {
 				resume(b, c)
 			}
-			b.ReportMetric(float64(len(c.frames)), "frames")
+			b.ReportMetric(float64(len(c.stack.sites)), "frames")
 		})
 	}
 }
@@ -292,8 +292,12 @@ func BenchmarkContinuations(b *testing.B) {
 	m, _, c := sleeper(b, true)
 	defer c.Close()
 	await := m.importIndex(c.pending.host)
+	frames, err := c.captured()
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
-		if _, _, err := m.resumeFor(ctx, c.frames, await); err != nil {
+		if _, _, err := m.resumeFor(ctx, frames, await); err != nil {
 			b.Fatal(err)
 		}
 		m.mu.Lock()

@@ -57,7 +57,10 @@ func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
 	}
 	s.InStart = c.inStart
 	s.Await = c.savedAwait()
-	s.Frames = c.frames
+	var err error
+	if s.Frames, err = c.captured(); err != nil {
+		return nil, err
+	}
 	for _, i := range c.module.mutable {
 		v, err := c.global(i)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero/api"
@@ -73,7 +74,7 @@ type Coroutine struct {
 
 	inStart   bool // the module's start function is on the stack
 	stack     stack
-	frames    []snapshot.Frame // of a suspended coroutine
+	frames    []snapshot.Frame // of a suspended coroutine, once they are asked for, see captured
 	pending   *pending
 	native    experimental.Snapshot // the native stack at the await call
 	natives   int                   // how many there have been in this call
@@ -229,7 +230,8 @@ func (c *Coroutine) run() error {
 // When ctx is done, the guest is stopped at its next host call, the coroutine is closed, and Resume returns ctx's error:
 // the last snapshot is what is left. A guest that calls no host function is not stopped.
 //
-// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's.
+// Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's; [ErrMismatch] if the stack of a restored coroutine can't be rebuilt,
+// because its snapshot was made up.
 func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 	if !c.busy.CompareAndSwap(false, true) {
 		return "", ErrInUse
@@ -259,7 +261,20 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		}
 	}
 	if _, suspended := c.next(); suspended {
-		return c.status, c.captureFrames()
+		c.inTry = c.standsInTry()
+		return c.status, nil
+	}
+	if c.rewinding {
+		// Nothing of the guest's own has run: it hasn't failed, and what is in the store is as good as before.
+		if c.endErr == nil {
+			c.endErr = errors.New("it ends without the await call")
+		}
+		if strings.HasPrefix(c.endErr.Error(), "stack overflow") {
+			err := fmt.Errorf("rebuild the stack of coroutine %s: its %d frames take more than the engine's stack holds, which has a fixed size", c.id, len(c.frames))
+			return "", errors.Join(err, c.close())
+		}
+		err := fmt.Errorf("rebuild the stack of coroutine %s: %w: %w", c.id, ErrMismatch, c.endErr)
+		return "", errors.Join(err, c.close())
 	}
 	return c.end(c.endErr)
 }
@@ -271,9 +286,13 @@ const maxNatives = 4096
 // rewind ends the call into the guest, which is suspended and so has no frames there, and prepares another that
 // rebuilds the stack from the captured frames.
 func (c *Coroutine) rewind(ctx context.Context) error {
+	frames, err := c.captured()
+	if err != nil {
+		return err
+	}
 	c.stop()
 	old := c.resume
-	if err := c.prepareStack(ctx, c.frames, c.module.importIndex(c.pending.host)); err != nil {
+	if err := c.prepareStack(ctx, frames, c.module.importIndex(c.pending.host)); err != nil {
 		return err
 	}
 	if old != nil {
@@ -287,16 +306,25 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 	return nil
 }
 
-// captureFrames takes over the frames that the guest has just stored.
-func (c *Coroutine) captureFrames() (err error) {
-	if c.frames, err = c.stack.frames(c.module.plan, c.named); err != nil {
-		return fmt.Errorf("capture the stack of coroutine %s: %w", c.id, err)
+// captured returns the frames of a suspended coroutine. Those that the guest has stored are put in the original module's terms
+// when somebody asks for them.
+func (c *Coroutine) captured() (_ []snapshot.Frame, err error) {
+	if c.frames == nil && len(c.stack.sites) > 0 {
+		if c.frames, err = c.stack.frames(c.module.plan, c.named); err != nil {
+			return nil, fmt.Errorf("capture the stack of coroutine %s: %w", c.id, err)
+		}
 	}
-	c.inTry = false
+	return c.frames, nil
+}
+
+// standsInTry reports whether a frame that the guest has just stored is inside a try_table.
+func (c *Coroutine) standsInTry() bool {
 	for _, f := range c.stack.sites {
-		c.inTry = c.inTry || c.module.plan.Sites[f.site].Try
+		if int(f.site) < len(c.module.plan.Sites) && c.module.plan.Sites[f.site].Try {
+			return true
+		}
 	}
-	return nil
+	return false
 }
 
 // end settles the status of a coroutine whose guest has returned with err.

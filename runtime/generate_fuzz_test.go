@@ -56,42 +56,72 @@ var operators = func() map[wasm.ValueType][]wasm.Opcode {
 	return list
 }()
 
+// repertoire is what programs may have beyond numbers, vectors, memory, calls and exceptions that are thrown where nothing
+// suspends.
+type repertoire struct {
+	// References in locals, operands, parameters, results, globals and tables, and tables that change.
+	references bool
+	// Calls that may suspend inside try_table, code that may suspend after a catch, and locals that are written before a throw.
+	catches bool
+	// Only what the compiler of wazero 1.12 gets right. It takes writes of locals inside try_table back when it catches (wazero
+	// issue 2503). And it stays in the care of a try_table after leaving it by a branch to its label, by a br_table that has a
+	// default only, or by a clause of another inside; and forgets the one around a try_table without clauses.
+	still bool
+}
+
+// supported is what durun supports of it.
+var supported = repertoire{references: true, catches: true}
+
 // label is a construct that a branch can lead to.
 type label struct {
 	types []wasm.ValueType // what a branch takes along
+	shut  bool             // only catch clauses lead there
 }
 
 // generator makes a valid module that ends after a bounded number of steps.
 type generator struct {
 	source
+	repertoire
 	m       *wasm.Module
 	types   []uint32 // of functions, imports first
 	quiet   []bool   // by function: it can't suspend
 	imports int
-	mutable []wasm.ValueType // globals; the first is the fuel
+	refs    []wasm.ValueType    // reference types that the program uses
+	named   map[uint32][]uint32 // by type: functions of it, of which each gives something else
+	globals []wasm.ValueType    // all are mutable. The first is the fuel, the second a hash of what can't be a result
+	tags    [][]wasm.ValueType
+	memory  bool
+	segment []int // by table: the passive element segment that fits it
+	tries   bool  // it has a try_table
 
 	// Of the current function:
 	code   []byte
 	locals []wasm.ValueType
 	result []wasm.ValueType
 	labels []label
-	hush   int // in code that may not suspend, if not 0
-	budget int // constructs that may still be made
+	hush   int  // in code that may not suspend, if not 0
+	within int  // open try_tables
+	calm   bool // it has no try_table
+	budget int  // constructs that may still be made
 	nanF32 uint32
 	nanF64 uint32
+	exn    uint32
 }
 
 const (
 	labMemory   = 2 // pages
-	labSegments = 3
-	labTag      = 0
+	labSegments = 3 // of data
+	fuel        = 0 // globals
+	sum         = 1
+	tableSlots  = 8 // that each table but the first has at least
 )
 
-// generate returns the binary of a program: it exports main: [] -> numbers, its memory, and its mutable globals as
-// g<index>; and imports from labModule.
-func generate(data []byte) []byte {
-	g := &generator{source: data, m: &wasm.Module{}}
-	w := func(ts ...wasm.ValueType) []wasm.ValueType { return ts }
+// generate returns the binary of a program, and whether it has a try_table. It exports main: [] -> numbers, its memory if
+// it has one, and those of its mutable globals that hold no references, as g0, g1, ...; and imports from labModule. What
+// references it holds can be seen in the second global, where the program itself puts whether they are null, and what comes
+// of calling them.
+func generate(data []byte, r repertoire) (binary []byte, tries bool) {
+	g := &generator{source: data, repertoire: r, m: &wasm.Module{}, named: map[uint32][]uint32{}}
 	for _, f := range labModule.Functions {
 		var params, results []wasm.ValueType
 		for _, p := range f.Params {
@@ -106,22 +136,49 @@ func generate(data []byte) []byte {
 		g.quiet = append(g.quiet, f.Await == nil)
 	}
 	g.imports = len(g.types)
-	g.m.Memories = []wasm.Limits{{Min: labMemory, Max: labMemory + 2, HasMax: true}}
-	g.m.Tags = []uint32{g.typeIndex(w(wasm.I32), nil)}
-	g.global(wasm.I32, wasm.Instr{Op: wasm.OpI32Const, Const: uint64(3 + g.pick(40))})
-	for range 1 + g.pick(5) {
-		t := g.typ()
-		g.global(t, g.constant(t))
+	g.signatures()
+	g.state()
+	entry := uint32(len(g.types))
+	g.m.Functions = slices.Clone(g.types[g.imports:])
+	for i := range g.m.Functions {
+		if f := uint32(g.imports + i); slices.Contains(g.named[g.types[f]], f) {
+			g.name(int(f))
+		} else {
+			g.function(int(f))
+		}
 	}
-	g.m.Data = []wasm.Data{
-		{Mode: wasm.Active, Offset: wasm.AppendInstr(wasm.AppendInstr(nil, &wasm.Instr{Op: wasm.OpI32Const, Const: 64}), &wasm.Instr{Op: wasm.OpEnd}), Init: []byte("what stands in memory at the start, so that loads find something")},
-		{Mode: wasm.Passive, Flags: 1, Init: []byte("first segment to be dropped")},
-		{Mode: wasm.Passive, Flags: 1, Init: []byte("second")},
+	g.m.Functions = append(g.m.Functions, g.types[g.imports])
+	g.entry()
+	g.m.Exports = append(g.m.Exports, wasm.Export{Name: "main", Kind: wasm.ExternFunc, Index: entry})
+	if g.memory {
+		g.m.Exports = append(g.m.Exports, wasm.Export{Name: "memory", Kind: wasm.ExternMemory})
 	}
-	n := uint32(labSegments)
-	g.m.DataCount = &n
+	binary = g.m.Encode()
+	if m, err := wasm.Decode(binary); err != nil {
+		panic(fmt.Errorf("the generated program doesn't decode: %w", err))
+	} else if err := wasm.Validate(m); err != nil {
+		panic(fmt.Errorf("the generated program is invalid: %w", err))
+	}
+	return binary, g.tries
+}
 
-	// Signatures first, so that any function can call any other.
+// signatures chooses the types of the functions, so that any function can call any other.
+func (g *generator) signatures() {
+	add := func(params, results []wasm.ValueType, quiet bool) {
+		g.types = append(g.types, g.typeIndex(params, results))
+		g.quiet = append(g.quiet, quiet)
+	}
+	// References are to functions that take and return numbers; the others have references among their parameters.
+	var targets []uint32
+	if g.references {
+		for range 2 + g.pick(2) {
+			targets = append(targets, g.typeIndex(g.someTypes(2), g.someTypes(2)))
+		}
+		for _, t := range targets {
+			g.refs = append(g.refs, wasm.RefType(wasm.HeapType(t), true), wasm.RefType(wasm.HeapType(t), false))
+		}
+		g.refs = append(g.refs, wasm.FuncRef, wasm.FuncRef, wasm.RefType(wasm.HeapFunc, false), wasm.ExternRef)
+	}
 	funcs := 2 + g.pick(4)
 	for i := range funcs {
 		var params, results []wasm.ValueType
@@ -132,45 +189,138 @@ func generate(data []byte) []byte {
 		}
 		for range g.pick(4) {
 			t := g.typ()
-			if i == 0 && t == wasm.V128 {
+			if i == 0 && (t == wasm.V128 || t.IsRef()) {
 				t = wasm.I64
 			}
 			results = append(results, t)
 		}
-		g.types = append(g.types, g.typeIndex(params, results))
-		g.quiet = append(g.quiet, i == funcs-1)
+		add(params, results, i == funcs-1)
 	}
-	start := g.one(6)
-	if start {
-		g.types = append(g.types, g.typeIndex(nil, nil))
-		g.quiet = append(g.quiet, false)
-		i := uint32(len(g.types) - 1)
+	for _, t := range targets {
+		// One that may suspend, and some that tell which one was called.
+		sig := &g.m.Types[t]
+		add(sig.Params, sig.Results, false)
+		for range 2 {
+			g.named[t] = append(g.named[t], uint32(len(g.types)))
+			add(sig.Params, sig.Results, true)
+		}
+	}
+	if g.one(6) {
+		i := uint32(len(g.types))
 		g.m.Start = &i
+		add(nil, nil, false)
 	}
-	g.m.Functions = slices.Clone(g.types[g.imports:])
+}
+
+// state makes memory, globals, tables and segments.
+func (g *generator) state() {
+	end := wasm.Instr{Op: wasm.OpEnd}
+	expr := func(in wasm.Instr) wasm.Expr { return wasm.AppendInstr(wasm.AppendInstr(nil, &in), &end) }
+	g.memory = !g.one(10)
+	if g.memory {
+		g.m.Memories = []wasm.Limits{{Min: labMemory, Max: labMemory + 2, HasMax: true}}
+		g.m.Data = []wasm.Data{
+			{Mode: wasm.Active, Offset: expr(wasm.Instr{Op: wasm.OpI32Const, Const: 64}), Init: []byte("what stands in memory at the start, so that loads find something")},
+			{Mode: wasm.Passive, Flags: 1, Init: []byte("first segment to be dropped")},
+			{Mode: wasm.Passive, Flags: 1, Init: []byte("second")},
+		}
+		n := uint32(labSegments)
+		g.m.DataCount = &n
+	}
+	g.tags = [][]wasm.ValueType{{wasm.I32}, nil, {wasm.I64, wasm.F64}}
+	if g.references {
+		g.tags = append(g.tags, []wasm.ValueType{wasm.FuncRef})
+	}
+	for _, t := range g.tags {
+		g.m.Tags = append(g.m.Tags, g.typeIndex(t, nil))
+	}
+	global := func(t wasm.ValueType, init wasm.Instr) {
+		g.globals = append(g.globals, t)
+		g.m.Globals = append(g.m.Globals, wasm.Global{Type: wasm.GlobalType{Type: t, Mutable: true}, Init: expr(init)})
+		if !t.IsRef() {
+			n := 0
+			for _, e := range g.m.Exports {
+				if e.Kind == wasm.ExternGlobal {
+					n++
+				}
+			}
+			g.m.Exports = append(g.m.Exports, wasm.Export{Name: fmt.Sprintf("g%d", n), Kind: wasm.ExternGlobal, Index: uint32(len(g.globals) - 1)})
+		}
+	}
+	global(wasm.I32, wasm.Instr{Op: wasm.OpI32Const, Const: uint64(3 + g.pick(40))})
+	global(wasm.I64, wasm.Instr{Op: wasm.OpI64Const, Const: 1})
+	for range 1 + g.pick(5) {
+		t := g.typ()
+		global(t, g.constant(t))
+	}
+
 	all := make([]uint32, len(g.types))
 	for i := range all {
 		all[i] = uint32(i)
 	}
-	size := uint64(len(all) + 1) // the last element is null
-	g.m.Tables = []wasm.Table{{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: size, Max: size, HasMax: true}}}}
-	g.m.Elements = []wasm.Element{{Mode: wasm.Active, Offset: wasm.Expr{byte(wasm.OpI32Const), 0, byte(wasm.OpEnd)}, Type: wasm.FuncRef, Funcs: all}}
-	for i := range g.m.Functions {
-		g.function(g.imports + i)
+	// Table 0 has each function in the place of its index, and then a null.
+	table := func(t wasm.ValueType, size uint64) {
+		g.m.Tables = append(g.m.Tables, wasm.Table{Type: wasm.TableType{Elem: t, Limits: wasm.Limits{Min: size, Max: size + 16, HasMax: true}}})
 	}
-	g.m.Exports = append(g.m.Exports,
-		wasm.Export{Name: "main", Kind: wasm.ExternFunc, Index: uint32(g.imports)},
-		wasm.Export{Name: "memory", Kind: wasm.ExternMemory})
-	binary := g.m.Encode()
-	if m, err := wasm.Decode(binary); err != nil {
-		panic(fmt.Errorf("the generated program doesn't decode: %w", err))
-	} else if err := wasm.Validate(m); err != nil {
-		panic(fmt.Errorf("the generated program is invalid: %w", err))
+	zero := expr(wasm.Instr{Op: wasm.OpI32Const})
+	table(wasm.FuncRef, uint64(max(len(all)+1, tableSlots)))
+	g.m.Elements = []wasm.Element{{Mode: wasm.Active, Offset: zero, Type: wasm.FuncRef, Funcs: all}}
+	if !g.references {
+		return
 	}
-	return binary
+	table(g.refs[2*g.pick(len(g.named))], tableSlots) // of a nullable type
+	if g.one(2) {
+		table(g.refs[g.pick(len(g.refs)/2)*2%(2*len(g.named))], tableSlots)
+	} else {
+		table(wasm.ExternRef, tableSlots)
+	}
+	for i := range g.m.Tables {
+		// A passive segment of the table's type; and an active one.
+		t := g.m.Tables[i].Type.Elem
+		var exprs []wasm.Expr
+		for range tableSlots - 2 {
+			exprs = append(exprs, expr(g.constant(t)))
+		}
+		g.segment = append(g.segment, len(g.m.Elements))
+		g.m.Elements = append(g.m.Elements, wasm.Element{Mode: wasm.Passive, Flags: 5, Type: t, Exprs: exprs[:4]})
+		if i > 0 {
+			g.m.Elements = append(g.m.Elements, wasm.Element{Mode: wasm.Active, Table: uint32(i), Offset: zero, Flags: 6, Type: t, Exprs: exprs})
+		}
+	}
 }
 
-func (g *generator) typ() wasm.ValueType { return numeric[g.pick(len(numeric))] }
+// typ picks a type.
+func (g *generator) typ() wasm.ValueType {
+	if len(g.refs) > 0 && g.one(3) {
+		return g.refs[g.pick(len(g.refs))]
+	}
+	return numeric[g.pick(len(numeric))]
+}
+
+// fits reports whether a value of type a may stand where one of type b is wanted. Types that are equal have one index.
+func fits(a, b wasm.ValueType) bool {
+	if a == b {
+		return true
+	}
+	if !a.IsRef() || !b.IsRef() || a.IsNullable() && !b.IsNullable() {
+		return false
+	}
+	return a.Heap() == b.Heap() || b.Heap() == wasm.HeapFunc && a.Heap().IsIndex()
+}
+
+// functionOf picks a function to which a reference of type t may refer.
+func (g *generator) functionOf(t wasm.ValueType) uint32 {
+	if !t.Heap().IsIndex() {
+		return uint32(g.pick(len(g.types)))
+	}
+	var of []uint32
+	for f, typ := range g.types {
+		if typ == uint32(t.Heap()) {
+			of = append(of, uint32(f))
+		}
+	}
+	return of[g.pick(len(of))]
+}
 
 func (g *generator) typeIndex(params, results []wasm.ValueType) uint32 {
 	for i := range g.m.Types {
@@ -182,17 +332,14 @@ func (g *generator) typeIndex(params, results []wasm.ValueType) uint32 {
 	return uint32(len(g.m.Types) - 1)
 }
 
-func (g *generator) global(t wasm.ValueType, init wasm.Instr) {
-	i := uint32(len(g.mutable))
-	g.mutable = append(g.mutable, t)
-	g.m.Globals = append(g.m.Globals, wasm.Global{
-		Type: wasm.GlobalType{Type: t, Mutable: true},
-		Init: wasm.AppendInstr(wasm.AppendInstr(nil, &init), &wasm.Instr{Op: wasm.OpEnd}),
-	})
-	g.m.Exports = append(g.m.Exports, wasm.Export{Name: fmt.Sprintf("g%d", i), Kind: wasm.ExternGlobal, Index: i})
-}
-
+// constant returns the instruction that pushes one of a few values of type t.
 func (g *generator) constant(t wasm.ValueType) wasm.Instr {
+	if t.IsRef() {
+		if t.IsNullable() && (t == wasm.ExternRef || g.one(3)) {
+			return wasm.Instr{Op: wasm.OpRefNull, Heap: t.Heap()}
+		}
+		return wasm.Instr{Op: wasm.OpRefFunc, Index: g.functionOf(t)}
+	}
 	v := []uint64{0, 1, 2, 7, 64, 0xffffffffffffffff, 0x8000000080000000, 0x7fc000007ff8, 0x0123456789abcdef}[g.pick(9)]
 	switch t {
 	case wasm.I32:
@@ -218,46 +365,166 @@ func (g *generator) i32(v uint32) { g.emit(wasm.Instr{Op: wasm.OpI32Const, Const
 func (g *generator) function(f int) {
 	t := &g.m.Types[g.types[f]]
 	params, results := slices.Clone(t.Params), slices.Clone(t.Results)
-	g.code, g.result, g.labels, g.hush = nil, results, []label{{results}}, 0
+	g.code, g.result, g.labels, g.hush, g.within = nil, results, []label{{types: results}}, 0, 0
 	if g.quiet[f] {
 		g.hush = 1
 	}
 	g.locals = slices.Clone(params)
-	for range 1 + g.pick(8) {
-		g.locals = append(g.locals, g.typ())
-	}
+	n := 1 + g.pick(8)
 	if g.one(8) {
-		for range 24 { // more than one call moves
-			g.locals = append(g.locals, g.typ())
-		}
+		n += 24 // more than one call moves
 	}
-	g.nanF32, g.nanF64 = uint32(len(g.locals)), uint32(len(g.locals)+1)
-	declared := append(slices.Clone(g.locals[len(params):]), wasm.F32, wasm.F64)
+	// The validator of wazero 1.12 forgets at the end of a try_table which locals have been set. So functions have either
+	// locals that can't be null, or try_tables.
+	g.calm = g.one(3)
+	for range n {
+		t := g.typ()
+		if t.IsRef() && !g.calm {
+			t = wasm.RefType(t.Heap(), true)
+		}
+		g.locals = append(g.locals, t)
+	}
+	g.nanF32, g.nanF64, g.exn = uint32(len(g.locals)), uint32(len(g.locals)+1), uint32(len(g.locals)+2)
+	declared := append(slices.Clone(g.locals[len(params):]), wasm.F32, wasm.F64, wasm.ExnRef)
 	g.budget = 12 + g.pick(40)
 	g.burn()
+	for l := len(params); l < len(g.locals); l++ {
+		if !g.locals[l].IsDefaultable() {
+			g.emit(g.constant(g.locals[l]))
+			g.index(wasm.OpLocalSet, uint32(l))
+		}
+	}
 	g.statements(3 + g.pick(6))
 	if g.one(4) {
 		g.tailCall()
 	} else {
 		g.values(results, 3)
 	}
+	g.define(declared)
+}
+
+// define adds the code of a function.
+func (g *generator) define(locals []wasm.ValueType) {
 	g.op(wasm.OpEnd)
-	raw := wasm.AppendU32(nil, uint32(len(declared)))
-	for _, d := range declared {
+	raw := wasm.AppendU32(nil, uint32(len(locals)))
+	for _, d := range locals {
 		raw = wasm.AppendValueType(wasm.AppendU32(raw, 1), d)
 	}
 	offset := len(raw)
 	g.m.Code = append(g.m.Code, wasm.Code{Raw: append(raw, g.code...), BodyOffset: offset})
 }
 
+// name makes function f one that tells that it was called, and suspends for nothing.
+func (g *generator) name(f int) {
+	g.code = nil
+	g.emit(wasm.Instr{Op: wasm.OpI64Const, Const: uint64(f)})
+	g.mix(wasm.I64)
+	for _, t := range g.m.Types[g.types[f]].Results {
+		g.emit(g.constant(t))
+	}
+	g.define(nil)
+}
+
+// mix pops a value of type t and mixes it into the hash.
+func (g *generator) mix(t wasm.ValueType) {
+	switch t {
+	case wasm.I32:
+		g.op(wasm.OpI64ExtendI32U)
+	case wasm.F32:
+		g.op(wasm.OpI32ReinterpretF32)
+		g.op(wasm.OpI64ExtendI32U)
+	case wasm.F64:
+		g.op(wasm.OpI64ReinterpretF64)
+	case wasm.V128:
+		g.emit(wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 1})
+	case wasm.I64:
+	default:
+		g.op(wasm.OpRefIsNull)
+		g.op(wasm.OpI64ExtendI32U)
+	}
+	g.index(wasm.OpGlobalGet, sum)
+	g.op(wasm.OpI64Xor)
+	g.emit(wasm.Instr{Op: wasm.OpI64Const, Const: 0x9e3779b97f4a7c15})
+	g.op(wasm.OpI64Mul)
+	g.emit(wasm.Instr{Op: wasm.OpI64Const, Const: 29})
+	g.op(wasm.OpI64Rotl)
+	g.index(wasm.OpGlobalSet, sum)
+}
+
+// entry makes the function that is exported: it calls the program's first function, and then looks at what references
+// there are in tables and globals.
+func (g *generator) entry() {
+	results := g.m.Types[g.types[g.imports]].Results
+	locals := slices.Clone(results)
+	add := func(t wasm.ValueType) uint32 { locals = append(locals, t); return uint32(len(locals) - 1) }
+	g.code = nil
+	g.index(wasm.OpCall, uint32(g.imports))
+	for i := range slices.Backward(results) {
+		g.index(wasm.OpLocalSet, uint32(i))
+	}
+	g.i32(8)
+	g.index(wasm.OpGlobalSet, fuel)
+	// look mixes in what the reference in a local is.
+	look := func(l uint32) {
+		t := locals[l]
+		g.index(wasm.OpLocalGet, l)
+		g.mix(t)
+		if !t.Heap().IsIndex() {
+			return
+		}
+		g.emit(wasm.Instr{Op: wasm.OpBlock})
+		sig := &g.m.Types[t.Heap()]
+		for _, p := range sig.Params {
+			g.zero(p)
+		}
+		g.index(wasm.OpLocalGet, l)
+		g.index(wasm.OpBrOnNull, 0)
+		g.index(wasm.OpCallRef, uint32(t.Heap()))
+		for _, r := range slices.Backward(sig.Results) {
+			g.mix(r)
+		}
+		g.op(wasm.OpEnd)
+	}
+	for i, t := range g.globals {
+		if t.IsRef() {
+			l := add(wasm.RefType(t.Heap(), true))
+			g.index(wasm.OpGlobalGet, uint32(i))
+			g.index(wasm.OpLocalSet, l)
+			look(l)
+		}
+	}
+	if g.references {
+		for i := range g.m.Tables {
+			l, n := add(g.m.Tables[i].Type.Elem), add(wasm.I32)
+			g.index(wasm.OpTableSize, uint32(i))
+			g.index(wasm.OpLocalSet, n)
+			g.op(wasm.OpLoop)
+			g.index(wasm.OpLocalGet, n)
+			g.i32(1)
+			g.op(wasm.OpI32Sub)
+			g.index(wasm.OpLocalTee, n)
+			g.index(wasm.OpTableGet, uint32(i))
+			g.index(wasm.OpLocalSet, l)
+			look(l)
+			g.index(wasm.OpLocalGet, n)
+			g.index(wasm.OpBrIf, 0)
+			g.op(wasm.OpEnd)
+		}
+	}
+	for i := range results {
+		g.index(wasm.OpLocalGet, uint32(i))
+	}
+	g.define(locals)
+}
+
 // burn uses fuel, and returns from the function when there is none left. It stands at the start of each function and
 // each loop.
 func (g *generator) burn() {
-	g.index(wasm.OpGlobalGet, 0)
+	g.index(wasm.OpGlobalGet, fuel)
 	g.i32(1)
 	g.op(wasm.OpI32Sub)
-	g.index(wasm.OpGlobalSet, 0)
-	g.index(wasm.OpGlobalGet, 0)
+	g.index(wasm.OpGlobalSet, fuel)
+	g.index(wasm.OpGlobalGet, fuel)
 	g.i32(0)
 	g.op(wasm.OpI32LtS)
 	g.op(wasm.OpIf)
@@ -269,6 +536,14 @@ func (g *generator) burn() {
 }
 
 func (g *generator) zero(t wasm.ValueType) {
+	if t.IsNullable() {
+		g.emit(wasm.Instr{Op: wasm.OpRefNull, Heap: t.Heap()})
+		return
+	}
+	if t.IsRef() {
+		g.emit(wasm.Instr{Op: wasm.OpRefFunc, Index: g.functionOf(t)})
+		return
+	}
 	ops := map[wasm.ValueType]wasm.Opcode{
 		wasm.I32: wasm.OpI32Const, wasm.I64: wasm.OpI64Const, wasm.F32: wasm.OpF32Const, wasm.F64: wasm.OpF64Const, wasm.V128: wasm.OpV128Const,
 	}
@@ -288,15 +563,19 @@ func (g *generator) value(t wasm.ValueType, depth int) {
 		g.leaf(t)
 		return
 	}
-	switch g.pick(12) {
+	switch g.pick(13) {
 	case 0, 1:
 		g.leaf(t)
 	case 2, 3, 4:
-		g.operator(t, depth)
+		if t.IsRef() {
+			g.reference(t, depth)
+		} else {
+			g.operator(t, depth)
+		}
 	case 5:
 		g.construct(g.someTypes(2), []wasm.ValueType{t}, depth)
 	case 6, 7:
-		if f, ok := g.callee(func(r []wasm.ValueType) bool { return len(r) > 0 && r[0] == t }); ok {
+		if f, ok := g.callee(func(r []wasm.ValueType) bool { return len(r) > 0 && fits(r[0], t) }); ok {
 			g.call(f, depth)
 			for range g.m.Types[g.types[f]].Results[1:] {
 				g.op(wasm.OpDrop)
@@ -305,15 +584,30 @@ func (g *generator) value(t wasm.ValueType, depth int) {
 		}
 		g.leaf(t)
 	case 8:
-		g.value(t, depth-1)
-		g.value(t, depth-1)
+		if t.IsRef() && t != wasm.FuncRef && t != wasm.ExternRef {
+			// wazero 1.12 takes a select's type for one byte, and goes astray in one that has more.
+			g.leaf(t)
+			return
+		}
+		for range 2 {
+			if t.IsRef() {
+				// It also wants both operands to be of one type: the result of a block is.
+				g.construct(nil, []wasm.ValueType{t}, depth)
+			} else {
+				g.value(t, depth-1)
+			}
+		}
 		g.value(wasm.I32, depth-1)
-		if g.one(2) {
+		if t.IsRef() || g.one(2) {
 			g.emit(wasm.Instr{Op: wasm.OpSelectT, Types: []wasm.ValueType{t}})
 		} else {
 			g.op(wasm.OpSelect)
 		}
 	case 9:
+		if t.IsRef() || !g.memory {
+			g.leaf(t)
+			return
+		}
 		g.address(depth)
 		loads := map[wasm.ValueType]wasm.Opcode{
 			wasm.I32: wasm.OpI32Load, wasm.I64: wasm.OpI64Load, wasm.F32: wasm.OpF32Load, wasm.F64: wasm.OpF64Load, wasm.V128: wasm.OpV128Load,
@@ -322,7 +616,7 @@ func (g *generator) value(t wasm.ValueType, depth int) {
 		g.canonical(t)
 	case 10:
 		// The local is written while the value is on the stack.
-		if l, ok := g.local(t); ok {
+		if l, ok := g.local(func(l wasm.ValueType) bool { return l == t }); ok && !g.frozen() {
 			g.value(t, depth-1)
 			g.index(wasm.OpLocalTee, l)
 			return
@@ -332,18 +626,87 @@ func (g *generator) value(t wasm.ValueType, depth int) {
 		// Statements above a value.
 		g.value(t, depth-1)
 		g.statements(1 + g.pick(2))
+	case 12:
+		g.tryTable([]wasm.ValueType{t}, depth)
 	}
+}
+
+// reference pushes a reference by an instruction that only references have.
+func (g *generator) reference(t wasm.ValueType, depth int) {
+	nullable := wasm.RefType(t.Heap(), true)
+	what := g.pick(4)
+	if t == wasm.ExternRef {
+		what = 0 // there is none but null
+	}
+	switch what {
+	case 0, 1:
+		// From a table, most often where there is something.
+		for i := range g.m.Tables {
+			if e := g.m.Tables[i].Type.Elem; fits(e, nullable) && (i > 0 || g.one(2)) {
+				g.slot(depth)
+				g.index(wasm.OpTableGet, uint32(i))
+				if !t.IsNullable() {
+					g.nonNull(t, e)
+				}
+				return
+			}
+		}
+		g.leaf(t)
+	case 2:
+		if t.IsNullable() {
+			g.value(t, depth-1)
+			return
+		}
+		g.value(nullable, depth-1)
+		g.nonNull(t, nullable)
+	case 3:
+		// The block's result is what isn't null, and another value if it is.
+		g.emit(wasm.Instr{Op: wasm.OpBlock, Block: wasm.BlockValue(t.AsNonNull())})
+		g.labels = append(g.labels, label{types: []wasm.ValueType{t.AsNonNull()}})
+		g.value(nullable, depth-1)
+		g.index(wasm.OpBrOnNonNull, 0)
+		g.value(t.AsNonNull(), depth-1)
+		g.labels = g.labels[:len(g.labels)-1]
+		g.op(wasm.OpEnd)
+	}
+}
+
+// nonNull makes the reference of type from on the stack one of type t, which excludes null. If it is null, it traps now and
+// then; most often another takes its place.
+func (g *generator) nonNull(t, from wasm.ValueType) {
+	if g.one(12) {
+		g.op(wasm.OpRefAsNonNull)
+		return
+	}
+	// [from] -> [t]
+	g.emit(wasm.Instr{Op: wasm.OpBlock, Block: wasm.BlockIndex(g.typeIndex([]wasm.ValueType{from}, []wasm.ValueType{t}))})
+	g.emit(wasm.Instr{Op: wasm.OpBlock, Block: wasm.BlockIndex(g.typeIndex([]wasm.ValueType{from}, nil))})
+	g.index(wasm.OpBrOnNull, 0)
+	g.index(wasm.OpBr, 1)
+	g.op(wasm.OpEnd)
+	g.emit(wasm.Instr{Op: wasm.OpRefFunc, Index: g.functionOf(t)})
+	g.op(wasm.OpEnd)
+}
+
+// slot pushes the index of an element of a table, most often one that is in bounds.
+func (g *generator) slot(depth int) {
+	g.value(wasm.I32, depth-1)
+	if g.one(48) {
+		return
+	}
+	g.i32(tableSlots - 1)
+	g.op(wasm.OpI32And)
 }
 
 func (g *generator) leaf(t wasm.ValueType) {
 	switch g.pick(4) {
 	case 1, 2:
-		if l, ok := g.local(t); ok {
+		if l, ok := g.local(func(l wasm.ValueType) bool { return fits(l, t) }); ok {
 			g.index(wasm.OpLocalGet, l)
 			return
 		}
 	case 3:
-		if i := slices.Index(g.mutable, t); i >= 0 {
+		if i := slices.IndexFunc(g.globals, func(have wasm.ValueType) bool { return fits(have, t) }); i >= 0 {
 			g.index(wasm.OpGlobalGet, uint32(i))
 			return
 		}
@@ -351,11 +714,14 @@ func (g *generator) leaf(t wasm.ValueType) {
 	g.emit(g.constant(t))
 }
 
-// local picks a local of type t.
-func (g *generator) local(t wasm.ValueType) (uint32, bool) {
+// frozen reports whether no local may be written, because of a try_table around.
+func (g *generator) frozen() bool { return g.still && g.within > 0 }
+
+// local picks a local of which the type is right.
+func (g *generator) local(right func(t wasm.ValueType) bool) (uint32, bool) {
 	var of []uint32
 	for i, l := range g.locals {
-		if l == t {
+		if right(l) {
 			of = append(of, uint32(i))
 		}
 	}
@@ -366,10 +732,14 @@ func (g *generator) local(t wasm.ValueType) (uint32, bool) {
 }
 
 func (g *generator) operator(t wasm.ValueType, depth int) {
-	if t == wasm.I32 && g.one(12) {
-		switch g.pick(3) {
+	if t == wasm.I32 && g.one(8) {
+		switch g.pick(4) {
 		case 0:
-			g.op(wasm.OpMemorySize)
+			if g.memory {
+				g.op(wasm.OpMemorySize)
+			} else {
+				g.index(wasm.OpTableSize, 0)
+			}
 		case 1:
 			g.i32(uint32(g.pick(len(g.types) + 1)))
 			g.index(wasm.OpTableGet, 0)
@@ -377,6 +747,13 @@ func (g *generator) operator(t wasm.ValueType, depth int) {
 		case 2:
 			g.index(wasm.OpRefFunc, uint32(g.pick(len(g.types))))
 			g.op(wasm.OpRefIsNull)
+		case 3:
+			if len(g.refs) > 0 {
+				g.value(g.refs[g.pick(len(g.refs))], depth-1)
+				g.op(wasm.OpRefIsNull)
+			} else {
+				g.index(wasm.OpTableSize, uint32(g.pick(len(g.m.Tables))))
+			}
 		}
 		return
 	}
@@ -446,11 +823,16 @@ func (g *generator) someTypes(n int) []wasm.ValueType {
 // consume pops values of these types.
 func (g *generator) consume(types []wasm.ValueType) {
 	for _, t := range slices.Backward(types) {
-		switch l, ok := g.local(t); {
-		case ok && !g.one(4):
+		to := func(l wasm.ValueType) bool { return fits(t, l) }
+		l, ok := g.local(to)
+		i := 1 + slices.IndexFunc(g.globals[1:], to)
+		switch {
+		case ok && !g.frozen() && !g.one(4):
 			g.index(wasm.OpLocalSet, l)
-		case g.one(2) && slices.Contains(g.mutable[1:], t):
-			g.index(wasm.OpGlobalSet, uint32(1+slices.Index(g.mutable[1:], t)))
+		case i > 0 && g.one(2):
+			g.index(wasm.OpGlobalSet, uint32(i))
+		case g.one(2):
+			g.mix(t)
 		default:
 			g.op(wasm.OpDrop)
 		}
@@ -474,39 +856,45 @@ func (g *generator) callee(fit func(results []wasm.ValueType) bool) (uint32, boo
 	return of[g.pick(len(of))], true
 }
 
-// call calls a function, directly or through the table.
+// call calls a function: directly, through the table or through a reference.
 func (g *generator) call(f uint32, depth int) {
 	g.values(g.m.Types[g.types[f]].Params, depth-1)
-	if g.hush > 0 || !g.one(3) {
-		g.index(wasm.OpCall, f)
-		return
-	}
-	g.element(f)
-	g.emit(wasm.Instr{Op: wasm.OpCallIndirect, Index: g.types[f]})
+	g.index(g.designate(f, [3]wasm.Opcode{wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef}))
 }
 
-// element pushes a function's index in the table, now and then another's.
-func (g *generator) element(f uint32) {
-	if g.one(24) {
-		f = uint32(g.pick(len(g.types) + 2))
+// designate pushes what it takes to call function f, now and then another of its type, and returns the instruction and its
+// immediate. ops are those for a direct call, one through the table and one through a reference.
+func (g *generator) designate(f uint32, ops [3]wasm.Opcode) (wasm.Opcode, uint32) {
+	how, t := g.pick(5), g.types[f]
+	switch {
+	case g.hush > 0 || how < 2 || how == 4 && !g.references:
+		return ops[0], f
+	case how < 4:
+		if g.one(24) {
+			f = uint32(g.pick(len(g.types) + 2))
+		}
+		g.i32(f)
+		return ops[1], t
 	}
-	g.i32(f)
+	ref := wasm.RefType(wasm.HeapType(t), g.one(2))
+	if slices.Contains(g.refs, ref) && g.one(2) {
+		g.value(wasm.RefType(wasm.HeapType(t), true), 2)
+		g.nonNull(ref.AsNonNull(), wasm.RefType(wasm.HeapType(t), true))
+	} else {
+		g.index(wasm.OpRefFunc, f)
+	}
+	return ops[2], t
 }
 
 func (g *generator) tailCall() {
-	f, ok := g.callee(func(r []wasm.ValueType) bool { return slices.Equal(r, g.result) })
+	f, ok := g.callee(func(r []wasm.ValueType) bool { return slices.EqualFunc(r, g.result, fits) })
 	if !ok {
 		g.values(g.result, 1)
 		g.op(wasm.OpReturn)
 		return
 	}
 	g.values(g.m.Types[g.types[f]].Params, 2)
-	if g.hush > 0 || g.one(2) {
-		g.index(wasm.OpReturnCall, f)
-		return
-	}
-	g.element(f)
-	g.emit(wasm.Instr{Op: wasm.OpReturnCallIndirect, Index: g.types[f]})
+	g.index(g.designate(f, [3]wasm.Opcode{wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef}))
 }
 
 func (g *generator) statements(n int) {
@@ -520,7 +908,7 @@ func (g *generator) statement() {
 		return
 	}
 	const depth = 3
-	switch g.pick(20) {
+	switch g.pick(23) {
 	case 0:
 		g.op(wasm.OpNop)
 	case 1, 2:
@@ -528,7 +916,10 @@ func (g *generator) statement() {
 		g.value(t, depth)
 		g.consume([]wasm.ValueType{t})
 	case 3:
-		t := g.typ()
+		if !g.memory {
+			return
+		}
+		t := numeric[g.pick(len(numeric))]
 		g.address(depth)
 		g.value(t, depth)
 		stores := map[wasm.ValueType]wasm.Opcode{
@@ -557,21 +948,35 @@ func (g *generator) statement() {
 		g.statements(1 + g.pick(3))
 		g.consume(types)
 	case 14, 15:
-		l := g.pick(len(g.labels))
-		types := g.labels[len(g.labels)-1-l].types
+		l, types := g.label()
 		g.values(types, depth-1)
 		g.value(wasm.I32, depth-1)
-		g.index(wasm.OpBrIf, uint32(l))
+		g.index(wasm.OpBrIf, l)
 		g.consume(types)
 	case 16:
 		g.branchTable()
 	case 17:
 		g.bulk()
 	case 18:
-		g.tryTable()
+		results := g.someTypes(2)
+		g.tryTable(results, depth)
+		g.consume(results)
 	case 19:
 		g.leave()
+	case 20:
+		g.throw()
+	case 21, 22:
+		g.tables(depth)
 	}
+}
+
+// label picks a construct to branch to.
+func (g *generator) label() (uint32, []wasm.ValueType) {
+	l := g.pick(len(g.labels))
+	for g.labels[len(g.labels)-1-l].shut {
+		l++
+	}
+	return uint32(l), g.labels[len(g.labels)-1-l].types
 }
 
 // leave ends the straight line: what follows is dead code.
@@ -591,9 +996,9 @@ func (g *generator) leave() {
 	}
 	switch g.pick(6) {
 	case 0, 1:
-		l := g.pick(len(g.labels))
-		g.values(g.labels[len(g.labels)-1-l].types, 2)
-		g.index(wasm.OpBr, uint32(l))
+		l, types := g.label()
+		g.values(types, 2)
+		g.index(wasm.OpBr, l)
 	case 2:
 		g.values(g.result, 2)
 		g.op(wasm.OpReturn)
@@ -607,17 +1012,21 @@ func (g *generator) leave() {
 	g.statements(g.pick(3))
 }
 
+func (g *generator) blockType(params, results []wasm.ValueType) wasm.BlockType {
+	switch {
+	case len(params) == 0 && len(results) == 1:
+		return wasm.BlockValue(results[0])
+	case len(params)+len(results) > 0:
+		return wasm.BlockIndex(g.typeIndex(params, results))
+	}
+	return wasm.BlockType{}
+}
+
 // construct makes a block, loop or if.
 func (g *generator) construct(params, results []wasm.ValueType, depth int) {
 	kind := g.pick(3)
 	g.values(params, depth-1)
-	var bt wasm.BlockType
-	switch {
-	case len(params) == 0 && len(results) == 1:
-		bt = wasm.BlockValue(results[0])
-	case len(params)+len(results) > 0:
-		bt = wasm.BlockIndex(g.typeIndex(params, results))
-	}
+	bt := g.blockType(params, results)
 	body := func() {
 		if g.one(2) {
 			g.statements(1)
@@ -629,17 +1038,17 @@ func (g *generator) construct(params, results []wasm.ValueType, depth int) {
 	switch kind {
 	case 0:
 		g.emit(wasm.Instr{Op: wasm.OpBlock, Block: bt})
-		g.labels = append(g.labels, label{results})
+		g.labels = append(g.labels, label{types: results})
 		body()
 	case 1:
 		g.emit(wasm.Instr{Op: wasm.OpLoop, Block: bt})
-		g.labels = append(g.labels, label{params})
+		g.labels = append(g.labels, label{types: params})
 		g.burn()
 		body()
 	case 2:
 		g.value(wasm.I32, depth-1)
 		g.emit(wasm.Instr{Op: wasm.OpIf, Block: bt})
-		g.labels = append(g.labels, label{results})
+		g.labels = append(g.labels, label{types: results})
 		body()
 		if !slices.Equal(params, results) || g.one(2) {
 			g.op(wasm.OpElse)
@@ -651,16 +1060,19 @@ func (g *generator) construct(params, results []wasm.ValueType, depth int) {
 }
 
 func (g *generator) branchTable() {
-	first := g.pick(len(g.labels))
-	types := g.labels[len(g.labels)-1-first].types
+	first, types := g.label()
 	var fit []uint32
 	for l := range g.labels {
-		if slices.Equal(g.labels[len(g.labels)-1-l].types, types) {
+		if at := g.labels[len(g.labels)-1-l]; !at.shut && slices.Equal(at.types, types) {
 			fit = append(fit, uint32(l))
 		}
 	}
-	row := []uint32{uint32(first)}
-	for range g.pick(4) {
+	row := []uint32{first}
+	n := g.pick(4)
+	if g.frozen() {
+		n++
+	}
+	for range n {
 		row = append(row, fit[g.pick(len(fit))])
 	}
 	g.value(wasm.I32, 2)
@@ -677,6 +1089,9 @@ func (g *generator) branchTable() {
 }
 
 func (g *generator) bulk() {
+	if !g.memory {
+		return
+	}
 	switch g.pick(6) {
 	case 0:
 		g.i32(uint32(g.pick(3)))
@@ -702,28 +1117,211 @@ func (g *generator) bulk() {
 	}
 }
 
-// tryTable makes code that may throw and be caught. None of it suspends, which isn't supported.
-func (g *generator) tryTable() {
-	g.hush++
-	g.emit(wasm.Instr{Op: wasm.OpBlock, Block: wasm.BlockValue(wasm.I32)})
-	g.labels = append(g.labels, label{[]wasm.ValueType{wasm.I32}})
-	g.emit(wasm.Instr{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchTag, Tag: labTag}}})
-	g.labels = append(g.labels, label{})
-	g.statements(1 + g.pick(2))
-	if g.one(2) {
-		g.value(wasm.I32, 2)
-		g.op(wasm.OpIf)
+// tables makes a statement that changes a table, or branches on a reference.
+func (g *generator) tables(depth int) {
+	if !g.references {
+		return
+	}
+	table := 0
+	if !g.one(6) { // programs call through the first
+		table = 1 + g.pick(len(g.m.Tables)-1)
+	}
+	elem := g.m.Tables[table].Type.Elem
+	few := func() { g.i32(uint32(g.pick(4))) }
+	switch g.pick(10) {
+	case 0, 1:
+		g.slot(depth)
+		g.value(elem, depth-1)
+		g.index(wasm.OpTableSet, uint32(table))
+	case 2:
+		g.value(elem, depth-1)
+		few()
+		g.index(wasm.OpTableGrow, uint32(table))
+		g.consume([]wasm.ValueType{wasm.I32})
+	case 3:
+		g.slot(depth)
+		g.value(elem, depth-1)
+		few()
+		g.index(wasm.OpTableFill, uint32(table))
+	case 4:
+		var from []uint32
+		for i := range g.m.Tables {
+			if fits(g.m.Tables[i].Type.Elem, elem) {
+				from = append(from, uint32(i))
+			}
+		}
+		g.slot(depth)
+		g.slot(depth)
+		few()
+		g.emit(wasm.Instr{Op: wasm.OpTableCopy, Index: uint32(table), Index2: from[g.pick(len(from))]})
+	case 5, 6:
+		if elem == wasm.ExternRef {
+			return // wazero 1.12 takes passive segments of it for empty
+		}
+		g.slot(depth)
+		g.i32(uint32(g.pick(2)))
+		few()
+		g.emit(wasm.Instr{Op: wasm.OpTableInit, Index: uint32(g.segment[table]), Index2: uint32(table)})
+	case 7:
+		if g.one(2) {
+			g.index(wasm.OpElemDrop, uint32(g.segment[table]))
+		}
+	case 8:
+		// A call through a reference that may be null, with operands below.
+		t := g.refs[g.pick(len(g.named))*2]
+		if g.hush > 0 {
+			return
+		}
+		sig := &g.m.Types[t.Heap()]
+		g.emit(wasm.Instr{Op: wasm.OpBlock})
 		g.labels = append(g.labels, label{})
-		g.value(wasm.I32, 1)
-		g.index(wasm.OpThrow, labTag)
+		g.values(sig.Params, depth-1)
+		g.value(t, depth-1)
+		g.index(wasm.OpBrOnNull, 0)
+		g.index(wasm.OpCallRef, uint32(t.Heap()))
+		g.consume(sig.Results)
+		g.labels = g.labels[:len(g.labels)-1]
+		g.op(wasm.OpEnd)
+	case 9:
+		// A branch to any label, with what it takes.
+		l, types := g.label()
+		g.values(types, depth-1)
+		t := g.refs[g.pick(len(g.refs))]
+		g.value(wasm.RefType(t.Heap(), true), depth-1)
+		g.index(wasm.OpBrOnNull, l)
+		g.consume(append(slices.Clone(types), t.AsNonNull()))
+	}
+}
+
+// throw throws an exception under a condition.
+func (g *generator) throw() {
+	if g.within == 0 && !g.one(4) {
+		return // most often nobody would catch it
+	}
+	tag := g.pick(len(g.tags))
+	g.value(wasm.I32, 2)
+	g.op(wasm.OpIf)
+	g.labels = append(g.labels, label{})
+	g.values(g.tags[tag], 2)
+	g.index(wasm.OpThrow, uint32(tag))
+	g.labels = g.labels[:len(g.labels)-1]
+	g.op(wasm.OpEnd)
+}
+
+// tryTable makes code that may throw and be caught, and pushes values of the types results.
+//
+//	block $out
+//	  block $second  block $first
+//	    try_table (catch ... $first) (catch ... $second) (catch ... some label around) ... end
+//	    br $out
+//	  end ... br $out
+//	  end ...
+//	end
+func (g *generator) tryTable(results []wasm.ValueType, depth int) {
+	if g.calm {
+		g.construct(nil, results, depth)
+		return
+	}
+	g.tries = true
+	if !g.catches {
+		g.hush++
+		defer func() { g.hush-- }()
+	}
+	var own [][]wasm.ValueType // what the labels of its own take
+	clauses := make([]wasm.Catch, g.pick(4))
+	if len(clauses) == 0 && g.still {
+		clauses = make([]wasm.Catch, 1)
+	}
+	around := make([]bool, len(clauses))
+	for i := range clauses {
+		c := &clauses[i]
+		c.Kind = byte(g.pick(4))
+		var types []wasm.ValueType
+		if c.HasTag() {
+			c.Tag = uint32(g.pick(len(g.tags)))
+			types = slices.Clone(g.tags[c.Tag])
+		}
+		if c.HasRef() {
+			types = append(types, wasm.ExnRef)
+		}
+		if g.one(3) && !g.frozen() {
+			for l := range g.labels {
+				if slices.Equal(g.labels[len(g.labels)-1-l].types, types) {
+					around[i], c.Label = true, uint32(l)
+					break
+				}
+			}
+		}
+		if !around[i] {
+			c.Label = uint32(len(own))
+			own = append(own, types)
+		}
+	}
+	open := func(op wasm.Opcode, params, results []wasm.ValueType) {
+		in := wasm.Instr{Op: op, Block: g.blockType(params, results)}
+		if op == wasm.OpTryTable {
+			in.Catches = clauses
+		}
+		g.emit(in)
+		shut := slices.Contains(results, wasm.ExnRef) || op == wasm.OpTryTable && g.still
+		g.labels = append(g.labels, label{results, shut})
+	}
+	end := func() {
 		g.labels = g.labels[:len(g.labels)-1]
 		g.op(wasm.OpEnd)
 	}
-	g.labels = g.labels[:len(g.labels)-1]
-	g.op(wasm.OpEnd)
-	g.value(wasm.I32, 1)
-	g.labels = g.labels[:len(g.labels)-1]
-	g.op(wasm.OpEnd)
-	g.hush--
-	g.consume([]wasm.ValueType{wasm.I32})
+	for i := range clauses {
+		if around[i] {
+			clauses[i].Label += uint32(1 + len(own))
+		}
+	}
+	open(wasm.OpBlock, nil, results)
+	for _, types := range slices.Backward(own) {
+		open(wasm.OpBlock, nil, types)
+	}
+	params := g.someTypes(1)
+	g.values(params, depth-1)
+	open(wasm.OpTryTable, params, results)
+	g.within++
+	g.consume(params)
+	g.statements(1 + g.pick(3))
+	if g.one(2) {
+		g.throw()
+	}
+	g.values(results, depth-1)
+	g.within--
+	end()
+	g.index(wasm.OpBr, uint32(len(own)))
+	for i, types := range own {
+		end()
+		g.handle(types)
+		g.values(results, 1)
+		if rest := len(own) - 1 - i; rest > 0 {
+			g.index(wasm.OpBr, uint32(rest))
+		}
+	}
+	end()
+}
+
+// handle consumes what a catch clause hands on. Nothing suspends while there is a reference to an exception, which no
+// snapshot can hold.
+func (g *generator) handle(types []wasm.ValueType) {
+	if n := len(types) - 1; n >= 0 && types[n] == wasm.ExnRef {
+		types = types[:n]
+		if g.one(2) {
+			g.op(wasm.OpDrop)
+		} else {
+			g.hush++
+			g.index(wasm.OpLocalSet, g.exn)
+			g.statements(g.pick(2))
+			g.value(wasm.I32, 2)
+			g.op(wasm.OpIf)
+			g.index(wasm.OpLocalGet, g.exn)
+			g.op(wasm.OpThrowRef)
+			g.op(wasm.OpEnd)
+			g.hush--
+		}
+	}
+	g.consume(types)
+	g.statements(g.pick(3))
 }

@@ -147,7 +147,9 @@ func (r *Runtime) internalise(decoded *wasm.Module) (*wasm.Module, error) {
 }
 
 func sameTypes(a []wasm.ValueType, b []api.ValueType) bool {
-	return slices.EqualFunc(a, b, func(x wasm.ValueType, y api.ValueType) bool { return x == wasm.ValueType(y) })
+	return slices.EqualFunc(a, b, func(x wasm.ValueType, y api.ValueType) bool {
+		return x == wasm.ValueType(y) || x == wasm.ExternRef && y == api.ValueTypeExternref
+	})
 }
 
 func (r *Runtime) lookup(module, name string) (hostImport, *hostabi.Function) {

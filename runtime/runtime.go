@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
@@ -63,6 +64,9 @@ func (r *Runtime) instantiateHosts(ctx context.Context) error {
 		b := r.engine.NewHostModuleBuilder(m.Name)
 		for fi := range m.Functions {
 			f := &m.Functions[fi]
+			if f.Await != nil && (slices.Contains(f.Params, api.ValueTypeExternref) || slices.Contains(f.Results, api.ValueTypeExternref)) {
+				return fmt.Errorf("offer host function %s.%s: an await point takes and returns numbers only, as its arguments are part of snapshots", m.Name, f.Name)
+			}
 			b = b.NewFunctionBuilder().
 				WithGoModuleFunction(hostFunction(mi, fi, f), f.Params, f.Results).
 				Export(f.Name)

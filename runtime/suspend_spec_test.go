@@ -150,7 +150,7 @@ func suspendModule(t *testing.T, b *bench, s script, n int, c *counts) {
 }
 
 func suspendCall(t *testing.T, b *bench, mod *Module, binary []byte, name string, c *counts) {
-	want := b.original(t, binary, name)
+	want := b.original(t, b.interpreter, binary, name)
 	const many = 5000
 	if want.Awaits > many {
 		c.add(fmt.Sprintf("left out: call with more than %d awaits", many))

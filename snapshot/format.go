@@ -49,8 +49,8 @@ func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 // The limits of the format. Encode refuses what exceeds them, and Decode does.
 const (
 	MaxMemory    = 4 << 30 // bytes of linear memory
-	MaxFrames    = 1 << 20 // frames of a call stack
-	MaxSlots     = 1 << 22 // slots of all frames together
+	MaxFrames    = 1 << 21 // frames of a call stack
+	MaxSlots     = 1 << 23 // slots of all frames together
 	MaxElements  = 1 << 24 // elements of all tables together
 	MaxText      = 1 << 20 // bytes of a text: the error, a name
 	MaxState     = 1 << 30 // bytes of the state section before compression: frames, tables, host sections

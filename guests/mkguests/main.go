@@ -1,6 +1,6 @@
 // Command mkguests builds the guests into testdata/ and writes their manifest; `make guests` runs it, in the root of the
 // repository. Names as arguments build these guests only; -python fetches CPython instead (`make python`). The tools can be chosen by the environment: CLANG, SYSROOT,
-// RUSTC, WAT2WASM.
+// RUSTC, WAT2WASM, WASM_OPT.
 package main
 
 import (
@@ -54,6 +54,7 @@ func languages() []language {
 	clang, sysroot := env("CLANG", "clang"), env("SYSROOT", "/usr")
 	rustc := env("RUSTC", "/usr/bin/rustc")
 	wat2wasm := env("WAT2WASM", "wat2wasm")
+	wasmOpt := env("WASM_OPT", "wasm-opt")
 	return []language{
 		{
 			sources:  "guests/c/*.c",
@@ -65,6 +66,39 @@ func languages() []language {
 				return [][]string{
 					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
 					append(append(link, linkFlags[name]...), "-o", out, "$TMP/"+name+".o"),
+				}
+			},
+		},
+		{
+			// Programs with coroutines of their own, by Binaryen's Asyncify: of what they import only its own functions switch.
+			sources:  "guests/asyncify/*.c",
+			folder:   "guests",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}, {wasmOpt, "--version"}},
+			commands: func(name, src, out string) [][]string {
+				return [][]string{
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug", "-o", "$TMP/" + name + ".wasm", "$TMP/" + name + ".o"},
+					{wasmOpt, "--asyncify", "--pass-arg=asyncify-ignore-imports", "-O2", "-g", "-o", out, "$TMP/" + name + ".wasm"},
+				}
+			},
+		},
+		{
+			// clang 14 writes the exception instructions of old, which a later Binaryen than Debian's translates.
+			sources:  "guests/eh/*.cc",
+			folder:   "guests",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}},
+			commands: func(name, src, out string) [][]string {
+				compile := []string{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-std=c++17", "-nostdinc++", "-fwasm-exceptions", "-c", "-o"}
+				return [][]string{
+					append(compile[:len(compile):len(compile)], "$TMP/"+name+".o", src),
+					append(compile[:len(compile):len(compile)], "$TMP/runtime.o", "runtime/runtime.cc"),
+					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-Wl,-z,stack-size=1048576", "-Wl,--strip-debug", "-o", "$TMP/" + name + ".wasm", "$TMP/" + name + ".o", "$TMP/runtime.o"},
+					{"npm", "install", "--silent", "--no-fund", "--prefix", "$TMP", "binaryen@132.0.0"},
+					{
+						"node", "$TMP/node_modules/binaryen/bin/wasm-opt", "--mvp-features", "--enable-exception-handling", "--enable-reference-types",
+						"--enable-multivalue", "--enable-bulk-memory", "--enable-sign-ext", "--enable-mutable-globals", "--enable-nontrapping-float-to-int",
+						"--translate-to-exnref", "-g", "-o", out, "$TMP/" + name + ".wasm",
+					},
 				}
 			},
 		},

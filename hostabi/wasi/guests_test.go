@@ -121,7 +121,8 @@ type engine struct {
 func newEngine(t *testing.T, cache wazero.CompilationCache) *engine {
 	t.Helper()
 	ctx := context.Background()
-	rc := wazero.NewRuntimeConfig().WithCompilationCache(cache)
+	rc := wazero.NewRuntimeConfig().WithCompilationCache(cache).
+		WithCoreFeatures(api.CoreFeaturesV2 | experimental.CoreFeaturesExceptionHandling)
 	e := &engine{wazero.NewRuntimeWithConfig(ctx, rc), wazero.NewRuntimeWithConfig(ctx, rc)}
 	t.Cleanup(func() {
 		e.here.Close(ctx)

@@ -174,12 +174,6 @@ func (e *emitter) reopen(s *site) []int32 {
 	return around
 }
 
-func (e *emitter) block(results []wasm.ValueType) {
-	e.op(wasm.OpBlock)
-	e.code = wasm.AppendBlockType(e.code, e.link.blockType(nil, results))
-	e.depth++
-}
-
 // rest emits what is left of the constructs around a site, from instruction from on.
 func (e *emitter) rest(from int32, around []int32) {
 	f := e.f
@@ -189,21 +183,18 @@ func (e *emitter) rest(from int32, around []int32) {
 		if c.els >= from {
 			to = c.els
 		}
-		e.rangeOf(from, to)
+		e.region(from, to, c.height)
 		from = c.stop + 1
 		if ci == 0 {
 			return
 		}
 		if c.op == wasm.OpLoop {
 			e.index(wasm.OpBr, 1) // $exit
-			e.depth--
-			e.op(wasm.OpEnd) // $again
+			e.end()               // $again
 			e.rangeOf(c.start, c.stop)
-			e.depth--
-			e.op(wasm.OpEnd) // the loop
+			e.end() // the loop
 		}
-		e.depth--
-		e.op(wasm.OpEnd)
+		e.end()
 		e.tees(c.stop)
 	}
 }

@@ -49,6 +49,8 @@ const more = -1
 //
 // A block of its own for each means that a cold path has one predecessor. Were they merged, every local that is live at
 // any site would become a block parameter in the compiler, and cost registers in the hot code.
+//
+// Functions with very many sites are emitted in segments, see [emitter.region].
 type emitter struct {
 	f    *function
 	link linker
@@ -56,7 +58,7 @@ type emitter struct {
 	code  []byte
 	depth int32   // open blocks in the emitted code, those for cold paths included
 	pos   []int32 // by construct that is open: the depth at which its label stands; -1 is the function
-	wraps int32   // blocks for cold paths
+	nest  nest    // the blocks for the cold paths of the code that is being emitted
 	cold  []int32 // by occurrence: index of the site
 	tee   int     // next of f.tees, a hint
 	moved []moved // of the cold path that is emitted
@@ -85,24 +87,44 @@ func (e *emitter) locals() []wasm.ValueType {
 	return types
 }
 
+// nest is blocks, each around the next, to whose ends tests branch.
+type nest struct {
+	base, wraps int32 // the first stands at depth base, and there are so many
+	first       int   // of emitter.cold
+}
+
 func (e *emitter) begin(f *function, wraps int32) {
-	e.f, e.wraps, e.depth, e.tee = f, wraps, wraps, 0
+	e.f, e.depth, e.tee = f, 0, 0
 	e.code, e.cold = e.code[:0], e.cold[:0]
 	if cap(e.pos) < len(f.constructs) {
 		e.pos = make([]int32, len(f.constructs))
 	}
 	e.pos = e.pos[:len(f.constructs)]
 	e.pos[0] = -1
-	for range wraps {
-		e.code = append(e.code, byte(wasm.OpBlock), 0x40)
+	e.wrap(wraps)
+}
+
+// wrap opens blocks for the cold paths of what is emitted from here on.
+func (e *emitter) wrap(n int32) {
+	e.nest = nest{base: e.depth, wraps: n, first: len(e.cold)}
+	for range n {
+		e.block(nil)
 	}
 }
 
 // running returns the body of the function in the running form.
 func (e *emitter) running(f *function) []byte {
 	e.resuming = false
-	e.begin(f, int32(len(f.sites)))
-	e.rangeOf(0, int32(len(f.instrs))-1)
+	emit := func(wraps int32) {
+		e.begin(f, wraps)
+		e.region(0, int32(len(f.instrs))-1, 0)
+	}
+	if len(f.sites) <= maxNest {
+		emit(int32(len(f.sites)))
+	} else {
+		emit(0) // counts the sites that stand in no segment
+		emit(int32(len(e.cold)))
+	}
 	return e.finish()
 }
 
@@ -111,12 +133,18 @@ func (e *emitter) finish() []byte {
 	if len(e.cold) > 0 {
 		e.op(wasm.OpReturn)
 	}
-	for _, s := range e.cold {
-		e.op(wasm.OpEnd)
-		e.coldPath(&e.f.sites[s])
-	}
+	e.unwrap()
 	e.op(wasm.OpEnd)
 	return e.code
+}
+
+// unwrap ends the blocks of the current nest, with the cold paths behind them.
+func (e *emitter) unwrap() {
+	for _, s := range e.cold[e.nest.first:] {
+		e.end()
+		e.coldPath(&e.f.sites[s])
+	}
+	e.cold = e.cold[:e.nest.first]
 }
 
 // moved is a value that a cold path saves.
@@ -204,7 +232,7 @@ func (e *emitter) rangeOf(from, to int32) {
 	f := e.f
 	body := f.code.Body()
 	site := firstSite(f.sites, from)
-	thrower := sort.Search(len(f.throwers), func(k int) bool { return f.throwers[k].instr >= from })
+	thrower := firstThrower(f.throwers, from)
 	for i := from; i < to; i++ {
 		in := &f.instrs[i]
 		throws := thrower < len(f.throwers) && f.throwers[thrower].instr == i
@@ -217,8 +245,7 @@ func (e *emitter) rangeOf(from, to int32) {
 		case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
 			e.open(in)
 		case wasm.OpEnd:
-			e.depth--
-			e.op(wasm.OpEnd)
+			e.end()
 		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
 			e.index(in.op, e.label(in.arg))
 		case wasm.OpBrTable:
@@ -259,14 +286,19 @@ func (e *emitter) rangeOf(from, to int32) {
 			site++
 		}
 		e.tees(i)
+		if body, ok := e.large(i); ok {
+			e.region(i+1, body, f.constructs[in.arg].height)
+			i = body - 1
+			site, thrower = firstSite(f.sites, body), firstThrower(f.throwers, body)
+		}
 	}
 }
 
 // test emits what follows a site's call.
 func (e *emitter) test(site int32) {
 	e.index(wasm.OpGlobalGet, e.link.state())
-	// Occurrence n's block is the n-th from inside of those for cold paths.
-	e.index(wasm.OpBrIf, uint32(e.depth-e.wraps)+uint32(len(e.cold)))
+	// Occurrence n's block is the n-th from inside of the nest.
+	e.index(wasm.OpBrIf, uint32(e.depth-e.nest.base-e.nest.wraps)+uint32(len(e.cold)-e.nest.first))
 	e.cold = append(e.cold, site)
 }
 
@@ -354,6 +386,17 @@ func (e *emitter) label(construct int32) uint32 { return uint32(e.depth - 1 - e.
 
 func (e *emitter) op(op wasm.Opcode) { e.code = append(e.code, byte(op)) }
 
+func (e *emitter) block(results []wasm.ValueType) {
+	e.op(wasm.OpBlock)
+	e.code = wasm.AppendBlockType(e.code, e.link.blockType(nil, results))
+	e.depth++
+}
+
+func (e *emitter) end() {
+	e.depth--
+	e.op(wasm.OpEnd)
+}
+
 func (e *emitter) index(op wasm.Opcode, i uint32) {
 	e.code = wasm.AppendU32(append(e.code, byte(op)), i)
 }
@@ -373,6 +416,11 @@ func firstSite(sites []site, i int32) int {
 		}
 	}
 	return lo
+}
+
+// firstThrower returns the index of the first thrower at or after instruction i.
+func firstThrower(throwers []thrower, i int32) int {
+	return sort.Search(len(throwers), func(k int) bool { return throwers[k].instr >= i })
 }
 
 // immediate reads an unsigned LEB128 number that has been validated.

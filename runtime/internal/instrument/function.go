@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
@@ -12,7 +13,8 @@ type instr struct {
 	off, end uint32 // its bytes in the body
 	// arg is the local of local.*, the construct of block, loop, if, else, try_table and end, the construct whose label
 	// br, br_if and br_on_* name, or the row of tables of br_table.
-	arg int32
+	arg   int32
+	depth int32 // operands after it
 }
 
 // dead marks an instruction that control can't reach; it is dropped.
@@ -130,7 +132,15 @@ type analyser struct {
 	tries   int      // of them, try_tables
 	live    liveness // scratch
 	room    []Slot   // for the next lists of slots
+
+	operands int // of all sites of the function
 }
+
+// maxLive is the most values that all frames of one function may have, one for each of its sites. wazero's compiler takes
+// some 2 µs and 250 bytes for each.
+const maxLive = 4 << 20
+
+var tooMuchLive = fmt.Sprintf("a function that has, over all its calls that may suspend, more than %d values live behind them", maxLive)
 
 func newAnalyser(m *wasm.Module, env *wasm.Env, sus *suspension) *analyser {
 	return &analyser{m: m, env: env, sus: sus}
@@ -161,7 +171,7 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 		spills:     map[spillKey]uint32{},
 		spillTypes: f.spillTypes[:0],
 	}
-	a.stack = a.stack[:0]
+	a.stack, a.operands = a.stack[:0], 0
 	a.written = a.written[:0]
 	for range f.locals {
 		a.written = append(a.written, -1)
@@ -173,8 +183,11 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 	if err := a.follow(firstSite); err != nil {
 		return nil, err
 	}
-	if len(f.sites) > 0 || len(f.throwers) > 0 {
-		a.live.solve(f)
+	tries := slices.ContainsFunc(f.constructs, func(c construct) bool { return c.op == wasm.OpTryTable })
+	if len(f.sites) > 0 || tries {
+		if !a.live.solve(f, maxLive-a.operands) {
+			return nil, a.unsupported(f.sites[0].instr, tooMuchLive)
+		}
 		a.planSpills()
 		a.narrow()
 	}
@@ -215,7 +228,7 @@ func (a *analyser) follow(nextSite uint32) error {
 			}
 			unreachable, deadDepth = false, 0 // the else or end of the construct that control left
 		}
-		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End)}
+		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End), depth: int32(len(v.Stack()))}
 		within := a.open[len(a.open)-1]
 		label := func(l uint32) int32 { return a.open[len(a.open)-1-int(l)] }
 		switch in.Op {
@@ -322,6 +335,9 @@ func (a *analyser) addSite(idx, within int32, id uint32, in *wasm.Instr) error {
 	s := site{
 		instr: idx, within: within, results: results, id: id, try: a.tries > 0,
 		operands: append([]int32(nil), a.stack[:len(a.stack)-len(results)]...),
+	}
+	if a.operands += len(s.operands); a.operands > maxLive {
+		return a.unsupported(idx, tooMuchLive)
 	}
 	f.sites = append(f.sites, s)
 	return nil

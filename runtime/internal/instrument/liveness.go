@@ -2,20 +2,33 @@ package instrument
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
 // liveness computes which locals are live after each site: those that may be read before they are written. It is the
 // textbook's backward data-flow analysis over basic blocks (Aho, Lam, Sethi, Ullman, section 9.2.5).
+//
+// Functions may have tens of thousands of locals and of blocks. So sets have only those locals that are read anywhere, and
+// where all of them would still take too much memory, it is done for some of them after the other.
 type liveness struct {
 	blocks []block
 	// blockAt maps an instruction that starts a block to the block, -1 for others.
 	blockAt []int32
-	sets    []uint64 // backing of the blocks' sets
-	words   int      // of one set
-	targets []int32  // backing of the blocks' succs
+	preds   [][]int32 // by block
+
+	read   []int32 // by local: its index among those that are read, -1 if it isn't
+	locals []int32 // that are read, ascending
+	sets   []uint64
+	words  int // of a set
+	// The sets are of locals[lo:hi].
+	lo, hi  int32
+	targets []int32 // backing of the blocks' succs
 }
+
+// maxSets is the most memory, in words, that the sets of all blocks take.
+var maxSets = 8 << 20 // less in tests
 
 // block is a basic block: instructions [start, end), of which only the last may branch.
 type block struct {
@@ -23,96 +36,171 @@ type block struct {
 	succs      []int32 // instructions that start blocks
 	// catches are the instructions that a throw anywhere in the block may lead to. Whatever is live there is live
 	// throughout the block, written in it or not.
-	catches      []int32
-	use, def, in []uint64
+	catches []int32
+	dirty   bool
 }
 
-// solve sets the live locals of f's sites.
-func (l *liveness) solve(f *function) {
+// solve sets the live locals of f's sites, and marks the try_tables whose bodies write what their handlers read. It stops,
+// and returns false, when the live locals are more than most in all.
+func (l *liveness) solve(f *function, most int) bool {
 	l.build(f)
-	l.words = (len(f.locals) + 63) / 64
-	if need := (3*len(l.blocks) + 1) * l.words; cap(l.sets) < need {
+	l.findRead(f)
+	l.words = min((len(l.locals)+63)/64, max(1, maxSets/len(l.blocks)))
+	for l.lo, l.hi = 0, 0; int(l.hi) < len(l.locals); {
+		l.lo, l.hi = l.hi, min(int32(len(l.locals)), l.hi+int32(l.words*64))
+		l.flow(f)
+		l.markTries(f)
+		if most -= l.markSites(f, most); most < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// findRead finds the locals that are read.
+func (l *liveness) findRead(f *function) {
+	l.read, l.locals = l.read[:0], l.locals[:0]
+	for range f.locals {
+		l.read = append(l.read, -1)
+	}
+	for i := range f.instrs {
+		if ins := &f.instrs[i]; ins.op == wasm.OpLocalGet {
+			l.read[ins.arg] = 0
+		}
+	}
+	for i := range l.read {
+		if l.read[i] == 0 {
+			l.read[i] = int32(len(l.locals))
+			l.locals = append(l.locals, int32(i))
+		}
+	}
+}
+
+// in returns the set of what is live at the start of a block.
+func (l *liveness) in(block int32) []uint64 {
+	at := int(block) * l.words
+	return l.sets[at : at+l.words]
+}
+
+// flow computes what is live at the start of each block.
+func (l *liveness) flow(f *function) {
+	need := (len(l.blocks) + 2) * l.words // two sets for passing
+	if cap(l.sets) < need {
 		l.sets = make([]uint64, need)
 	} else {
 		l.sets = l.sets[:need]
 		clear(l.sets)
 	}
-	pool := l.sets
-	take := func() []uint64 {
-		s := pool[:l.words:l.words]
-		pool = pool[l.words:]
-		return s
-	}
 	for i := range l.blocks {
-		b := &l.blocks[i]
-		b.use, b.def, b.in = take(), take(), take()
-		for _, ins := range f.instrs[b.start:b.end] {
-			switch ins.op {
-			case wasm.OpLocalGet:
-				if !has(b.def, ins.arg) {
-					add(b.use, ins.arg)
-				}
-			case wasm.OpLocalSet, wasm.OpLocalTee:
-				add(b.def, ins.arg)
-			}
-		}
+		l.blocks[i].dirty = true
 	}
-	out := take()
+	live := l.in(int32(len(l.blocks)))
 	for changed := true; changed; {
 		changed = false
-		for i := len(l.blocks) - 1; i >= 0; i-- {
+		for i := int32(len(l.blocks)) - 1; i >= 0; i-- {
 			b := &l.blocks[i]
-			l.liveOut(b, out)
-			for w := range out {
-				v := b.use[w] | out[w]&^b.def[w]
-				for _, c := range b.catches {
-					v |= l.blocks[l.blockAt[c]].in[w]
-				}
-				if v != b.in[w] {
-					b.in[w] = v
-					changed = true
+			if !b.dirty {
+				continue
+			}
+			b.dirty = false
+			held := l.liveOut(b, live)
+			for j := b.end - 1; j >= b.start; j-- {
+				l.step(&f.instrs[j], live, held)
+			}
+			if in := l.in(i); !slices.Equal(in, live) {
+				copy(in, live)
+				for _, p := range l.preds[i] {
+					l.blocks[p].dirty = true
+					changed = changed || p >= i
 				}
 			}
 		}
 	}
-	l.markSites(f, out)
 }
 
-// liveOut puts what is live at the end of b into out.
-func (l *liveness) liveOut(b *block, out []uint64) {
+// step goes from behind an instruction to before it. What is in held stays live.
+func (l *liveness) step(ins *instr, live, held []uint64) {
+	switch ins.op {
+	case wasm.OpLocalGet:
+		if i := l.read[ins.arg]; i >= l.lo && i < l.hi {
+			i -= l.lo
+			live[i/64] |= 1 << (i % 64)
+		}
+	case wasm.OpLocalSet, wasm.OpLocalTee:
+		if i := l.read[ins.arg]; i >= l.lo && i < l.hi {
+			i -= l.lo
+			if held == nil || held[i/64]>>(i%64)&1 == 0 {
+				live[i/64] &^= 1 << (i % 64)
+			}
+		}
+	}
+}
+
+// liveOut puts what is live at the end of b into out. It returns what is live throughout b, whatever is written, nil for
+// nothing.
+func (l *liveness) liveOut(b *block, out []uint64) (held []uint64) {
 	clear(out)
-	for _, s := range b.succs {
-		for w, v := range l.blocks[l.blockAt[s]].in {
-			out[w] |= v
+	union := func(to []uint64, starts []int32) {
+		for _, s := range starts {
+			for w, v := range l.in(l.blockAt[s]) {
+				to[w] |= v
+			}
 		}
 	}
-	for _, s := range b.catches {
-		for w, v := range l.blocks[l.blockAt[s]].in {
-			out[w] |= v
-		}
+	union(out, b.succs)
+	if len(b.catches) > 0 {
+		held = l.in(int32(len(l.blocks)) + 1)
+		clear(held)
+		union(held, b.catches)
+		union(out, b.catches)
 	}
+	return held
 }
 
-// markSites walks each block with sites backward and records what is live after each.
-func (l *liveness) markSites(f *function, live []uint64) {
+// markSites walks each block with sites backward and records what is live after each. It returns how many locals that
+// are, and stops when they are more than most.
+func (l *liveness) markSites(f *function, most int) (n int) {
 	s := len(f.sites) - 1
+	live := l.in(int32(len(l.blocks)))
 	for i := len(l.blocks) - 1; i >= 0 && s >= 0; i-- {
 		b := &l.blocks[i]
 		if f.sites[s].instr < b.start {
 			continue
 		}
-		l.liveOut(b, live)
+		held := l.liveOut(b, live)
 		for j := b.end - 1; j >= b.start; j-- {
 			if s >= 0 && f.sites[s].instr == j {
-				f.sites[s].live = members(live)
+				if n += count(live); n > most {
+					return n
+				}
+				f.sites[s].live = l.appendMembers(f.sites[s].live, live)
 				s--
 			}
-			switch ins := &f.instrs[j]; ins.op {
-			case wasm.OpLocalGet:
-				add(live, ins.arg)
-			case wasm.OpLocalSet, wasm.OpLocalTee:
-				if len(b.catches) == 0 {
-					live[ins.arg/64] &^= 1 << (ins.arg % 64)
+			l.step(&f.instrs[j], live, held)
+		}
+	}
+	return n
+}
+
+// markTries marks the try_tables whose bodies write a local that may be read after one of their clauses.
+func (l *liveness) markTries(f *function) {
+	for i := range f.constructs {
+		c := &f.constructs[i]
+		if c.op != wasm.OpTryTable || len(c.catches) == 0 {
+			continue
+		}
+		for _, ins := range f.instrs[c.start:c.stop] {
+			if ins.op != wasm.OpLocalSet && ins.op != wasm.OpLocalTee {
+				continue
+			}
+			local := l.read[ins.arg]
+			if local < l.lo || local >= l.hi {
+				continue
+			}
+			local -= l.lo
+			for _, k := range c.catches {
+				if l.in(l.blockAt[target(f, k.target)])[local/64]>>(local%64)&1 != 0 {
+					c.narrow = true
 				}
 			}
 		}
@@ -152,6 +240,7 @@ func (l *liveness) build(f *function) {
 	}
 	// within follows the constructs around the current instruction, for the catches.
 	within := int32(0)
+	catches := slices.ContainsFunc(f.constructs, func(c construct) bool { return len(c.catches) > 0 })
 	l.blocks, l.targets = l.blocks[:0], l.targets[:0]
 	for i := 0; i < n; {
 		start := i
@@ -162,7 +251,7 @@ func (l *liveness) build(f *function) {
 		if first.op == wasm.OpEnd {
 			within = max(f.constructs[first.arg].parent, 0)
 		}
-		for c := within; c > 0; c = f.constructs[c].parent {
+		for c := within; catches && c > 0; c = f.constructs[c].parent {
 			for _, k := range f.constructs[c].catches {
 				b.catches = append(b.catches, target(f, k.target))
 			}
@@ -178,6 +267,17 @@ func (l *liveness) build(f *function) {
 		b.succs = l.targets[from:len(l.targets):len(l.targets)]
 		l.blockAt[start] = int32(len(l.blocks))
 		l.blocks = append(l.blocks, b)
+	}
+	l.preds = append(l.preds[:0], make([][]int32, len(l.blocks))...)
+	for i := range l.blocks {
+		for _, list := range [][]int32{l.blocks[i].succs, l.blocks[i].catches} {
+			for _, s := range list {
+				to := l.blockAt[s]
+				if ps := l.preds[to]; len(ps) == 0 || ps[len(ps)-1] != int32(i) {
+					l.preds[to] = append(ps, int32(i))
+				}
+			}
+		}
 	}
 }
 
@@ -226,24 +326,20 @@ func target(f *function, construct int32) int32 {
 	return c.stop
 }
 
-// liveAt reports whether a local is live before an instruction that starts a block.
-func (l *liveness) liveAt(instr, local int32) bool {
-	return has(l.blocks[l.blockAt[instr]].in, local)
-}
-
-func has(set []uint64, i int32) bool { return set[i/64]>>(i%64)&1 != 0 }
-func add(set []uint64, i int32)      { set[i/64] |= 1 << (i % 64) }
-
-func members(set []uint64) []uint32 {
-	n := 0
+func count(set []uint64) (n int) {
 	for _, w := range set {
 		n += bits.OnesCount64(w)
 	}
-	m := make([]uint32, 0, n)
+	return n
+}
+
+// appendMembers appends the locals of a set, ascending.
+func (l *liveness) appendMembers(to []uint32, set []uint64) []uint32 {
+	to = slices.Grow(to, count(set))
 	for i, w := range set {
 		for ; w != 0; w &= w - 1 {
-			m = append(m, uint32(i*64+bits.TrailingZeros64(w)))
+			to = append(to, uint32(l.locals[int(l.lo)+i*64+bits.TrailingZeros64(w)]))
 		}
 	}
-	return m
+	return to
 }

@@ -1,6 +1,8 @@
 package instrument
 
 import (
+	"slices"
+
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
@@ -10,6 +12,9 @@ import (
 // narrowed: it becomes a block, and each instruction in it that may throw gets a try_table of its own with the same
 // clauses. No local changes between entering that and the exception, so that the handlers see the right values, as the
 // specification wants it, in the running form and in continuations.
+//
+// The same is done where compiled code would leave a try_table and stay in its care, so that a later exception would be
+// caught there: see strays.
 
 // thrower is an instruction inside a try_table that may throw.
 type thrower struct {
@@ -43,7 +48,7 @@ func (a *analyser) noteThrower(idx, within int32, in *wasm.Instr) {
 	a.f.throwers = append(a.f.throwers, t)
 }
 
-// narrow decides which try_tables are narrowed, and gives the instructions in them their clauses.
+// narrow narrows the try_tables that are marked, and those in them, and gives the instructions in them their clauses.
 func (a *analyser) narrow() {
 	f := &a.f
 	any := false
@@ -56,7 +61,7 @@ func (a *analyser) narrow() {
 		for p := c.parent; p > 0 && !c.narrow; p = f.constructs[p].parent {
 			c.narrow = f.constructs[p].narrow
 		}
-		c.narrow = c.narrow || a.handlersRead(c)
+		c.narrow = c.narrow || a.strays(int32(i))
 		any = any || c.narrow
 	}
 	if !any {
@@ -77,16 +82,30 @@ func (a *analyser) narrow() {
 	f.throwers = kept
 }
 
-// handlersRead reports whether the body of a try_table writes a local that may be read after one of its clauses.
-func (a *analyser) handlersRead(c *construct) bool {
+// strays reports whether compiled code of wazero 1.12 would lose count of the try_tables that it is in, because of construct
+// i: one without clauses, which is left without having been entered; or one that is left, without wazero seeing to it, by a
+// branch to its own label, by a br_table that has a default only, or by a clause of a try_table inside.
+func (a *analyser) strays(i int32) bool {
 	f := &a.f
-	for i := c.start; i < c.stop; i++ {
-		if op := f.instrs[i].op; op != wasm.OpLocalSet && op != wasm.OpLocalTee {
-			continue
-		}
-		for _, k := range c.catches {
-			if a.live.liveAt(target(f, k.target), f.instrs[i].arg) {
+	c := &f.constructs[i]
+	if len(c.catches) == 0 {
+		return true
+	}
+	for k := c.start + 1; k < c.stop; k++ {
+		switch in := &f.instrs[k]; in.op {
+		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
+			if in.arg == i {
 				return true
+			}
+		case wasm.OpBrTable:
+			if row := f.tables[in.arg]; len(row) == 1 || slices.Contains(row, i) {
+				return true
+			}
+		case wasm.OpTryTable:
+			for _, k := range f.constructs[in.arg].catches {
+				if k.target <= i { // constructs are numbered in the order in which they begin
+					return true
+				}
 			}
 		}
 	}
