@@ -110,7 +110,7 @@ func TestTransformAndAwaits(t *testing.T) {
 		if row.Durun == nil || row.Durun.Median <= 0 && known && row.Unit != unitMicroseconds && row.Unit != unitSeconds {
 			t.Errorf("%s: %s: %v", row.Group, row.Name, row.Durun)
 		}
-		if row.Name == "code of the module" && (row.Durun.Median < 0.9 || row.Durun.Median > 3) {
+		if row.Name == "size of the code" && (row.Durun.Median < 0.9 || row.Durun.Median > 3) {
 			t.Errorf("the code is %.2f times the original's", row.Durun.Median)
 		}
 	}

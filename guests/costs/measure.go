@@ -154,9 +154,9 @@ func (b *bench) measureTransform(name, path string, y *binaryen) error {
 		made = append(made, (state.UserTime() + state.SystemTime()).Seconds())
 		peak = append(peak, float64(peakMemory(state))/1e6)
 	}
-	group := name + ", preparing it"
+	group := name + ", preparation"
 	seconds := row{Group: group, Name: "transform", Unit: unitSeconds, Durun: summarise(made)}
-	memory := row{Group: group, Name: "transform, memory at most", Unit: unitMegabytes, Durun: summarise(peak)}
+	memory := row{Group: group, Name: "memory of the transform, at most", Unit: unitMegabytes, Durun: summarise(peak)}
 	modules := [numVariants]string{plain: path, durun: running}
 	if y != nil {
 		if a, err := y.asyncify(b, path); err == nil { // it was made before, or the error is known
@@ -166,10 +166,10 @@ func (b *bench) measureTransform(name, path string, y *binaryen) error {
 		}
 	}
 	if slices.Max(peak) == 0 { // not known on this system
-		b.leaveOut("transform, memory", errors.New("the system doesn't tell"))
+		b.leaveOut("memory of the transform", errors.New("the system doesn't tell"))
 	}
 
-	size := row{Group: group, Name: "code of the module", Unit: unitRatio}
+	size := row{Group: group, Name: "size of the code", Unit: unitRatio}
 	var before float64
 	var cpu, wall [numVariants][]float64
 	for v, module := range modules {
@@ -199,8 +199,8 @@ func (b *bench) measureTransform(name, path string, y *binaryen) error {
 			cpu[v], wall[v] = append(cpu[v], c.CPU), append(wall[v], c.Wall)
 		}
 	}
-	compileCPU := row{Group: group, Name: "compile", Unit: unitRatio, PlainSeconds: summarise(cpu[plain])}
-	compileWall := row{Group: group, Name: "compile, by the clock", Unit: unitRatio, PlainSeconds: summarise(wall[plain])}
+	compileCPU := row{Group: group, Name: "compiling", Unit: unitRatio, PlainSeconds: summarise(cpu[plain])}
+	compileWall := row{Group: group, Name: "compiling, by the clock", Unit: unitRatio, PlainSeconds: summarise(wall[plain])}
 	for v := durun; v < numVariants; v++ {
 		if modules[v] != "" {
 			compileCPU.set(v, summarise(divide(cpu[v], cpu[plain])))
@@ -278,12 +278,12 @@ func (b *bench) measureAwaits(name, path string, sleeper []string) error {
 		frames, micros = a.Frames, append(micros, a.Micros)
 	}
 	b.report.Rows = append(b.report.Rows, row{
-		Group: name + groupResident, Name: fmt.Sprintf("await with %d frames: unwind and go on", frames), Unit: unitMicroseconds, Durun: summarise(micros),
+		Group: name + groupResident, Name: fmt.Sprintf("unwind %d frames and go on", frames), Unit: unitMicroseconds, Durun: summarise(micros),
 	})
 	return nil
 }
 
-const groupResident = ", resident"
+const groupResident = ", an await without leaving the process"
 
 // measureRebuild adds what it costs to rebuild CPython's stack at an await.
 func (b *bench) measureRebuild(name string) error {
@@ -293,8 +293,8 @@ func (b *bench) measureRebuild(name string) error {
 		return err
 	}
 	b.report.Rows = append(b.report.Rows, row{
-		Group: name + groupResident, Name: "an await that rebuilds the stack, against one that has wazero's copy of it",
-		Unit: unitRatio, Durun: summarise(divide(rebuilt, native)),
+		Group: name + groupResident, Name: "rebuild the stack in place, against wazero's copy of it",
+		Unit: unitTimes, Durun: summarise(divide(rebuilt, native)),
 	})
 	return nil
 }

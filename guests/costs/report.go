@@ -55,6 +55,7 @@ const (
 	unitSeconds      = "s"
 	unitMegabytes    = "MB"
 	unitMicroseconds = "µs"
+	unitTimes        = "times"
 
 	meanName = "geometric mean"
 )
