@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -45,7 +46,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	output := flags.String("o", "text", "`format`: text or json")
 	markdown := flags.Bool("md", false, "print a table in Markdown, as the README has it")
 	from := flags.String("from", "", "print what an earlier run wrote to `file` with -o json, and measure nothing")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if *short {
