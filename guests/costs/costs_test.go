@@ -300,7 +300,7 @@ C
   geometric mean  -             1.05                       4.30
 made
   memory          -             120 MB (100 MB to 130 MB)  -
-  time            -             0.5 s                      91 s (90 s to 99 s)
+  time            -             0.50 s                     91 s (90 s to 99 s)
 
 Medians of 7 rounds or more, with quartiles; without a unit they are ratios to plain wazero. Times are CPU time.
 plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
@@ -309,7 +309,7 @@ Left out: CPython: not there.
 | --- | --- | --- |
 | C: geometric mean of fib, loop | 1.05 (1.00, 1.10) | 4.30 (1.50, 12) |
 | made: memory | 120 MB | - |
-| made: time | 0.5 s | 91 s |
+| made: time | 0.50 s | 91 s |
 
 Medians of 7 rounds or more, of CPU time, on plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
 Left out: CPython: not there.
