@@ -163,6 +163,14 @@ func TestAsyncify(t *testing.T) {
 	if after <= before {
 		t.Errorf("asyncify made %d bytes of code of %d", after, before)
 	}
+	p := program{name: "interp", args: []string{"-c", "1 ."}}
+	if a, err := b.asyncified(p, path, y); err != nil || a == nil || len(b.report.LeftOut) > 0 {
+		t.Errorf("%v, %v; left out: %v", a, err, b.report.LeftOut)
+	}
+	p.args = []string{"-c", "no such word"} // the program fails
+	if a, err := b.asyncified(p, path, y); err != nil || a != nil || len(b.report.LeftOut) != 1 {
+		t.Errorf("%v, %v; left out: %v", a, err, b.report.LeftOut)
+	}
 	y.version += " of another kind"
 	if _, err := y.asyncify(b, path); err == nil {
 		t.Error("another wasm-opt takes the same cache")

@@ -152,13 +152,17 @@ func (b *bench) measureAll() (*report, error) {
 			b.leaveOut(p.name, err)
 			continue
 		}
-		if err := b.measureProgram(p, path, binaryen); err != nil {
+		a, err := b.asyncified(p, path, binaryen)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.measureProgram(p, path, a); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		if !p.whole {
 			continue
 		}
-		if err := b.measureTransform(p.name, path, binaryen); err != nil {
+		if err := b.measureTransform(p.name, path, a); err != nil {
 			return nil, fmt.Errorf("transform of %s: %w", p.name, err)
 		}
 		if err := b.measureAwaits(p.name, path, p.sleeper); err != nil {

@@ -22,19 +22,30 @@ const (
 	numVariants
 )
 
+// asyncified returns what asyncify makes of a program, nil if it can't, or if what it makes doesn't run.
+func (b *bench) asyncified(p program, path string, y *binaryen) (*asyncified, error) {
+	if y == nil {
+		return nil, nil
+	}
+	a, err := y.asyncify(b, path)
+	if err == nil {
+		_, _, err = child(b.ctx, append([]string{"run-plain", b.artefact("wazero"), a.Path}, p.args...)...)
+	}
+	switch {
+	case err == nil:
+		return a, nil
+	case b.ctx.Err() != nil:
+		return nil, err
+	}
+	b.leaveOut("asyncify of "+p.name, err)
+	return nil, nil
+}
+
 // measureProgram runs a program in each variant, in turn, and adds its rows.
-func (b *bench) measureProgram(p program, path string, y *binaryen) error {
+func (b *bench) measureProgram(p program, path string, a *asyncified) error {
 	modules := [numVariants]string{plain: path, durun: path}
-	if y != nil {
-		a, err := y.asyncify(b, path)
-		switch {
-		case b.ctx.Err() != nil:
-			return err
-		case err != nil:
-			b.leaveOut("asyncify of "+p.name, err)
-		default:
-			modules[asyncify] = a.Path
-		}
+	if a != nil {
+		modules[asyncify] = a.Path
 	}
 	once := func(v variant) (map[string]float64, error) {
 		// Code of another durun must not be measured: so no cache but this run's.
@@ -142,7 +153,7 @@ func (b *bench) addGroup(g group, samples [numVariants]map[string][]float64, run
 }
 
 // measureTransform adds what it takes to make and compile the forms of a module, and their size.
-func (b *bench) measureTransform(name, path string, y *binaryen) error {
+func (b *bench) measureTransform(name, path string, a *asyncified) error {
 	running := b.artefact("running.wasm")
 	var made, peak []float64
 	for i := range b.rounds {
@@ -158,12 +169,10 @@ func (b *bench) measureTransform(name, path string, y *binaryen) error {
 	seconds := row{Group: group, Name: "transform", Unit: unitSeconds, Durun: summarise(made)}
 	memory := row{Group: group, Name: "memory of the transform, at most", Unit: unitMegabytes, Durun: summarise(peak)}
 	modules := [numVariants]string{plain: path, durun: running}
-	if y != nil {
-		if a, err := y.asyncify(b, path); err == nil { // it was made before, or the error is known
-			modules[asyncify] = a.Path
-			seconds.Asyncify = summarise([]float64{a.CPU})
-			memory.Asyncify = summarise([]float64{float64(a.Bytes) / 1e6})
-		}
+	if a != nil {
+		modules[asyncify] = a.Path
+		seconds.Asyncify = summarise([]float64{a.CPU})
+		memory.Asyncify = summarise([]float64{float64(a.Bytes) / 1e6})
 	}
 	if slices.Max(peak) == 0 { // not known on this system
 		b.leaveOut("memory of the transform", errors.New("the system doesn't tell"))
