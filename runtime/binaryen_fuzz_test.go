@@ -1,8 +1,6 @@
 package runtime
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,7 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/durun/durun/runtime/internal/instrument"
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
@@ -68,40 +65,29 @@ func binaryenProgram(t *testing.T, b *bench, binary []byte, r *rand.Rand, c *cou
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := inject(m, everywhere)
+	env, err := wasm.NewEnv(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
+	var entries []specEntry
 	for _, e := range m.Exports {
-		if e.Kind != wasm.ExternFunc || len(names) == 8 {
+		if e.Kind != wasm.ExternFunc || len(entries) == 8 {
 			continue
 		}
-		var args []wasm.Instr
-		for _, p := range i.env.FuncType(e.Index).Params {
+		call := specCall{name: "call " + e.Name, function: e.Index}
+		for _, p := range env.FuncType(e.Index).Params {
 			ops := map[wasm.ValueType]wasm.Opcode{
 				wasm.I32: wasm.OpI32Const, wasm.I64: wasm.OpI64Const, wasm.F32: wasm.OpF32Const, wasm.F64: wasm.OpF64Const,
 			}
-			args = append(args, wasm.Instr{Op: ops[p], Const: uint64(r.Uint32() % 100)})
+			call.args = append(call.args, wasm.Instr{Op: ops[p], Const: uint64(r.Uint32() % 100)})
 		}
-		name := "call " + e.Name
-		i.entry(name, e.Index, args)
-		names = append(names, name)
+		entries = append(entries, specEntry{call.name, []specCall{call}})
 	}
-	if binary, err = i.binary(); err != nil {
-		t.Fatal(err)
-	}
-	mod, err := b.runtime.Compile(context.Background(), binary)
-	if err != nil {
-		if u := (*instrument.UnsupportedError)(nil); !errors.As(err, &u) {
-			t.Error(err)
-		}
-		c.add(fmt.Sprintf("left out: %v", err))
-		return
-	}
-	defer mod.Close(context.Background())
 	c.add("programs")
-	for _, name := range names {
-		suspendCall(t, b, mod, binary, name, c)
+	s := specModule{name: "program", m: m}
+	w := specWay{density: everywhere, moves: 8, most: 5000, what: "in between"}
+	_, rest := s.run(t, b, w, entries, c)
+	for range rest {
+		c.add("left out: call with too many awaits")
 	}
 }

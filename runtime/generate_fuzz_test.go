@@ -927,11 +927,7 @@ func (g *generator) statement() {
 		}
 		g.emit(wasm.Instr{Op: stores[t], MemArg: wasm.MemArg{Offset: uint64(g.pick(64))}})
 	case 4, 5, 6:
-		if g.hush == 0 {
-			f := uint32(g.pick(g.imports - 1))
-			g.call(f, depth)
-			g.consume(g.m.Types[g.types[f]].Results)
-		}
+		g.await(depth)
 	case 7, 8, 9:
 		results := g.someTypes(2)
 		g.construct(g.someTypes(2), results, depth)
@@ -967,6 +963,15 @@ func (g *generator) statement() {
 		g.throw()
 	case 21, 22:
 		g.tables(depth)
+	}
+}
+
+// await calls a host function that suspends.
+func (g *generator) await(depth int) {
+	if g.hush == 0 {
+		f := uint32(g.pick(g.imports - 1))
+		g.call(f, depth)
+		g.consume(g.m.Types[g.types[f]].Results)
 	}
 }
 
@@ -1200,6 +1205,9 @@ func (g *generator) throw() {
 	}
 	tag := g.pick(len(g.tags))
 	g.value(wasm.I32, 2)
+	if g.one(2) {
+		g.op(wasm.OpI32Eqz)
+	}
 	g.op(wasm.OpIf)
 	g.labels = append(g.labels, label{})
 	g.values(g.tags[tag], 2)
@@ -1244,7 +1252,7 @@ func (g *generator) tryTable(results []wasm.ValueType, depth int) {
 		if c.HasRef() {
 			types = append(types, wasm.ExnRef)
 		}
-		if g.one(3) && !g.frozen() {
+		if g.one(2) && !g.frozen() {
 			for l := range g.labels {
 				if slices.Equal(g.labels[len(g.labels)-1-l].types, types) {
 					around[i], c.Label = true, uint32(l)
@@ -1284,8 +1292,19 @@ func (g *generator) tryTable(results []wasm.ValueType, depth int) {
 	open(wasm.OpTryTable, params, results)
 	g.within++
 	g.consume(params)
-	g.statements(1 + g.pick(3))
+	// Locals change, it suspends, locals change again, it throws: what do the handlers see?
+	rewrite := g.one(2)
+	if rewrite {
+		g.rewrite()
+	}
+	g.statements(g.pick(3))
 	if g.one(2) {
+		g.await(2)
+	}
+	if rewrite {
+		g.rewrite()
+	}
+	if !g.one(3) {
 		g.throw()
 	}
 	g.values(results, depth-1)
@@ -1301,6 +1320,23 @@ func (g *generator) tryTable(results []wasm.ValueType, depth int) {
 		}
 	}
 	end()
+}
+
+// rewrite writes a local.
+func (g *generator) rewrite() {
+	l := uint32(g.pick(len(g.locals)))
+	if g.frozen() || g.one(4) {
+		return
+	}
+	g.value(g.locals[l], 1)
+	g.index(wasm.OpLocalSet, l)
+}
+
+// look mixes what is in a local into the hash.
+func (g *generator) look() {
+	l := uint32(g.pick(len(g.locals)))
+	g.index(wasm.OpLocalGet, l)
+	g.mix(g.locals[l])
 }
 
 // handle consumes what a catch clause hands on. Nothing suspends while there is a reference to an exception, which no
@@ -1323,5 +1359,7 @@ func (g *generator) handle(types []wasm.ValueType) {
 		}
 	}
 	g.consume(types)
-	g.statements(g.pick(3))
+	g.look()
+	g.statements(g.pick(2))
+	g.look()
 }

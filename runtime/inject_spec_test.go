@@ -10,14 +10,11 @@ import (
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-// zeal is how many places of a module get an await point.
-type zeal int
-
+// Where inject puts await points: before one in so many instructions, or
 const (
-	everywhere  zeal = iota // before every instruction, but where a reference is on the stack, and in try_table
-	noRefs                  // and not in functions with locals that hold references
-	outermost               // and not in functions that others can call
-	notAnywhere             // nowhere
+	everywhere = 1  // before every one, where no reference to an exception is about
+	heads      = -1 // at the start of each function alone
+	nowhere    = 0
 )
 
 // injector makes programs for the differential tests out of those of the specification: it adds calls of
@@ -28,16 +25,18 @@ type injector struct {
 	imported   uint32 // functions that the original imports; the index of checkpoint
 	out        wasm.Module
 	checkpoint uint32
+	density    int
 	sites      int
+	sum        uint32 // a global: the hash of what calls in batches give
 }
 
 // inject returns a copy of m, which must be valid, that calls durun.checkpoint.
-func inject(m *wasm.Module, z zeal) (*injector, error) {
+func inject(m *wasm.Module, density int) (*injector, error) {
 	env, err := wasm.NewEnv(m)
 	if err != nil {
 		return nil, err
 	}
-	i := &injector{m: m, env: env, imported: uint32(env.NumImportedFuncs), out: *m}
+	i := &injector{m: m, env: env, imported: uint32(env.NumImportedFuncs), out: *m, density: density}
 	i.checkpoint = i.imported
 	o := &i.out
 	o.Customs = nil
@@ -79,18 +78,21 @@ func inject(m *wasm.Module, z zeal) (*injector, error) {
 	}
 	o.Functions = slices.Clone(m.Functions)
 	o.Code = make([]wasm.Code, len(m.Code))
-	callable := i.callable()
 	for c := range m.Code {
-		if o.Code[c], err = i.function(c, z, callable[c]); err != nil {
+		if o.Code[c], err = i.function(c); err != nil {
 			return nil, err
 		}
 	}
 	if len(env.Memories) > 0 {
 		o.Exports = append(o.Exports, wasm.Export{Name: "test:memory", Kind: wasm.ExternMemory})
 	}
+	i.sum = uint32(len(env.Globals))
+	o.Globals = append(o.Globals, wasm.Global{
+		Type: wasm.GlobalType{Type: wasm.I64, Mutable: true}, Init: wasm.Expr{byte(wasm.OpI64Const), 0, byte(wasm.OpEnd)},
+	})
 	n := 0
-	for g, t := range env.Globals {
-		if t.Mutable {
+	for g, t := range append(slices.Clone(env.Globals), o.Globals[len(o.Globals)-1].Type) {
+		if t.Mutable && !t.Type.IsRef() {
 			o.Exports = append(o.Exports, wasm.Export{Name: fmt.Sprintf("g%d", n), Kind: wasm.ExternGlobal, Index: uint32(g)})
 			n++
 		}
@@ -122,55 +124,19 @@ func (i *injector) expr(e wasm.Expr) wasm.Expr {
 	return out
 }
 
-// callable reports for each function defined in the module whether its own code or a table can call it.
-func (i *injector) callable() []bool {
-	c := make([]bool, len(i.m.Code))
-	mark := func(f uint32) {
-		if f >= i.imported {
-			c[f-i.imported] = true
-		}
-	}
-	scan := func(code []byte) {
-		var in wasm.Instr
-		for r := wasm.NewReader(code); r.Next(&in) == nil; {
-			switch in.Op {
-			case wasm.OpCall, wasm.OpReturnCall, wasm.OpRefFunc:
-				mark(in.Index)
-			}
-		}
-	}
-	for f := range i.m.Code {
-		scan(i.m.Code[f].Body())
-	}
-	for e := range i.m.Elements {
-		for _, f := range i.m.Elements[e].Funcs {
-			mark(f)
-		}
-		for _, x := range i.m.Elements[e].Exprs {
-			scan(x)
-		}
-	}
-	for g := range i.m.Globals {
-		scan(i.m.Globals[g].Init)
-	}
-	for t := range i.m.Tables {
-		scan(i.m.Tables[t].Init)
-	}
-	return c
-}
-
 // maxInjected bounds the sites of a function: behind each the compiler has one more path.
 const maxInjected = 400
 
-func (i *injector) function(c int, z zeal, callable bool) (wasm.Code, error) {
+func (i *injector) function(c int) (wasm.Code, error) {
 	code := &i.m.Code[c]
 	v := wasm.NewFuncValidator(i.env, i.imported+uint32(c))
-	never := z == notAnywhere || z == outermost && callable ||
-		z >= noRefs && slices.ContainsFunc(v.Locals(), wasm.ValueType.IsRef)
+	never := i.density == nowhere || slices.ContainsFunc(v.Locals(), isException)
 	out := slices.Clone(code.Raw[:code.BodyOffset])
 	var in wasm.Instr
 	r := wasm.NewReader(code.Body())
-	every := 1 + len(code.Body())/(2*maxInjected)
+	every := max(1+len(code.Body())/(2*maxInjected), i.density)
+	// Other places in each function.
+	first := c % min(every, max(len(code.Body())/4, 1))
 	for n := 0; ; n++ {
 		err := r.Next(&in)
 		if errors.Is(err, io.EOF) {
@@ -179,11 +145,12 @@ func (i *injector) function(c int, z zeal, callable bool) (wasm.Code, error) {
 		if err != nil {
 			return wasm.Code{}, err
 		}
-		fits := !slices.ContainsFunc(v.Stack(), wasm.ValueType.IsRef)
-		for _, k := range v.Controls() {
-			fits = fits && k.Op != wasm.OpTryTable
+		fits := !slices.ContainsFunc(v.Stack(), isException)
+		here := n >= first && (n-first)%every == 0
+		if i.density == heads {
+			here = n == 0
 		}
-		if fits && !never && n%every == 0 {
+		if fits && !never && here {
 			out = wasm.AppendInstr(out, &wasm.Instr{Op: wasm.OpCall, Index: i.checkpoint})
 			i.sites++
 		}
@@ -198,41 +165,124 @@ func (i *injector) function(c int, z zeal, callable bool) (wasm.Code, error) {
 	}
 }
 
-// entry adds an export that calls function f of the original with these constants, and returns numbers: a v128 as two
-// i64, a reference as whether it is null.
-func (i *injector) entry(name string, f uint32, args []wasm.Instr) {
-	t := i.env.FuncType(f)
+// specCall is a call of an exported function.
+type specCall struct {
+	name     string
+	function uint32 // of the original
+	args     []wasm.Instr
+}
+
+// entry adds an export that makes the calls, one after the other, and then looks into the tables. What the functions
+// return, and whether there are nulls in the tables, goes into a hash in a global.
+func (i *injector) entry(name string, calls []specCall) {
 	var b []byte
+	var locals []wasm.ValueType
 	emit := func(in wasm.Instr) { b = wasm.AppendInstr(b, &in) }
-	for _, a := range args {
-		emit(a)
+	index := func(op wasm.Opcode, x uint32) { emit(wasm.Instr{Op: op, Index: x}) }
+	local := func(t wasm.ValueType, n int) uint32 {
+		for l := range locals {
+			if locals[l] == t {
+				if n--; n < 0 {
+					return uint32(l)
+				}
+			}
+		}
+		locals = append(locals, t)
+		return uint32(len(locals) - 1)
 	}
-	emit(wasm.Instr{Op: wasm.OpCall, Index: i.moved(f)})
-	for l := len(t.Results) - 1; l >= 0; l-- {
-		if t.Results[l].IsRef() {
+	bits := func() { // mixes in an i64
+		index(wasm.OpGlobalGet, i.sum)
+		emit(wasm.Instr{Op: wasm.OpI64Xor})
+		emit(wasm.Instr{Op: wasm.OpI64Const, Const: 0x9e3779b97f4a7c15})
+		emit(wasm.Instr{Op: wasm.OpI64Mul})
+		emit(wasm.Instr{Op: wasm.OpI64Const, Const: 29})
+		emit(wasm.Instr{Op: wasm.OpI64Rotl})
+		index(wasm.OpGlobalSet, i.sum)
+	}
+	// mix pops a value of type t.
+	var mix func(t wasm.ValueType)
+	mix = func(t wasm.ValueType) {
+		switch t {
+		case wasm.I64:
+		case wasm.I32:
+			emit(wasm.Instr{Op: wasm.OpI64ExtendI32U})
+		case wasm.F32:
+			emit(wasm.Instr{Op: wasm.OpI32ReinterpretF32})
+			emit(wasm.Instr{Op: wasm.OpI64ExtendI32U})
+		case wasm.F64:
+			emit(wasm.Instr{Op: wasm.OpI64ReinterpretF64})
+		case wasm.V128:
+			l := local(t, 0)
+			index(wasm.OpLocalTee, l)
+			emit(wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 0})
+			bits()
+			index(wasm.OpLocalGet, l)
+			emit(wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 1})
+		default:
+			// What a reference is shows when it is called, which takes that its type is known.
+			if h := t.Heap(); h.IsIndex() && len(i.env.Types[h].Params) == 0 && !slices.ContainsFunc(i.env.Types[h].Results, wasm.ValueType.IsRef) {
+				n := wasm.RefType(h, true)
+				l := local(n, 0)
+				index(wasm.OpLocalSet, l)
+				emit(wasm.Instr{Op: wasm.OpBlock})
+				index(wasm.OpLocalGet, l)
+				index(wasm.OpBrOnNull, 0)
+				index(wasm.OpCallRef, uint32(h))
+				for _, r := range slices.Backward(i.env.Types[h].Results) {
+					mix(r)
+				}
+				emit(wasm.Instr{Op: wasm.OpEnd})
+				index(wasm.OpLocalGet, l)
+			}
 			emit(wasm.Instr{Op: wasm.OpRefIsNull})
+			emit(wasm.Instr{Op: wasm.OpI64ExtendI32U})
 		}
-		emit(wasm.Instr{Op: wasm.OpLocalSet, Index: uint32(l)})
+		bits()
 	}
-	var results []wasm.ValueType
-	raw := wasm.AppendU32(nil, uint32(len(t.Results)))
-	for l, r := range t.Results {
-		if r.IsRef() {
-			r = wasm.I32
+	for _, c := range calls {
+		for _, a := range c.args {
+			emit(a)
 		}
-		raw = wasm.AppendValueType(wasm.AppendU32(raw, 1), r)
-		emit(wasm.Instr{Op: wasm.OpLocalGet, Index: uint32(l)})
-		if r != wasm.V128 {
-			results = append(results, r)
-			continue
+		index(wasm.OpCall, i.moved(c.function))
+		for _, r := range slices.Backward(i.env.FuncType(c.function).Results) {
+			mix(r)
 		}
-		emit(wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 0})
-		emit(wasm.Instr{Op: wasm.OpLocalGet, Index: uint32(l)})
-		emit(wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 1})
-		results = append(results, wasm.I64, wasm.I64)
+	}
+	for t := range i.env.Tables {
+		const most = 64
+		l := local(wasm.I32, 0)
+		index(wasm.OpTableSize, uint32(t))
+		index(wasm.OpLocalTee, l)
+		mix(wasm.I32)
+		emit(wasm.Instr{Op: wasm.OpI32Const, Const: most})
+		index(wasm.OpLocalGet, l)
+		index(wasm.OpLocalGet, l)
+		emit(wasm.Instr{Op: wasm.OpI32Const, Const: most})
+		emit(wasm.Instr{Op: wasm.OpI32GtU})
+		emit(wasm.Instr{Op: wasm.OpSelect})
+		index(wasm.OpLocalSet, l)
+		emit(wasm.Instr{Op: wasm.OpBlock})
+		emit(wasm.Instr{Op: wasm.OpLoop})
+		index(wasm.OpLocalGet, l)
+		emit(wasm.Instr{Op: wasm.OpI32Eqz})
+		index(wasm.OpBrIf, 1)
+		index(wasm.OpLocalGet, l)
+		emit(wasm.Instr{Op: wasm.OpI32Const, Const: 1})
+		emit(wasm.Instr{Op: wasm.OpI32Sub})
+		index(wasm.OpLocalTee, l)
+		index(wasm.OpTableGet, uint32(t))
+		emit(wasm.Instr{Op: wasm.OpRefIsNull})
+		mix(wasm.I32)
+		index(wasm.OpBr, 0)
+		emit(wasm.Instr{Op: wasm.OpEnd})
+		emit(wasm.Instr{Op: wasm.OpEnd})
 	}
 	emit(wasm.Instr{Op: wasm.OpEnd})
-	i.out.Functions = append(i.out.Functions, i.typeIndex(nil, results))
+	raw := wasm.AppendU32(nil, uint32(len(locals)))
+	for _, t := range locals {
+		raw = wasm.AppendValueType(wasm.AppendU32(raw, 1), t)
+	}
+	i.out.Functions = append(i.out.Functions, i.typeIndex(nil, nil))
 	i.out.Code = append(i.out.Code, wasm.Code{Raw: append(raw, b...), BodyOffset: len(raw)})
 	i.out.Exports = append(i.out.Exports, wasm.Export{
 		Name: name, Kind: wasm.ExternFunc, Index: i.imported + uint32(len(i.out.Functions)),
@@ -248,3 +298,6 @@ func (i *injector) binary() ([]byte, error) {
 	}
 	return data, wasm.Validate(m)
 }
+
+// isException reports whether t is a type of references to exceptions, which no snapshot can hold.
+func isException(t wasm.ValueType) bool { return t.IsRef() && t.Heap() == wasm.HeapExn }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -59,8 +60,11 @@ func labAwait(name string, params, results []api.ValueType) hostabi.Function {
 	}
 }
 
-// lab is an instance of labModule. Its state is a hash of all calls so far.
-type lab struct{ hash uint64 }
+// lab is an instance of labModule, or of one of the printers. Its state is a hash of all calls so far.
+type lab struct {
+	module *hostabi.Module
+	hash   uint64
+}
 
 func (l *lab) call(salt uint64, stack []uint64, params, results []api.ValueType) {
 	mix := func(v uint64) { l.hash = (l.hash ^ v) * 0x9e3779b97f4a7c15; l.hash ^= l.hash >> 29 }
@@ -83,7 +87,7 @@ func (l *lab) call(salt uint64, stack []uint64, params, results []api.ValueType)
 	}
 }
 
-func (l *lab) Module() *hostabi.Module { return labModule }
+func (l *lab) Module() *hostabi.Module { return l.module }
 func (l *lab) Save() (uint32, []byte, error) {
 	return 1, binary.LittleEndian.AppendUint64(nil, l.hash), nil
 }
@@ -98,20 +102,18 @@ func (l *lab) Restore(version uint32, data []byte) error {
 func (l *lab) Wait(context.Context, *hostabi.Pending) error { return nil }
 func (l *lab) Close() error                                 { return nil }
 
-// quietModules are what other programs import: functions that do nothing.
-var quietModules = func() []*hostabi.Module {
+// printers are what other programs import: functions that print. They are await points, too.
+var printers = func() []*hostabi.Module {
 	i32, i64, f32, f64 := api.ValueTypeI32, api.ValueTypeI64, api.ValueTypeF32, api.ValueTypeF64
 	module := func(name string, functions map[string][]api.ValueType) *hostabi.Module {
 		m := &hostabi.Module{Name: name}
 		for _, f := range slices.Sorted(maps.Keys(functions)) {
-			m.Functions = append(m.Functions, hostabi.Function{
-				Name: f, Params: functions[f], Call: func(context.Context, *hostabi.Guest, hostabi.Instance, []uint64) {},
-			})
+			m.Functions = append(m.Functions, labAwait(f, functions[f], nil))
 		}
 		return m
 	}
 	return []*hostabi.Module{
-		// The part of the specification's test module that durun's guests could have.
+		// The functions of the specification's test module.
 		module("spectest", map[string][]api.ValueType{
 			"print": nil, "print_i32": {i32}, "print_i64": {i64}, "print_f32": {f32}, "print_f64": {f64},
 			"print_i32_f32": {i32, f32}, "print_f64_f64": {f64, f64},
@@ -123,7 +125,7 @@ var quietModules = func() []*hostabi.Module {
 	}
 }()
 
-// quiet is an instance of one of quietModules.
+// quiet is an instance of a module without state.
 type quiet struct{ module *hostabi.Module }
 
 func (q quiet) Module() *hostabi.Module                    { return q.module }
@@ -133,14 +135,25 @@ func (quiet) Wait(context.Context, *hostabi.Pending) error { return nil }
 func (quiet) Close() error                                 { return nil }
 
 // benchModules are the host modules of a bench, benchHosts fresh instances of them.
-var benchModules = append([]*hostabi.Module{labModule}, quietModules...)
+var benchModules = append([]*hostabi.Module{labModule}, printers...)
 
 func benchHosts() []hostabi.Instance {
-	hosts := []hostabi.Instance{&lab{}}
-	for _, m := range quietModules {
-		hosts = append(hosts, quiet{m})
+	var hosts []hostabi.Instance
+	for _, m := range benchModules {
+		hosts = append(hosts, &lab{module: m})
 	}
 	return hosts
+}
+
+// hashes returns what stands for all calls of the hosts' functions.
+func hashes(hosts []hostabi.Instance) uint64 {
+	h := uint64(0)
+	for _, i := range hosts {
+		if l, ok := i.(*lab); ok {
+			h ^= l.hash
+		}
+	}
+	return h
 }
 
 // bench runs programs on plain wazero and under durun. It is used by one goroutine at a time.
@@ -149,8 +162,9 @@ type bench struct {
 	// wazero 1.12 gets exceptions wrong, see [repertoire].
 	compiler, interpreter wazero.Runtime
 
-	plain   *lab // of the current plain run
+	plain   []hostabi.Instance // of the current plain run, by index in benchModules
 	awaits  int
+	limit   int // of awaits in a plain run, if not 0
 	runtime *Runtime
 }
 
@@ -169,16 +183,16 @@ func newBench(t testing.TB) *bench {
 func (b *bench) plainEngine(t testing.TB, config wazero.RuntimeConfig) wazero.Runtime {
 	ctx := context.Background()
 	engine := wazero.NewRuntimeWithConfig(ctx, config.WithCoreFeatures(features).WithMemoryLimitPages(maxPages))
-	for _, m := range benchModules {
+	for mi, m := range benchModules {
 		h := engine.NewHostModuleBuilder(m.Name)
 		for _, f := range m.Functions {
 			h = h.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
 				if f.Call != nil {
-					f.Call(ctx, nil, b.plain, stack)
+					f.Call(ctx, nil, b.plain[mi], stack)
 					return
 				}
-				b.awaits++
-				f.Await(ctx, nil, b.plain, stack, &hostabi.Pending{})
+				b.await()
+				f.Await(ctx, nil, b.plain[mi], stack, &hostabi.Pending{})
 			}), f.Params, f.Results).Export(f.Name)
 		}
 		if _, err := h.Instantiate(ctx); err != nil {
@@ -186,11 +200,20 @@ func (b *bench) plainEngine(t testing.TB, config wazero.RuntimeConfig) wazero.Ru
 		}
 	}
 	h := engine.NewHostModuleBuilder(hostabi.ModuleName).NewFunctionBuilder().
-		WithGoFunction(api.GoFunc(func(context.Context, []uint64) { b.awaits++ }), nil, nil).Export(hostabi.FuncCheckpoint)
+		WithGoFunction(api.GoFunc(func(context.Context, []uint64) { b.await() }), nil, nil).Export(hostabi.FuncCheckpoint)
 	if _, err := h.Instantiate(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return engine
+}
+
+// errManyAwaits ends a plain run.
+var errManyAwaits = errors.New("more awaits than the test wants")
+
+func (b *bench) await() {
+	if b.awaits++; b.awaits > b.limit && b.limit > 0 {
+		panic(errManyAwaits)
+	}
 }
 
 func (b *bench) close() {
@@ -227,7 +250,7 @@ func (a *aftermath) end(results []uint64, err error, mem api.Memory) {
 // original runs the entry of a program on plain wazero. The program exports its mutable globals of numbers as "g<number>".
 func (b *bench) original(t testing.TB, engine wazero.Runtime, binary []byte, entry string) aftermath {
 	ctx := context.Background()
-	b.plain, b.awaits = &lab{}, 0
+	b.plain, b.awaits = benchHosts(), 0
 	var a aftermath
 	code, err := engine.CompileModule(ctx, binary)
 	if err != nil {
@@ -238,7 +261,7 @@ func (b *bench) original(t testing.TB, engine wazero.Runtime, binary []byte, ent
 	if err != nil {
 		// The start function trapped; what it left can't be seen.
 		a.end(nil, err, nil)
-		a.Awaits, a.Hash = b.awaits, b.plain.hash
+		a.Awaits, a.Hash = b.awaits, hashes(b.plain)
 		return a
 	}
 	defer mod.Close(ctx)
@@ -252,7 +275,7 @@ func (b *bench) original(t testing.TB, engine wazero.Runtime, binary []byte, ent
 		mem = nil // a program without has one all the same, as an interface of nothing
 	}
 	a.end(trim(f, results), err, mem)
-	a.Awaits, a.Hash = b.awaits, b.plain.hash
+	a.Awaits, a.Hash = b.awaits, hashes(b.plain)
 	for i := range uint32(1000) {
 		g := mod.ExportedGlobal(fmt.Sprintf("g%d", i))
 		if g == nil {
@@ -306,9 +329,7 @@ func (b *bench) run(t testing.TB, m *Module, entry string, transfer func(c *Coro
 	}
 	started := !c.inStart || c.Err() == nil
 	a.end(c.Results(), c.Err(), mem)
-	if i := m.runtime.moduleIndex(labModule); c.hosts[i] != nil {
-		a.Hash = c.hosts[i].(*lab).hash
-	}
+	a.Hash = hashes(c.hosts)
 	if started {
 		for _, i := range m.mutable {
 			v, err := c.global(i)
@@ -373,8 +394,7 @@ func (b *bench) threeWays(t testing.TB, binary []byte, entry string) (aftermath,
 	}
 	defer m.Close(ctx)
 	want := b.original(t, b.interpreter, binary, entry)
-	n := 0
-	b.compare(t, m, entry, want, func() bool { n++; return n <= maxHops }, true)
+	b.compare(t, m, entry, want, func(n int) bool { return n < maxHops }, resident, moved, rebuilt)
 	return want, true
 }
 
@@ -394,31 +414,36 @@ func (a *aftermath) difference(got *aftermath) string {
 	return fmt.Sprintf("final memory has %d bytes, not %d", len(got.memory), len(a.memory))
 }
 
-// compare runs a program under durun and compares it with what plain wazero did. It is moved at the awaits for which hop
-// says so.
-func (b *bench) compare(t testing.TB, m *Module, entry string, want aftermath, hop func() bool, rebuild bool) {
+// way is a way in which a program goes on at an await.
+type way int
+
+const (
+	resident way = iota // in its process, on the native stack as it was
+	moved               // in a fresh instance
+	rebuilt             // in its instance, on a stack that is built anew
+)
+
+// compare runs a program under durun, in each of some ways, and compares it with what plain wazero did. at says at which of
+// the awaits, counted from 0, it goes on in the way; at others it goes on as it is quickest.
+func (b *bench) compare(t testing.TB, m *Module, entry string, want aftermath, at func(n int) bool, ways ...way) {
 	t.Helper()
-	check := func(how string, got aftermath) {
-		t.Helper()
-		if d := want.difference(&got); d != "" {
-			t.Fatalf("%s: %s", how, d)
-		}
-	}
-	stay := func(c *Coroutine) *Coroutine { return c }
-	check("resident", b.run(t, m, entry, stay))
-	check("moved", b.run(t, m, entry, func(c *Coroutine) *Coroutine {
-		if !hop() {
+	for _, w := range ways {
+		n := -1
+		got := b.run(t, m, entry, func(c *Coroutine) *Coroutine {
+			n++
+			c.limit = maxNatives
+			switch {
+			case w == moved && at(n):
+				return b.hop(t, m, c)
+			case w == rebuilt && at(n):
+				c.limit = 1
+			}
 			return c
+		})
+		if d := want.difference(&got); d != "" {
+			t.Fatalf("%s: %s", []string{"resident", "moved", "rebuilt in place"}[w], d)
 		}
-		return b.hop(t, m, c)
-	}))
-	if !rebuild {
-		return
 	}
-	check("rebuilt in place", b.run(t, m, entry, func(c *Coroutine) *Coroutine {
-		c.limit = 1
-		return c
-	}))
 }
 
 // benches lends benches out, so that tests and fuzz workers share what they can.

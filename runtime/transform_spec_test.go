@@ -309,35 +309,25 @@ func checked(m *wasm.Module) (*wasm.Module, error) {
 }
 
 // injected returns the transform of the module with as many await points in it as it can have.
-func injected(m *wasm.Module) (out *wasm.Module, z zeal, err error) {
-	var first error
-	for z = everywhere; z < notAnywhere; z++ {
-		i, err := inject(m, z)
-		if err != nil {
-			return nil, z, err
-		}
-		data, err := i.binary()
-		if err != nil {
-			return nil, z, fmt.Errorf("the injector made an invalid module: %w", err)
-		}
-		d, err := wasm.Decode(data)
-		if err != nil {
-			return nil, z, err
-		}
-		// Only what is injected suspends; what is imported suspends on the other side.
-		r, err := instrument.Transform(d, instrument.Config{Await: func(module, _ string) bool { return module == hostabi.ModuleName }})
-		if err == nil {
-			out, err = checked(r.Module)
-			return out, z, err
-		}
-		if u := (*instrument.UnsupportedError)(nil); !errors.As(err, &u) {
-			return nil, z, err
-		}
-		if first == nil {
-			first = err
-		}
+func injected(m *wasm.Module) (*wasm.Module, error) {
+	i, err := inject(m, everywhere)
+	if err != nil {
+		return nil, err
 	}
-	return nil, z, first
+	data, err := i.binary()
+	if err != nil {
+		return nil, fmt.Errorf("the injector made an invalid module: %w", err)
+	}
+	d, err := wasm.Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	// Only what is injected suspends; what is imported suspends on the other side.
+	r, err := instrument.Transform(d, instrument.Config{Await: func(module, _ string) bool { return module == hostabi.ModuleName }})
+	if err != nil {
+		return nil, err
+	}
+	return checked(r.Module)
 }
 
 // TestSpec runs the specification's suite three times: the modules as they are, transformed with every import an await
@@ -368,17 +358,10 @@ func TestSpec(t *testing.T) {
 }
 
 func runScript(t *testing.T, s script, host []byte, c *counts) {
-	zeals := map[zeal]string{everywhere: "everywhere", noRefs: "but in functions with references", outermost: "but in functions that are called"}
 	original := newSide(t, "original", host, asIs)
 	sides := []*side{original, newSide(t, "imports", host, runAll)}
 	if !strings.HasPrefix(s.name, "v1/") { // v2 has the same, and more
-		sides = append(sides, newSide(t, "injected", host, func(m *wasm.Module) (*wasm.Module, error) {
-			out, z, err := injected(m)
-			if err == nil {
-				c.add("modules, injected: " + zeals[z])
-			}
-			return out, err
-		}))
+		sides = append(sides, newSide(t, "injected", host, injected))
 	}
 	modules := map[api.Module]*wasm.Module{} // by instance of the original side
 	for n := 0; n < len(s.Commands); n++ {

@@ -12,6 +12,7 @@ var builders = map[string]func() *wasm.Module{
 	"003-dead-reference":   buildDeadReference,
 	"004-subtype":          buildSubtype,
 	"005-reference-beside": buildReferenceBeside,
+	"007-stray-handler":    buildStrayHandler,
 }
 
 // Types and functions that all of them have.
@@ -96,6 +97,53 @@ func buildReferenceBeside() *wasm.Module {
 	define(m, "main", nil, []wasm.ValueType{wasm.I32},
 		wasm.Instr{Op: wasm.OpLoop, Block: wasm.BlockValue(wasm.I32)},
 		wasm.Instr{Op: wasm.OpI32Const, Const: 3}, op(wasm.OpCall, 2), op(wasm.OpCallRef, typeVoid), op(wasm.OpCall, funcCheckpoint), op(wasm.OpEnd))
+	return m
+}
+
+func buildStrayHandler() *wasm.Module {
+	m := base()
+	m.Types = append(m.Types, wasm.FuncType{Params: []wasm.ValueType{wasm.I32}})
+	m.Tags = []uint32{uint32(len(m.Types) - 1)}
+	i32 := []wasm.ValueType{wasm.I32}
+	block := func(o wasm.Opcode, results ...wasm.ValueType) wasm.Instr {
+		in := wasm.Instr{Op: o}
+		if len(results) > 0 {
+			in.Block = wasm.BlockValue(results[0])
+		}
+		return in
+	}
+	try := func(clauses ...wasm.Catch) wasm.Instr { return wasm.Instr{Op: wasm.OpTryTable, Catches: clauses} }
+	catch := func(label uint32) wasm.Catch { return wasm.Catch{Kind: wasm.CatchTag, Label: label} }
+	number := func(v uint64) wasm.Instr { return wasm.Instr{Op: wasm.OpI32Const, Const: v} }
+	end := op(wasm.OpEnd)
+	checkpoint := op(wasm.OpCall, funcCheckpoint)
+	// Each body stands in a block that takes what an exception holds. Control leaves the try_table in it, and then there is a throw.
+	// Nothing suspends in between, as the engine starts over then.
+	for _, c := range []struct {
+		name string
+		body []wasm.Instr
+	}{
+		{"label", []wasm.Instr{try(catch(0)), op(wasm.OpBr, 0), end}},
+		{"default", []wasm.Instr{block(wasm.OpBlock), try(catch(1)), number(5), {Op: wasm.OpBrTable, Labels: []uint32{1}}, end, end}},
+		{"clause", []wasm.Instr{
+			block(wasm.OpBlock), try(catch(1)), try(wasm.Catch{Kind: wasm.CatchAll, Label: 1}),
+			number(1), op(wasm.OpThrow, 0), end, end, end,
+		}},
+		{"loop", []wasm.Instr{
+			block(wasm.OpLoop), try(catch(1)), op(wasm.OpGlobalGet, 0), block(wasm.OpIf), number(0), op(wasm.OpGlobalSet, 0),
+			try(wasm.Catch{Kind: wasm.CatchAll, Label: 2}), number(1), op(wasm.OpThrow, 0), end, end, end, end,
+		}},
+		{"without", []wasm.Instr{try(catch(0)), try(), end, number(100), op(wasm.OpThrow, 0), end}},
+	} {
+		f := uint32(len(m.Functions) + 1)
+		body := append([]wasm.Instr{block(wasm.OpBlock, wasm.I32)}, c.body...)
+		body = append(body, number(7), op(wasm.OpThrow, 0), end, checkpoint, number(100), op(wasm.OpI32Add))
+		define(m, "", nil, i32, body...)
+		define(m, c.name, nil, i32,
+			block(wasm.OpBlock, wasm.I32), try(catch(0)), op(wasm.OpCall, f), op(wasm.OpReturn), end, number(0), end, checkpoint)
+	}
+	m.Globals = []wasm.Global{{Type: wasm.GlobalType{Type: wasm.I32, Mutable: true}, Init: wasm.Expr{byte(wasm.OpI32Const), 1, byte(wasm.OpEnd)}}}
+	m.Exports = append(m.Exports, wasm.Export{Name: "g0", Kind: wasm.ExternGlobal})
 	return m
 }
 
