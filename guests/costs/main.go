@@ -10,6 +10,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -43,7 +45,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	short := flags.Bool("short", false, "a smoke test: one round, of the small programs only, without asyncify")
 	output := flags.String("o", "text", "`format`: text or json")
 	markdown := flags.Bool("md", false, "print a table in Markdown, as the README has it")
-	if err := flags.Parse(args); err != nil {
+	from := flags.String("from", "", "print what an earlier run wrote to `file` with -o json, and measure nothing")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if *short {
@@ -53,12 +58,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		flags.Usage()
 		return fmt.Errorf("unknown or impossible arguments: %q", args)
 	}
-	b, err := newBench(ctx, *rounds, *short, stderr)
-	if err != nil {
-		return err
+	var r *report
+	var err error
+	if *from != "" {
+		r, err = readReport(*from)
+	} else {
+		r, err = measure(ctx, *rounds, *short, stderr)
 	}
-	defer b.close()
-	r, err := b.measureAll()
 	switch {
 	case err != nil:
 		return err
@@ -68,6 +74,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return writeJSON(stdout, r)
 	}
 	return writeText(stdout, r)
+}
+
+func measure(ctx context.Context, rounds int, short bool, log io.Writer) (*report, error) {
+	b, err := newBench(ctx, rounds, short, log)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	return b.measureAll()
+}
+
+func readReport(path string) (*report, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var r report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", path, err)
+	}
+	return &r, nil
 }
 
 // bench is one run of this command.
@@ -125,13 +152,17 @@ func (b *bench) measureAll() (*report, error) {
 			b.leaveOut(p.name, err)
 			continue
 		}
-		if err := b.measureProgram(p, path, binaryen); err != nil {
+		a, err := b.asyncified(p, path, binaryen)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.measureProgram(p, path, a); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		if !p.whole {
 			continue
 		}
-		if err := b.measureTransform(p.name, path, binaryen); err != nil {
+		if err := b.measureTransform(p.name, path, a); err != nil {
 			return nil, fmt.Errorf("transform of %s: %w", p.name, err)
 		}
 		if err := b.measureAwaits(p.name, path, p.sleeper); err != nil {

@@ -22,19 +22,30 @@ const (
 	numVariants
 )
 
+// asyncified returns what asyncify makes of a program, nil if it can't, or if what it makes doesn't run.
+func (b *bench) asyncified(p program, path string, y *binaryen) (*asyncified, error) {
+	if y == nil {
+		return nil, nil
+	}
+	a, err := y.asyncify(b, path)
+	if err == nil {
+		_, _, err = child(b.ctx, append([]string{"run-plain", b.artefact("wazero"), a.Path}, p.args...)...)
+	}
+	switch {
+	case err == nil:
+		return a, nil
+	case b.ctx.Err() != nil:
+		return nil, err
+	}
+	b.leaveOut("asyncify of "+p.name, err)
+	return nil, nil
+}
+
 // measureProgram runs a program in each variant, in turn, and adds its rows.
-func (b *bench) measureProgram(p program, path string, y *binaryen) error {
+func (b *bench) measureProgram(p program, path string, a *asyncified) error {
 	modules := [numVariants]string{plain: path, durun: path}
-	if y != nil {
-		a, err := y.asyncify(b, path)
-		switch {
-		case b.ctx.Err() != nil:
-			return err
-		case err != nil:
-			b.leaveOut("asyncify of "+p.name, err)
-		default:
-			modules[asyncify] = a.Path
-		}
+	if a != nil {
+		modules[asyncify] = a.Path
 	}
 	once := func(v variant) (map[string]float64, error) {
 		// Code of another durun must not be measured: so no cache but this run's.
@@ -142,7 +153,7 @@ func (b *bench) addGroup(g group, samples [numVariants]map[string][]float64, run
 }
 
 // measureTransform adds what it takes to make and compile the forms of a module, and their size.
-func (b *bench) measureTransform(name, path string, y *binaryen) error {
+func (b *bench) measureTransform(name, path string, a *asyncified) error {
 	running := b.artefact("running.wasm")
 	var made, peak []float64
 	for i := range b.rounds {
@@ -154,22 +165,22 @@ func (b *bench) measureTransform(name, path string, y *binaryen) error {
 		made = append(made, (state.UserTime() + state.SystemTime()).Seconds())
 		peak = append(peak, float64(peakMemory(state))/1e6)
 	}
-	group := name + ", preparing it"
+	group := name + ", preparation"
 	seconds := row{Group: group, Name: "transform", Unit: unitSeconds, Durun: summarise(made)}
-	memory := row{Group: group, Name: "transform, memory at most", Unit: unitMegabytes, Durun: summarise(peak)}
+	memory := row{Group: group, Name: "memory of the transform, at most", Unit: unitMegabytes, Durun: summarise(peak)}
 	modules := [numVariants]string{plain: path, durun: running}
-	if y != nil {
-		if a, err := y.asyncify(b, path); err == nil { // it was made before, or the error is known
-			modules[asyncify] = a.Path
-			seconds.Asyncify = summarise([]float64{a.CPU})
-			memory.Asyncify = summarise([]float64{float64(a.Bytes) / 1e6})
-		}
+	if a != nil {
+		modules[asyncify] = a.Path
+		seconds.Asyncify = summarise([]float64{a.CPU})
+		memory.Asyncify = summarise([]float64{float64(a.Bytes) / 1e6})
 	}
-	if slices.Max(peak) == 0 { // not known on this system
-		b.leaveOut("transform, memory", errors.New("the system doesn't tell"))
+	rows := []row{seconds, memory}
+	if slices.Max(peak) == 0 {
+		b.leaveOut(memory.Name, errors.New("this system doesn't tell"))
+		rows = rows[:1]
 	}
 
-	size := row{Group: group, Name: "code of the module", Unit: unitRatio}
+	size := row{Group: group, Name: "size of the code", Unit: unitRatio}
 	var before float64
 	var cpu, wall [numVariants][]float64
 	for v, module := range modules {
@@ -199,15 +210,15 @@ func (b *bench) measureTransform(name, path string, y *binaryen) error {
 			cpu[v], wall[v] = append(cpu[v], c.CPU), append(wall[v], c.Wall)
 		}
 	}
-	compileCPU := row{Group: group, Name: "compile", Unit: unitRatio, PlainSeconds: summarise(cpu[plain])}
-	compileWall := row{Group: group, Name: "compile, by the clock", Unit: unitRatio, PlainSeconds: summarise(wall[plain])}
+	compileCPU := row{Group: group, Name: "compiling", Unit: unitRatio, PlainSeconds: summarise(cpu[plain])}
+	compileWall := row{Group: group, Name: "compiling, by the clock", Unit: unitRatio, PlainSeconds: summarise(wall[plain])}
 	for v := durun; v < numVariants; v++ {
 		if modules[v] != "" {
 			compileCPU.set(v, summarise(divide(cpu[v], cpu[plain])))
 			compileWall.set(v, summarise(divide(wall[v], wall[plain])))
 		}
 	}
-	b.report.Rows = append(b.report.Rows, seconds, memory, size, compileCPU, compileWall)
+	b.report.Rows = append(append(b.report.Rows, rows...), size, compileCPU, compileWall)
 	return nil
 }
 
@@ -278,12 +289,12 @@ func (b *bench) measureAwaits(name, path string, sleeper []string) error {
 		frames, micros = a.Frames, append(micros, a.Micros)
 	}
 	b.report.Rows = append(b.report.Rows, row{
-		Group: name + groupResident, Name: fmt.Sprintf("await with %d frames: unwind and go on", frames), Unit: unitMicroseconds, Durun: summarise(micros),
+		Group: name + groupResident, Name: fmt.Sprintf("unwind %d frames and go on", frames), Unit: unitMicroseconds, Durun: summarise(micros),
 	})
 	return nil
 }
 
-const groupResident = ", resident"
+const groupResident = ", an await without leaving the process"
 
 // measureRebuild adds what it costs to rebuild CPython's stack at an await.
 func (b *bench) measureRebuild(name string) error {
@@ -293,8 +304,8 @@ func (b *bench) measureRebuild(name string) error {
 		return err
 	}
 	b.report.Rows = append(b.report.Rows, row{
-		Group: name + groupResident, Name: "an await that rebuilds the stack, against one that has wazero's copy of it",
-		Unit: unitRatio, Durun: summarise(divide(rebuilt, native)),
+		Group: name + groupResident, Name: "rebuild the stack in place, against wazero's copy of it",
+		Unit: unitTimes, Durun: summarise(divide(rebuilt, native)),
 	})
 	return nil
 }
@@ -303,7 +314,7 @@ func (b *bench) measureRebuild(name string) error {
 // nanoseconds.
 func (b *bench) benchmarkAwait() (native, rebuilt []float64, err error) {
 	cmd := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkAwait$",
-		"-benchtime", "300x", "-count", strconv.Itoa(b.rounds), "./runtime")
+		"-benchtime", "300x", "-count", strconv.Itoa(min(b.rounds, 5)), "./runtime") // each prepares CPython, which takes seconds
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w\n%s", cmd, err, tail(out))

@@ -55,6 +55,7 @@ const (
 	unitSeconds      = "s"
 	unitMegabytes    = "MB"
 	unitMicroseconds = "µs"
+	unitTimes        = "times"
 
 	meanName = "geometric mean"
 )
@@ -105,6 +106,8 @@ func number(v float64, unit string) string {
 		return fmt.Sprintf("%.2f", v)
 	case unit == unitRatio:
 		return fmt.Sprintf("%.0f", v)
+	case unit == unitSeconds && v < 10:
+		return fmt.Sprintf("%.2f %s", v, unit)
 	case v < 10:
 		return fmt.Sprintf("%.1f %s", v, unit)
 	}

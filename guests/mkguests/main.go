@@ -1,5 +1,6 @@
 // Command mkguests builds the guests into testdata/ and writes their manifest; `make guests` runs it, in the root of the
-// repository. Names as arguments build these guests only; -python fetches CPython instead (`make python`). The tools can be chosen by the environment: CLANG, SYSROOT,
+// repository. Names as arguments build these guests only; -python fetches CPython instead (`make python`),
+// -ruby CRuby (`make ruby`). The tools can be chosen by the environment: CLANG, SYSROOT,
 // RUSTC, WAT2WASM, WASM_OPT.
 package main
 
@@ -20,13 +21,17 @@ import (
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./guests/mkguests [-python | NAME…]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./guests/mkguests [-python | -ruby | NAME…]")
 	}
 	python := flag.Bool("python", false, "fetch CPython into the cache")
+	ruby := flag.Bool("ruby", false, "fetch CRuby into the cache")
 	flag.Parse()
 	do := func() error { return run(flag.Args()) }
-	if *python {
-		do = fetchPython
+	switch {
+	case *python:
+		do = func() error { return fetch(guests.CPython) }
+	case *ruby:
+		do = func() error { return fetch(guests.CRuby) }
 	}
 	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "mkguests:", err)

