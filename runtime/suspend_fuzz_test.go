@@ -482,9 +482,11 @@ func FuzzSuspend(f *testing.F) {
 		b, back := borrow(t)
 		defer back()
 		keep(t, binary)
-		if _, ok := b.threeWays(t, binary, "main"); !ok {
+		want, ok := b.threeWays(t, binary, "main")
+		if !ok {
 			t.Fatal("refused: the generator makes nothing that is")
 		}
+		b.betweenBuilds(t, binary, "main", want)
 	})
 }
 
