@@ -330,12 +330,17 @@ func (c *Coroutine) standsInTry() bool {
 // end settles the status of a coroutine whose guest has returned with err.
 func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	var exit *sys.ExitError
+	var capture *CaptureError
 	switch {
 	case errors.Is(err, errInterrupted) && c.ctx.Err() != nil:
 		cause := c.ctx.Err()
 		return "", errors.Join(fmt.Errorf("resume coroutine %s: %w", c.id, cause), c.close())
 	case errors.As(err, &exit):
 		c.status, c.exit = snapshot.Completed, exit.ExitCode()
+		c.results = nil
+	case errors.As(err, &capture):
+		// The guest's stack is gone, and the trap was durun's: the error says what there is to say.
+		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, capture
 		c.results = nil
 	case err != nil:
 		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, err
