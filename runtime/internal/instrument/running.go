@@ -94,8 +94,14 @@ func (r *running) scan() (err error) {
 	return err
 }
 
-// refuse returns an error for names that the running form needs itself.
+// refuse returns an error for names that the running form needs itself, and for what the engine can't run.
 func (r *running) refuse() error {
+	for i := range r.env.Tags {
+		if slices.Contains(r.env.TagType(uint32(i)).Params, wasm.V128) {
+			return &UnsupportedError{Feature: fmt.Sprintf(
+				"tag %d, whose exceptions carry vectors: wazero 1.12 has no room for them, and overwrites what lies behind", i)}
+		}
+	}
 	for _, e := range r.original.Exports {
 		if strings.HasPrefix(e.Name, exportPrefix) {
 			return fmt.Errorf("export %q: names that begin with %q are reserved", e.Name, exportPrefix)
