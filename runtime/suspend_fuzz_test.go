@@ -21,6 +21,7 @@ import (
 
 	"github.com/durun/durun/guests"
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/instrument"
 	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
 )
@@ -481,9 +482,11 @@ func FuzzSuspend(f *testing.F) {
 		b, back := borrow(t)
 		defer back()
 		keep(t, binary)
-		if _, ok := b.threeWays(t, binary, "main"); !ok {
+		want, ok := b.threeWays(t, binary, "main")
+		if !ok {
 			t.Fatal("refused: the generator makes nothing that is")
 		}
+		b.betweenBuilds(t, binary, "main", want)
 	})
 }
 
@@ -550,6 +553,64 @@ func TestSuspendRandom(t *testing.T) {
 	}
 }
 
+// determined checks that the transform of a module gives the same bytes again, and so do the continuations of its sites,
+// or of one in so many of them; and that all of it is valid, here and for wazero. It returns how many sites there are.
+func determined(t *testing.T, engine wazero.Runtime, m *wasm.Module, awaits func(module, name string) bool, oneIn int) int {
+	t.Helper()
+	var bytesOf [2][3][]byte
+	var sites int
+	for i := range bytesOf {
+		sites = 0
+		r, err := instrument.Transform(m, instrument.Config{Await: awaits})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytesOf[i] = [3][]byte{r.Module.Encode(), r.Plan.Encode()}
+		var conts []instrument.Continuation
+		for _, s := range r.Plan.Sites {
+			if s.Offset == 0 {
+				continue // a call that can't suspend
+			}
+			if sites++; sites%oneIn == 0 {
+				conts = append(conts, instrument.Continuation{Function: s.Function, Offset: s.Offset, Slots: slices.Clone(s.Slots)})
+			}
+		}
+		if len(conts) == 0 {
+			continue
+		}
+		await := slices.IndexFunc(m.Imports, func(im wasm.Import) bool { return im.Kind == wasm.ExternFunc && awaits(im.Module, im.Name) })
+		res, err := r.Plan.Resume(m, conts, conts[0].Function, uint32(await))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytesOf[i][2] = res.Encode()
+	}
+	for k, what := range []string{"running form", "plan", "resume module"} {
+		binary := bytesOf[0][k]
+		if !bytes.Equal(binary, bytesOf[1][k]) {
+			t.Errorf("the %s differs when it is made again", what)
+		}
+		if what == "plan" || binary == nil {
+			continue
+		}
+		d, err := wasm.Decode(binary)
+		if err == nil {
+			err = wasm.Validate(d)
+		}
+		if err != nil {
+			t.Errorf("the %s is invalid: %v", what, err)
+			continue
+		}
+		code, err := engine.CompileModule(context.Background(), binary)
+		if err != nil {
+			t.Errorf("wazero refuses the %s: %v", what, err)
+			continue
+		}
+		_ = code.Close(context.Background())
+	}
+	return sites
+}
+
 // TestGenerator checks what the other tests rely on: the same bytes give the same program, which is valid, and which wazero's
 // interpreter and its compiler agree on. Programs have all that the generator knows, but write no locals inside try_table,
 // where the two don't agree.
@@ -560,7 +621,7 @@ func TestGenerator(t *testing.T) {
 	}
 	b, back := borrow(t)
 	defer back()
-	tries, traps, awaits := 0, map[string]int{}, 0
+	tries, traps, awaits, sites := 0, map[string]int{}, 0, 0
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			data := randomBytes(seed)
@@ -574,6 +635,11 @@ func TestGenerator(t *testing.T) {
 			if d := want.difference(&got); d != "" {
 				t.Fatalf("wazero's compiler, compared with its interpreter: %s", d)
 			}
+			m, err := wasm.Decode(generated(data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sites += determined(t, b.compiler, m, b.runtime.isAwait, 1)
 			awaits += want.Awaits
 			if try {
 				tries++
@@ -583,8 +649,8 @@ func TestGenerator(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d programs, %d of them with try_table, with %d awaits; traps: %v", seeds, tries, awaits, traps)
-	if tries < seeds/5 || awaits < 3*seeds || len(traps) > seeds/2 {
+	t.Logf("%d programs, %d of them with try_table, with %d awaits and %d sites; traps: %v", seeds, tries, awaits, sites, traps)
+	if sites < 10*seeds || tries < seeds/5 || awaits < 3*seeds || len(traps) > seeds/2 {
 		t.Error("the generator makes too little of interest")
 	}
 }

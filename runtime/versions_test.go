@@ -28,42 +28,48 @@ func TestVersionsRandom(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			binary := generated(randomBytes(seed))
 			keep(t, binary)
-			want := b.original(t, b.interpreter, binary, "main")
-			for _, first := range []*Runtime{b.runtime, b.other} {
-				second := b.other
-				if first == b.other {
-					second = b.runtime
-				}
-				var both [2]*Module
-				for i, r := range []*Runtime{first, second} {
-					m, err := r.Compile(context.Background(), binary)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer m.Close(context.Background())
-					both[i] = m
-				}
-				n := 0
-				got := b.run(t, both[0], "main", func(c *Coroutine) *Coroutine {
-					if n++; n > maxHops {
-						return c
-					}
-					if framesDiffer(t, c, both[n%2]) {
-						differ++
-					}
-					moves++
-					return b.hop(t, both[n%2], c)
-				})
-				if d := want.difference(&got); d != "" {
-					t.Fatalf("moved between builds: %s", d)
-				}
-			}
+			m, d := b.betweenBuilds(t, binary, "main", b.original(t, b.interpreter, binary, "main"))
+			moves += m
+			differ += d
 		})
 	}
 	t.Logf("%d programs, %d moves between builds, %d with frames of which the other build has others", seeds, moves, differ)
 	if moves < 5*seeds || differ < moves/2 {
 		t.Error("the builds differ too little")
 	}
+}
+
+// betweenBuilds compares a program that moves to another build at each await, first from the one, then from the other, with
+// what plain wazero did. It returns the number of moves, and of those after which the build has frames other than its own.
+func (b *bench) betweenBuilds(t *testing.T, binary []byte, entry string, want aftermath) (moves, differ int) {
+	t.Helper()
+	var builds [2]*Module
+	for i, r := range []*Runtime{b.runtime, b.other} {
+		m, err := r.Compile(context.Background(), binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close(context.Background())
+		builds[i] = m
+	}
+	for first := range builds {
+		n := 0
+		got := b.run(t, builds[first], entry, func(c *Coroutine) *Coroutine {
+			if n++; n > maxHops {
+				return c
+			}
+			to := builds[(first+n)%2]
+			if framesDiffer(t, c, to) {
+				differ++
+			}
+			moves++
+			return b.hop(t, to, c)
+		})
+		if d := want.difference(&got); d != "" {
+			t.Fatalf("moved between builds: %s", d)
+		}
+	}
+	return moves, differ
 }
 
 // framesDiffer reports whether a build would have saved other slots in the place of a coroutine's frames.

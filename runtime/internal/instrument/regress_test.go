@@ -1,6 +1,8 @@
 package instrument
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/durun/durun/runtime/internal/wasm"
@@ -170,5 +172,19 @@ func TestRegress(t *testing.T) {
 				accept(t, e, res)
 			}
 		})
+	}
+}
+
+// TestVectorTag: an exception that carries a vector would overwrite memory of the host.
+func TestVectorTag(t *testing.T) {
+	m := base()
+	m.Types = append(m.Types, wasm.FuncType{Params: []wasm.ValueType{wasm.I32, wasm.V128}})
+	m.Tags = []uint32{typeVoid, uint32(len(m.Types) - 1)}
+	if err := wasm.Validate(m); err != nil {
+		t.Fatal(err)
+	}
+	var u *UnsupportedError
+	if _, err := Transform(m, Config{Await: awaits}); !errors.As(err, &u) || !strings.Contains(u.Feature, "tag 1") {
+		t.Errorf("error %v, want an UnsupportedError about tag 1", err)
 	}
 }
