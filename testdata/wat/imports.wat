@@ -1,5 +1,5 @@
-;; Memory, table and globals that are imported, some exported again; segments whose places are imported globals; values of
-;; both kinds of global changed and read across awaits.
+;; Memory, table and globals that are imported, some exported again; segments whose places are imported globals; all of it
+;; changed and read across awaits.
 (module
   (import "env" "base" (global $base i32))
   (import "durun" "checkpoint" (func $checkpoint))
@@ -41,9 +41,12 @@
       (local.set $x (call_indirect (type $op) (local.get $x)
         (i32.add (global.get $base) (i32.rem_u (local.get $n) (i32.const 3)))))
       (if (i32.eq (local.get $n) (i32.const 7))
-        (then (drop (memory.grow (i32.const 1)))))
+        (then
+          (drop (memory.grow (i32.const 1)))
+          (drop (table.grow $table (ref.func $negate) (i32.const 2)))
+          (table.set $table (i32.add (global.get $base) (i32.const 1)) (ref.func $double))))
       (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 12))))
-    (local.get $x)
+    (call_indirect (type $op) (local.get $x) (i32.const 13))
     (i64.mul (i64.const 31)) (i64.add (global.get $count))
     (i64.mul (i64.const 31)) (i64.add (i64.trunc_f64_s (f64.mul (global.get $scale) (f64.promote_f32 (global.get $ratio)))))
     (i64.mul (i64.const 31)) (i64.add (i64.extend_i32_u (memory.size)))

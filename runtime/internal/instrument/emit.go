@@ -175,9 +175,23 @@ func (e *emitter) coldPath(s *site) {
 		e.index(wasm.OpCall, e.link.save(e.types[first:end]))
 	}
 	for _, t := range f.typ.Results {
-		e.code = e.link.zero(e.code, t)
+		e.anyResult(t)
 	}
 	e.op(wasm.OpReturn)
+}
+
+// anyResult pushes a result that nobody looks at. A local that has just been saved is as good as any value, and if somebody
+// did look, it would be noticed sooner than 0.
+func (e *emitter) anyResult(t wasm.ValueType) {
+	if t == wasm.I32 || t == wasm.I64 {
+		for _, v := range e.moved {
+			if !v.operand && e.f.locals[v.index] == t {
+				e.push(v)
+				return
+			}
+		}
+	}
+	e.code = e.link.zero(e.code, t)
 }
 
 // move notes a value for the calls of save, or, if no snapshot can name what it refers to, has it checked for null.
