@@ -279,6 +279,11 @@ func (g *generator) state() {
 	} else {
 		table(wasm.ExternRef, tableSlots)
 	}
+	if g.one(3) {
+		t := g.refs[2*g.pick(len(g.named))+1] // not nullable
+		table(t, tableSlots)
+		g.m.Tables[len(g.m.Tables)-1].Init = expr(g.constant(t))
+	}
 	for i := range g.m.Tables {
 		// A passive segment of the table's type; and an active one.
 		t := g.m.Tables[i].Type.Elem
@@ -539,7 +544,7 @@ func (g *generator) entry() {
 	}
 	if g.references {
 		for i := range g.m.Tables {
-			l, n := add(g.m.Tables[i].Type.Elem), add(wasm.I32)
+			l, n := add(wasm.RefType(g.m.Tables[i].Type.Elem.Heap(), true)), add(wasm.I32)
 			g.index(wasm.OpTableSize, uint32(i))
 			g.index(wasm.OpLocalSet, n)
 			g.op(wasm.OpLoop)

@@ -2,6 +2,7 @@ package instrument
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ var builders = map[string]func() *wasm.Module{
 	"005-reference-beside": buildReferenceBeside,
 	"007-stray-handler":    buildStrayHandler,
 	"008-written-after":    buildWrittenAfter,
+	"009-table-of-nonnull": buildTableOfNonNull,
 }
 
 // Types and functions that all of them have.
@@ -164,6 +166,46 @@ func buildWrittenAfter() *wasm.Module {
 		op(wasm.OpCall, 2), number(20), op(wasm.OpLocalSet, 0), op(wasm.OpEnd), number(0), op(wasm.OpEnd),
 		op(wasm.OpLocalGet, 0), op(wasm.OpI32Add))
 	define(m, "main", nil, i32, number(0), op(wasm.OpCall, 3))
+	return m
+}
+
+func buildTableOfNonNull() *wasm.Module {
+	m := base()
+	i32 := []wasm.ValueType{wasm.I32}
+	m.Types = append(m.Types, wasm.FuncType{Results: i32})
+	m.Functions = append(m.Functions, 1, 1) // functions 2 and 3
+	number := func(v uint64) wasm.Instr { return wasm.Instr{Op: wasm.OpI32Const, Const: v} }
+	expr := func(in wasm.Instr) wasm.Expr {
+		return append(wasm.AppendInstr(nil, &in), byte(wasm.OpEnd))
+	}
+	for v := range byte(2) {
+		m.Code = append(m.Code, wasm.Code{Raw: []byte{0, byte(wasm.OpI32Const), v + 1, byte(wasm.OpEnd)}, BodyOffset: 1})
+	}
+	elem := wasm.RefType(1, false)
+	second := expr(op(wasm.OpRefFunc, 3))
+	m.Tables = []wasm.Table{{
+		Type: wasm.TableType{Elem: elem, Limits: wasm.Limits{Min: 4, Max: 4, HasMax: true}}, Init: expr(op(wasm.OpRefFunc, 2)),
+	}}
+	m.Elements = append(m.Elements,
+		wasm.Element{Mode: wasm.Active, Flags: 6, Type: elem, Offset: expr(number(0)), Exprs: []wasm.Expr{second}},
+		wasm.Element{Mode: wasm.Passive, Flags: 5, Type: elem, Exprs: []wasm.Expr{second, second}},
+		wasm.Element{Mode: wasm.Declarative, Flags: 3, Type: wasm.FuncRef, Funcs: []uint32{2}})
+	call := func(slot uint64) []wasm.Instr {
+		return []wasm.Instr{
+			number(10), op(wasm.OpI32Mul), number(slot), op(wasm.OpTableGet, 0), op(wasm.OpCallRef, 1), op(wasm.OpI32Add),
+		}
+	}
+	initFrom := func(place, from, n uint64) []wasm.Instr {
+		return []wasm.Instr{number(place), number(from), number(n), {Op: wasm.OpTableInit, Index: 2, Index2: 0}, op(wasm.OpCall, funcCheckpoint)}
+	}
+	main := slices.Concat([]wasm.Instr{op(wasm.OpCall, funcCheckpoint)}, initFrom(1, 0, 2), []wasm.Instr{number(0)}, call(0), call(1), call(2), call(3))
+	define(m, "main", nil, i32, main...)
+	for _, c := range []struct {
+		name           string
+		place, from, n uint64
+	}{{"place", 3, 0, 2}, {"from", 0, 1, 2}, {"end", 4, 2, 0}, {"beyond", 5, 0, 0}} {
+		define(m, c.name, nil, nil, append([]wasm.Instr{op(wasm.OpCall, funcCheckpoint)}, initFrom(c.place, c.from, c.n)...)...)
+	}
 	return m
 }
 

@@ -43,9 +43,9 @@ type running struct {
 	stateG uint32
 	needed []bool // by function: a continuation may call it
 	// dropped and droppedElements are the globals that say which segments have been dropped; tableInits the functions that
-	// stand for table.init, by segment and table.
+	// stand for table.init, by segment and table; tableCopies those that copy to a table without nulls, by it and the registry.
 	dropped, droppedElements map[uint32]uint32
-	tableInits               map[[2]uint32]uint32
+	tableInits, tableCopies  map[[2]uint32]uint32
 }
 
 // passes is the pipeline of [Transform]. The order is that of the table; after says which earlier passes one builds on.
@@ -192,7 +192,7 @@ func (r *running) addImports() error {
 	for _, s := range r.graph.droppedData {
 		r.dropped[s] = addGlobal()
 	}
-	r.droppedElements, r.tableInits = map[uint32]uint32{}, map[[2]uint32]uint32{}
+	r.droppedElements, r.tableInits, r.tableCopies = map[uint32]uint32{}, map[[2]uint32]uint32{}, map[[2]uint32]uint32{}
 	for _, s := range r.plan.DroppedElements {
 		r.droppedElements[s] = addGlobal()
 	}
@@ -251,10 +251,6 @@ func (r *running) tableInit(segment, table uint32) uint32 {
 	size := len(e.Funcs) + len(e.Exprs)
 	var b []byte
 	index := func(op wasm.Opcode, i uint32) { b = wasm.AppendU32(append(b, byte(op)), i) }
-	number := func(v int32) { b = wasm.AppendS32(append(b, byte(wasm.OpI32Const)), v) }
-	tableCopy := func() {
-		b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableCopy, Index: table, Index2: r.refs.table0 + uint32(r.refs.registry[segment])})
-	}
 	// If source + n is more than the segment has, trap as a copy from outside of a table does.
 	index(wasm.OpLocalGet, 1)
 	b = append(b, byte(wasm.OpI64ExtendI32U))
@@ -269,21 +265,75 @@ func (r *running) tableInit(segment, table uint32) uint32 {
 		index(wasm.OpGlobalGet, g)
 		b = append(b, byte(wasm.OpI32Eqz), byte(wasm.OpSelect))
 	}
-	b = append(b, byte(wasm.OpI64GtU), byte(wasm.OpIf), 0x40)
-	number(-1)
-	number(-1)
-	number(-1)
-	tableCopy()
-	b = append(b, byte(wasm.OpEnd))
+	b = append(b, byte(wasm.OpI64GtU))
+	b = appendTableTrap(b, table)
 	index(wasm.OpLocalGet, 0)
 	index(wasm.OpLocalGet, 1)
-	number(int32(r.refs.base[segment]))
+	b = wasm.AppendS32(append(b, byte(wasm.OpI32Const)), int32(r.refs.base[segment]))
 	b = append(b, byte(wasm.OpI32Add))
 	index(wasm.OpLocalGet, 2)
-	tableCopy()
+	b = r.copyElements(b, table, r.refs.registry[segment])
 	f := r.add([]wasm.ValueType{wasm.I32, wasm.I32, wasm.I32}, nil, nil, b)
 	r.tableInits[key] = f
 	return f
+}
+
+// appendTableTrap appends code that traps as an access outside of a table does, if there is something else than 0 on the
+// stack.
+func appendTableTrap(b []byte, table uint32) []byte {
+	b = append(b, byte(wasm.OpIf), 0x40)
+	for range 3 {
+		b = wasm.AppendS32(append(b, byte(wasm.OpI32Const)), -1)
+	}
+	b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableCopy, Index: table, Index2: table})
+	return append(b, byte(wasm.OpEnd))
+}
+
+// copyElements appends code that copies elements of a registry to a table: [place, position, number] -> [].
+func (r *running) copyElements(b []byte, table uint32, registry int) []byte {
+	from := r.refs.table0 + uint32(registry)
+	if r.env.Tables[table].Elem.IsNullable() {
+		return wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableCopy, Index: table, Index2: from})
+	}
+	// A table.copy can't tell that none of them is null.
+	key := [2]uint32{table, from}
+	f, ok := r.tableCopies[key]
+	if !ok {
+		var c []byte
+		index := func(op wasm.Opcode, i uint32) { c = wasm.AppendU32(append(c, byte(op)), i) }
+		ops := func(ops ...wasm.Opcode) {
+			for _, op := range ops {
+				c = append(c, byte(op))
+			}
+		}
+		index(wasm.OpLocalGet, 0)
+		ops(wasm.OpI64ExtendI32U)
+		index(wasm.OpLocalGet, 2)
+		ops(wasm.OpI64ExtendI32U, wasm.OpI64Add)
+		c = wasm.AppendInstr(c, &wasm.Instr{Op: wasm.OpTableSize, Index: table})
+		ops(wasm.OpI64ExtendI32U, wasm.OpI64GtU)
+		c = appendTableTrap(c, table)
+		c = append(c, byte(wasm.OpBlock), 0x40, byte(wasm.OpLoop), 0x40)
+		index(wasm.OpLocalGet, 2)
+		ops(wasm.OpI32Eqz)
+		index(wasm.OpBrIf, 1)
+		index(wasm.OpLocalGet, 0)
+		index(wasm.OpLocalGet, 1)
+		index(wasm.OpTableGet, from)
+		ops(wasm.OpRefAsNonNull)
+		index(wasm.OpTableSet, table)
+		for l, by := range []int32{1, 1, -1} {
+			index(wasm.OpLocalGet, uint32(l))
+			c = wasm.AppendS32(append(c, byte(wasm.OpI32Const)), by)
+			ops(wasm.OpI32Add)
+			index(wasm.OpLocalSet, uint32(l))
+		}
+		index(wasm.OpBr, 0)
+		ops(wasm.OpEnd, wasm.OpEnd)
+		f = r.add([]wasm.ValueType{wasm.I32, wasm.I32, wasm.I32}, nil, nil, c)
+		r.tableCopies[key] = f
+	}
+	return wasm.AppendU32(append(b, byte(wasm.OpCall)), f)
 }
 
 func (r *running) initMemory(code []byte, segment uint32) []byte {
@@ -627,7 +677,7 @@ func (r *running) fillRegistries() error {
 		b = append(b, e.Offset[:len(e.Offset)-1]...)
 		number(int(r.refs.base[s]))
 		number(len(e.Funcs) + len(e.Exprs))
-		b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpTableCopy, Index: e.Table, Index2: r.refs.table0 + uint32(r.refs.registry[s])})
+		b = r.copyElements(b, e.Table, r.refs.registry[s])
 	}
 	if b != nil {
 		start := r.add(nil, nil, nil, b)
