@@ -56,14 +56,13 @@ type Coroutine struct {
 	written int // bytes in output
 	status  snapshot.Status
 
-	main    api.Module // the instance of the running form
-	resume  api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
-	state   api.MutableGlobal
-	memory  api.Memory
-	parking parking
-	refs    map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
-	guest   hostabi.Guest
-	ctx     context.Context // of the current Resume
+	main   api.Module // the instance of the running form
+	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
+	state  api.MutableGlobal
+	memory api.Memory
+	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
+	guest  hostabi.Guest
+	ctx    context.Context // of the current Resume
 
 	// The guest runs in a coroutine of Go's: next runs it until it suspends or ends, stop ends it while it is suspended, and
 	// suspend hands control back from inside.
@@ -166,7 +165,6 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 	}
 	m.initialImage(c.main)
 	c.state = c.main.ExportedGlobal(instrument.ExportState).(api.MutableGlobal)
-	c.parking = newParking(c.main, m.plan)
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem
 	}

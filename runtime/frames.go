@@ -54,42 +54,6 @@ func (s *stack) save(values []uint64, site uint64) {
 	}
 }
 
-// parking is where the running form puts a frame without a host call, see package instrument.
-type parking struct {
-	site  api.MutableGlobal // nil if the module parks no frames
-	words [instrument.MaxParked]api.Global
-}
-
-func newParking(main api.Module, plan *instrument.Plan) (p parking) {
-	if !plan.Parks {
-		return p
-	}
-	p.site = main.ExportedGlobal(instrument.ExportParkedSite).(api.MutableGlobal)
-	for i := range p.words {
-		p.words[i] = main.ExportedGlobal(instrument.ExportParked(i))
-	}
-	return p
-}
-
-// takeParked takes over the frame that is parked, if there is one. It comes before what is saved next.
-func (c *Coroutine) takeParked() {
-	if c.parking.site == nil {
-		return
-	}
-	parked := uint32(c.parking.site.Get())
-	if parked == 0 {
-		return
-	}
-	c.parking.site.Set(0)
-	site := parked - 1
-	var words [instrument.MaxParked]uint64
-	n := c.module.plan.Sites[site].Words()
-	for i := range n {
-		words[i] = c.parking.words[i].Get()
-	}
-	c.stack.save(words[:n], uint64(site))
-}
-
 // next returns the next continuation.
 func (s *stack) next() uint64 {
 	i := s.nextFrame
@@ -120,23 +84,18 @@ func instantiateFrames(ctx context.Context, engine wazero.Runtime) error {
 			f(current(ctx), stack)
 		}), params, results).Export(name)
 	}
-	export(instrument.ImportUnwound, nil, nil, func(c *Coroutine, _ []uint64) {
-		c.takeParked()
-		c.unwound()
-	})
+	export(instrument.ImportUnwound, nil, nil, func(c *Coroutine, _ []uint64) { c.unwound() })
 	export(instrument.ImportNext, nil, []api.ValueType{api.ValueTypeI32}, func(c *Coroutine, stack []uint64) {
 		stack[0] = c.stack.next()
 	})
 	const funcref = api.ValueType(0x70)
 	export(instrument.ImportRef, []api.ValueType{funcref}, i64s[:1], func(*Coroutine, []uint64) {}) // its bits are what it is known by
 	export(instrument.ImportUnnamed, []api.ValueType{api.ValueTypeI32}, nil, func(c *Coroutine, stack []uint64) {
-		c.takeParked()
 		c.stack.kind = uint32(stack[0])
 	})
 	for n := range instrument.MaxValues + 1 {
 		params := append(i64s[:n:n], api.ValueTypeI32)
 		export(instrument.ImportSave(n), params, nil, func(c *Coroutine, stack []uint64) {
-			c.takeParked()
 			c.stack.save(stack[:n], stack[n])
 		})
 		if n > 0 {

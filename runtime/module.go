@@ -269,14 +269,18 @@ func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
 	return inst, nil
 }
 
-// initialImage returns memory as it is after instantiation, without trailing zeros. inst is a fresh instance.
+// initialImage returns memory as it is after instantiation, without trailing zeros. inst is a fresh instance. What the data
+// segments say is known without it: to read its memory would have the system provide all of it.
 func (m *Module) initialImage(inst api.Module) []byte {
 	m.imageOnce.Do(func() {
 		mem := inst.ExportedMemory(instrument.ExportMemory)
 		if mem == nil {
 			return
 		}
-		all, _ := mem.Read(0, mem.Size())
+		all, ok := m.original.InitialMemory()
+		if !ok {
+			all, _ = mem.Read(0, mem.Size())
+		}
 		n := len(all)
 		for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
 			n -= snapshot.PageSize

@@ -63,8 +63,6 @@ type emitter struct {
 	tee   int     // next of f.tees, a hint
 	moved []moved // of the cold path that is emitted
 	types []wasm.ValueType
-	// parking is the first of the globals in which frames are parked.
-	parking uint32
 	// resuming says that a continuation is emitted.
 	resuming bool
 }
@@ -165,20 +163,16 @@ func (e *emitter) coldPath(s *site) {
 	for _, o := range s.operands {
 		e.move(f.operands[o].typ, moved{operand: true, index: o})
 	}
-	if s.parks && !e.resuming && parkable(e.types) {
-		e.park(s)
-	} else {
-		for first, end := range chunks(e.types) {
-			for _, v := range e.moved[first:end] {
-				e.push(v)
-			}
-			id := int32(s.id)
-			if end < len(e.types) {
-				id = more
-			}
-			e.i32(id)
-			e.index(wasm.OpCall, e.link.save(e.types[first:end]))
+	for first, end := range chunks(e.types) {
+		for _, v := range e.moved[first:end] {
+			e.push(v)
 		}
+		id := int32(s.id)
+		if end < len(e.types) {
+			id = more
+		}
+		e.i32(id)
+		e.index(wasm.OpCall, e.link.save(e.types[first:end]))
 	}
 	for _, t := range f.typ.Results {
 		e.anyResult(t)

@@ -67,7 +67,6 @@ type site struct {
 	live     []uint32 // locals, ascending
 	id       uint32   // in the module's table of sites
 	try      bool     // it is inside a try_table
-	parks    bool     // the running form parks its frame if that fits
 }
 
 // spillKey identifies a spill local: operands of one depth and type share one, as only one is on the stack at a time.

@@ -48,9 +48,6 @@ const (
 
 	// ExportState is a mutable i32 global: 0 while the guest runs, 1 while it unwinds.
 	ExportState = exportPrefix + "state"
-	// ExportParkedSite is a mutable i32 global: the site of a parked frame, plus 1; 0 if there is none. The runtime takes the
-	// frame before it takes another, and when the stack has been unwound.
-	ExportParkedSite = exportPrefix + "parked"
 	// ExportStart is the module's start function: [] -> [].
 	ExportStart = exportPrefix + "start"
 	// ExportMemory is the module's memory.
@@ -66,9 +63,6 @@ func exportFunction(i uint32) string { return exportPrefix + "f" + strconv.Forma
 func exportTable(i uint32) string { return exportPrefix + "t" + strconv.FormatUint(uint64(i), 10) }
 
 func exportTag(i uint32) string { return exportPrefix + "x" + strconv.FormatUint(uint64(i), 10) }
-
-// ExportParked returns the name of the mutable i64 global that has word i of a parked frame.
-func ExportParked(i int) string { return ExportParkedSite + strconv.Itoa(i) }
 
 // ExportGlobal returns the name of the original module's global i.
 func ExportGlobal(i uint32) string { return exportPrefix + "g" + strconv.FormatUint(uint64(i), 10) }

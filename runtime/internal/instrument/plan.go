@@ -27,10 +27,6 @@ type Plan struct {
 	// Both ascending.
 	Tables, DroppedElements []uint32
 
-	// Parks reports whether frames may be parked in the globals [ExportParkedSite] and [ExportParked].
-	Parks bool
-
-	parks   []int32 // by defined function: the offset of the call whose frame is parked; not kept
 	refs    refIndex
 	first   []uint32 // by defined function: the number of its first call; one more than functions
 	choices Choices  // not encoded: only tests make others
@@ -55,7 +51,7 @@ func (p *Plan) MaySuspend(function uint32) bool {
 }
 
 // planMagic begins an encoded plan.
-const planMagic = "durun plan 3\n"
+const planMagic = "durun plan 2\n"
 
 // Encode returns the plan as bytes, the same for the same plan.
 func (p *Plan) Encode() []byte {
@@ -79,14 +75,11 @@ func (p *Plan) Encode() []byte {
 	list(p.DroppedData)
 	list(p.Tables)
 	list(p.DroppedElements)
-	flags := uint32(0)
+	flag := uint32(0)
 	if p.HasReferences {
-		flags |= flagReferences
+		flag = 1
 	}
-	if p.Parks {
-		flags |= flagParks
-	}
-	number(flags)
+	number(flag)
 	number(uint32(len(p.Registries)))
 	for i := range p.Registries {
 		number(uint32(p.Registries[i].Type))
@@ -126,12 +119,6 @@ func (p *Plan) Encode() []byte {
 	}
 	return b
 }
-
-// The flags of an encoded plan.
-const (
-	flagReferences = 1
-	flagParks      = 2
-)
 
 // kindRef stands for the type of references to functions.
 const kindRef = 0x70
@@ -187,9 +174,7 @@ func DecodePlan(data []byte) (p *Plan, err error) {
 	p.DroppedData = list()
 	p.Tables = list()
 	p.DroppedElements = list()
-	flags := number()
-	p.HasReferences, p.Parks = flags&flagReferences != 0, flags&flagParks != 0
-	bad = bad || flags > flagReferences|flagParks
+	p.HasReferences = number() != 0
 	for range count(2 * 8) {
 		p.Registries = append(p.Registries, Registry{Type: wasm.ValueType(number()), Funcs: list()})
 	}

@@ -39,10 +39,9 @@ type running struct {
 	plan     *Plan
 	stats    Stats
 
-	shift   uint32 // what the added imports add to the index of a function defined in the module
-	stateG  uint32
-	parking uint32 // index of the first global of the parking place, if frames are parked
-	needed  []bool // by function: a continuation may call it
+	shift  uint32 // what the added imports add to the index of a function defined in the module
+	stateG uint32
+	needed []bool // by function: a continuation may call it
 	// dropped and droppedElements are the globals that say which segments have been dropped; tableInits the functions that
 	// stand for table.init, by segment and table.
 	dropped, droppedElements map[uint32]uint32
@@ -129,8 +128,6 @@ func (r *running) findSuspension() error {
 	r.sus = suspends(r.env, r.graph, r.awaits)
 	r.plan = newPlan(r.env, r.graph, r.sus)
 	r.plan.choices = r.config.Choices
-	r.plan.parks = parks(r.env, r.graph, r.sus)
-	r.plan.Parks = slices.ContainsFunc(r.plan.parks, func(at int32) bool { return at >= 0 })
 	r.stats.Functions = len(r.original.Code)
 	for i := range r.original.Code {
 		r.stats.CodeBefore += len(r.original.Code[i].Raw)
@@ -191,14 +188,6 @@ func (r *running) addImports() error {
 		return uint32(r.env.NumImportedGlobals + len(m.Globals) - 1)
 	}
 	r.stateG = addGlobal()
-	if r.plan.Parks {
-		r.parking = addGlobal()
-		for range MaxParked {
-			addGlobal()
-			m.Globals[len(m.Globals)-1].Type.Type = wasm.I64
-			m.Globals[len(m.Globals)-1].Init = wasm.Expr{byte(wasm.OpI64Const), 0, byte(wasm.OpEnd)}
-		}
-	}
 	r.dropped = map[uint32]uint32{}
 	for _, s := range r.graph.droppedData {
 		r.dropped[s] = addGlobal()
@@ -304,7 +293,7 @@ func (r *running) initMemory(code []byte, segment uint32) []byte {
 func (r *running) rewriteFunctions() error {
 	a := newAnalyser(r.original, r.env, r.sus, r.config.Choices)
 	var e emitter
-	e.link, e.parking = r, r.parking
+	e.link = r
 	r.m.Code = make([]wasm.Code, len(r.original.Code))
 	for i := range r.original.Code {
 		c := &r.original.Code[i]
@@ -323,7 +312,6 @@ func (r *running) rewriteFunctions() error {
 			return err
 		}
 		for s := range f.sites {
-			f.sites[s].parks = r.plan.parks[i] >= 0 && f.instrs[f.sites[s].instr].off == uint32(r.plan.parks[i])
 			r.plan.Sites[f.sites[s].id] = Site{
 				Function: f.index, Offset: f.offset(f.sites[s].instr), Slots: a.slots(&f.sites[s]), Try: f.sites[s].try,
 			}
@@ -473,12 +461,6 @@ func (r *running) export(name string, kind wasm.ExternKind, index uint32) {
 // share exports what resume modules import, and what the runtime reads.
 func (r *running) share() error {
 	r.export(ExportState, wasm.ExternGlobal, r.stateG)
-	if r.plan.Parks {
-		r.export(ExportParkedSite, wasm.ExternGlobal, r.parking)
-		for i := range uint32(MaxParked) {
-			r.export(ExportParked(int(i)), wasm.ExternGlobal, r.parking+1+i)
-		}
-	}
 	if len(r.env.Memories) > 0 {
 		r.export(ExportMemory, wasm.ExternMemory, 0)
 	}

@@ -28,10 +28,8 @@ type callGraph struct {
 	// references reports whether code can get hold of references to functions, or change tables; anyRefs, whether the module
 	// has references of any type in locals, globals or code.
 	references, anyRefs bool
-	// By function that is defined here: whether it has a try_table, whether it makes tail calls, and its last call that
-	// matters for parking.
-	tries, tailCalls []bool
-	last             []lastCall
+	// tries reports for each function that is defined here whether it has a try_table.
+	tries []bool
 }
 
 // scan reads all code once.
@@ -43,11 +41,7 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 		taken:    make([]bool, n),
 		calls:    make([]uint32, len(m.Code)),
 		tries:    make([]bool, len(m.Code)),
-
-		tailCalls: make([]bool, len(m.Code)),
-		last:      make([]lastCall, len(m.Code)),
 	}
-	var last lastCallFinder
 	var r wasm.Reader
 	var in wasm.Instr
 	initElements := map[uint32]bool{}
@@ -60,7 +54,6 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 			value(l.Type)
 		}
 		r.Reset(m.Code[i].Body())
-		last.reset()
 		for {
 			err := r.Next(&in)
 			if errors.Is(err, io.EOF) {
@@ -68,11 +61,6 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 			}
 			if err != nil {
 				return nil, err
-			}
-			last.step(&in)
-			switch in.Op {
-			case wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
-				g.tailCalls[i] = true
 			}
 			switch in.Op {
 			case wasm.OpCall, wasm.OpReturnCall:
@@ -119,7 +107,6 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 				g.calls[i]++
 			}
 		}
-		g.last[i] = last.last
 	}
 	inExpr := func(e wasm.Expr) {
 		for r.Reset(e); r.Next(&in) == nil; {

@@ -167,13 +167,19 @@ func (u *unit) save(types []wasm.ValueType) uint32 {
 	for i, t := range types {
 		index(wasm.OpLocalGet, i)
 		switch t {
+		case wasm.I32:
+			b = append(b, byte(wasm.OpI64ExtendI32U))
+		case wasm.F32:
+			b = append(b, byte(wasm.OpI32ReinterpretF32), byte(wasm.OpI64ExtendI32U))
+		case wasm.F64:
+			b = append(b, byte(wasm.OpI64ReinterpretF64))
 		case wasm.V128:
 			b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 0})
 			index(wasm.OpLocalGet, i)
+			b = wasm.AppendInstr(b, &wasm.Instr{Op: wasm.OpI64x2ExtractLane, Lane: 1})
 		case wasm.FuncRef:
 			index(wasm.OpCall, int(u.ref))
 		}
-		b = appendWord(b, t)
 	}
 	index(wasm.OpLocalGet, len(types)) // the site
 	index(wasm.OpCall, int(u.save0)+n)
