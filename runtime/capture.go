@@ -177,6 +177,9 @@ func (c *Coroutine) setGlobal(i uint32, v snapshot.Value) error {
 		if err != nil {
 			return fmt.Errorf("global %d: %w", i, err)
 		}
+		if at == 0 && !t.IsNullable() {
+			return fmt.Errorf("%w: a null in global %d, which holds %v", ErrMismatch, i, t)
+		}
 		return c.tryHelper(instrument.ExportSetRef(i), []uint64{at})
 	}
 	return nil
@@ -317,7 +320,7 @@ func (c *Coroutine) restoreTables(s *snapshot.Snapshot) error {
 		if by := uint32(len(t.Elements)) - size; by > 0 {
 			stack[0] = uint64(by)
 			if err := c.tryHelper(instrument.ExportTableGrow(t.Index), stack[:]); err != nil {
-				return err
+				return fmt.Errorf("%w: table %d: %w", ErrMismatch, t.Index, err)
 			}
 			if int32(uint32(stack[0])) < 0 {
 				return fmt.Errorf("%w: table %d has %d elements, which is more than the module or this machine allows", ErrMismatch, t.Index, len(t.Elements))

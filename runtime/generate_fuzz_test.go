@@ -91,8 +91,9 @@ type generator struct {
 	globals []wasm.ValueType    // all are mutable. The first is the fuel, the second a hash of what can't be a result
 	tags    [][]wasm.ValueType
 	memory  bool
-	segment []int // by table: the passive element segment that fits it
-	tries   bool  // it has a try_table
+	segment []int  // by table: the passive element segment that fits it
+	tries   bool   // it has a try_table
+	thrower uint32 // a function
 
 	// Of the current function:
 	code   []byte
@@ -139,6 +140,7 @@ func generate(data []byte, r repertoire) (binary []byte, tries bool) {
 	g.signatures()
 	g.state()
 	entry := uint32(len(g.types))
+	g.thrower = entry + 1
 	g.m.Functions = slices.Clone(g.types[g.imports:])
 	for i := range g.m.Functions {
 		if f := uint32(g.imports + i); slices.Contains(g.named[g.types[f]], f) {
@@ -149,6 +151,8 @@ func generate(data []byte, r repertoire) (binary []byte, tries bool) {
 	}
 	g.m.Functions = append(g.m.Functions, g.types[g.imports])
 	g.entry()
+	g.m.Functions = append(g.m.Functions, g.typeIndex(nil, nil))
+	g.throwLate()
 	g.m.Exports = append(g.m.Exports, wasm.Export{Name: "main", Kind: wasm.ExternFunc, Index: entry})
 	if g.memory {
 		g.m.Exports = append(g.m.Exports, wasm.Export{Name: "memory", Kind: wasm.ExternMemory})
@@ -227,6 +231,7 @@ func (g *generator) state() {
 		n := uint32(labSegments)
 		g.m.DataCount = &n
 	}
+	// No vectors: wazero 1.12 has no room for them, so that durun refuses such tags.
 	g.tags = [][]wasm.ValueType{{wasm.I32}, nil, {wasm.I64, wasm.F64}}
 	if g.references {
 		g.tags = append(g.tags, []wasm.ValueType{wasm.FuncRef})
@@ -395,6 +400,9 @@ func (g *generator) function(f int) {
 		}
 	}
 	g.statements(3 + g.pick(6))
+	if g.one(4) && f > g.imports {
+		g.throw()
+	}
 	if g.one(4) {
 		g.tailCall()
 	} else {
@@ -425,6 +433,18 @@ func (g *generator) name(f int) {
 	g.define(nil)
 }
 
+// throwLate makes a function that suspends, and then throws.
+func (g *generator) throwLate() {
+	g.code = nil
+	g.index(wasm.OpCall, 0)
+	tag := g.pick(len(g.tags))
+	for _, t := range g.tags[tag] {
+		g.emit(g.constant(t))
+	}
+	g.index(wasm.OpThrow, uint32(tag))
+	g.define(nil)
+}
+
 // mix pops a value of type t and mixes it into the hash.
 func (g *generator) mix(t wasm.ValueType) {
 	switch t {
@@ -451,8 +471,8 @@ func (g *generator) mix(t wasm.ValueType) {
 	g.index(wasm.OpGlobalSet, sum)
 }
 
-// entry makes the function that is exported: it calls the program's first function, and then looks at what references
-// there are in tables and globals.
+// entry makes the function that is exported: it calls the program's first function, then all others, so that none is there for
+// nothing, and then looks at what references there are in tables and globals.
 func (g *generator) entry() {
 	results := g.m.Types[g.types[g.imports]].Results
 	locals := slices.Clone(results)
@@ -461,6 +481,30 @@ func (g *generator) entry() {
 	g.index(wasm.OpCall, uint32(g.imports))
 	for i := range slices.Backward(results) {
 		g.index(wasm.OpLocalSet, uint32(i))
+	}
+	for f := uint32(g.imports) + 1; f < uint32(len(g.types)); f++ {
+		if g.m.Start != nil && *g.m.Start == f || slices.Contains(g.named[g.types[f]], f) {
+			continue
+		}
+		g.i32(uint32(4 + g.pick(16)))
+		g.index(wasm.OpGlobalSet, fuel)
+		g.emit(wasm.Instr{Op: wasm.OpBlock})
+		if g.catches {
+			// An exception is no reason to stop.
+			g.emit(wasm.Instr{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchAll}}})
+		}
+		sig := &g.m.Types[g.types[f]]
+		for _, p := range sig.Params {
+			g.emit(g.constant(p))
+		}
+		g.index(wasm.OpCall, f)
+		for _, r := range slices.Backward(sig.Results) {
+			g.mix(r)
+		}
+		if g.catches {
+			g.op(wasm.OpEnd)
+		}
+		g.op(wasm.OpEnd)
 	}
 	g.i32(8)
 	g.index(wasm.OpGlobalSet, fuel)
@@ -870,7 +914,7 @@ func (g *generator) designate(f uint32, ops [3]wasm.Opcode) (wasm.Opcode, uint32
 	case g.hush > 0 || how < 2 || how == 4 && !g.references:
 		return ops[0], f
 	case how < 4:
-		if g.one(24) {
+		if g.one(64) {
 			f = uint32(g.pick(len(g.types) + 2))
 		}
 		g.i32(f)
@@ -960,7 +1004,9 @@ func (g *generator) statement() {
 	case 19:
 		g.leave()
 	case 20:
-		g.throw()
+		if g.within > 0 || g.one(4) { // most often nobody would catch it
+			g.throw()
+		}
 	case 21, 22:
 		g.tables(depth)
 	}
@@ -1128,7 +1174,7 @@ func (g *generator) tables(depth int) {
 		return
 	}
 	table := 0
-	if !g.one(6) { // programs call through the first
+	if !g.one(16) { // programs call through the first
 		table = 1 + g.pick(len(g.m.Tables)-1)
 	}
 	elem := g.m.Tables[table].Type.Elem
@@ -1200,13 +1246,15 @@ func (g *generator) tables(depth int) {
 
 // throw throws an exception under a condition.
 func (g *generator) throw() {
-	if g.within == 0 && !g.one(4) {
-		return // most often nobody would catch it
-	}
 	tag := g.pick(len(g.tags))
-	g.value(wasm.I32, 2)
-	if g.one(2) {
+	switch g.pick(3) {
+	case 0:
+		g.value(wasm.I32, 2)
+	case 1:
+		g.value(wasm.I32, 2)
 		g.op(wasm.OpI32Eqz)
+	case 2:
+		g.i32(1)
 	}
 	g.op(wasm.OpIf)
 	g.labels = append(g.labels, label{})
@@ -1292,17 +1340,21 @@ func (g *generator) tryTable(results []wasm.ValueType, depth int) {
 	open(wasm.OpTryTable, params, results)
 	g.within++
 	g.consume(params)
-	// Locals change, it suspends, locals change again, it throws: what do the handlers see?
+	// A local changes, it suspends, the local changes again, it throws: what do the handlers see?
+	l := uint32(g.pick(len(g.locals)))
 	rewrite := g.one(2)
 	if rewrite {
-		g.rewrite()
+		g.rewrite(l)
 	}
 	g.statements(g.pick(3))
-	if g.one(2) {
+	if !g.one(3) {
 		g.await(2)
 	}
-	if rewrite {
-		g.rewrite()
+	if g.hush == 0 && g.one(4) {
+		g.index(wasm.OpCall, g.thrower)
+	}
+	if rewrite && g.one(2) {
+		g.rewrite(l)
 	}
 	if !g.one(3) {
 		g.throw()
@@ -1313,7 +1365,7 @@ func (g *generator) tryTable(results []wasm.ValueType, depth int) {
 	g.index(wasm.OpBr, uint32(len(own)))
 	for i, types := range own {
 		end()
-		g.handle(types)
+		g.handle(types, l)
 		g.values(results, 1)
 		if rest := len(own) - 1 - i; rest > 0 {
 			g.index(wasm.OpBr, uint32(rest))
@@ -1323,25 +1375,22 @@ func (g *generator) tryTable(results []wasm.ValueType, depth int) {
 }
 
 // rewrite writes a local.
-func (g *generator) rewrite() {
-	l := uint32(g.pick(len(g.locals)))
-	if g.frozen() || g.one(4) {
-		return
+func (g *generator) rewrite(l uint32) {
+	if !g.frozen() {
+		g.value(g.locals[l], 1)
+		g.index(wasm.OpLocalSet, l)
 	}
-	g.value(g.locals[l], 1)
-	g.index(wasm.OpLocalSet, l)
 }
 
 // look mixes what is in a local into the hash.
-func (g *generator) look() {
-	l := uint32(g.pick(len(g.locals)))
+func (g *generator) look(l uint32) {
 	g.index(wasm.OpLocalGet, l)
 	g.mix(g.locals[l])
 }
 
 // handle consumes what a catch clause hands on. Nothing suspends while there is a reference to an exception, which no
-// snapshot can hold.
-func (g *generator) handle(types []wasm.ValueType) {
+// snapshot can hold. Local l is what the body may have written.
+func (g *generator) handle(types []wasm.ValueType, l uint32) {
 	if n := len(types) - 1; n >= 0 && types[n] == wasm.ExnRef {
 		types = types[:n]
 		if g.one(2) {
@@ -1359,7 +1408,6 @@ func (g *generator) handle(types []wasm.ValueType) {
 		}
 	}
 	g.consume(types)
-	g.look()
-	g.statements(g.pick(2))
-	g.look()
+	g.look(l)
+	g.statements(g.pick(3))
 }

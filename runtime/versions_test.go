@@ -17,9 +17,9 @@ var otherChoices = instrument.Choices{AllLive: true, Spill: true, Narrow: true}
 // TestVersionsRandom runs generated programs that change at each await from one build of the transform to another, which
 // puts other values into its frames and finds them elsewhere, and back. TestGuests does the same with guests.
 func TestVersionsRandom(t *testing.T) {
-	seeds := 300
+	seeds := 120
 	if testing.Short() || guests.RaceEnabled {
-		seeds = 40
+		seeds = 30
 	}
 	b, back := borrow(t)
 	defer back()

@@ -15,6 +15,7 @@ var builders = map[string]func() *wasm.Module{
 	"004-subtype":          buildSubtype,
 	"005-reference-beside": buildReferenceBeside,
 	"007-stray-handler":    buildStrayHandler,
+	"008-written-after":    buildWrittenAfter,
 }
 
 // Types and functions that all of them have.
@@ -146,6 +147,23 @@ func buildStrayHandler() *wasm.Module {
 	}
 	m.Globals = []wasm.Global{{Type: wasm.GlobalType{Type: wasm.I32, Mutable: true}, Init: wasm.Expr{byte(wasm.OpI32Const), 1, byte(wasm.OpEnd)}}}
 	m.Exports = append(m.Exports, wasm.Export{Name: "g0", Kind: wasm.ExternGlobal})
+	return m
+}
+
+func buildWrittenAfter() *wasm.Module {
+	m := base()
+	i32 := []wasm.ValueType{wasm.I32}
+	m.Types = append(m.Types, wasm.FuncType{Params: i32})
+	m.Tags = []uint32{uint32(len(m.Types) - 1)}
+	number := func(v uint64) wasm.Instr { return wasm.Instr{Op: wasm.OpI32Const, Const: v} }
+	define(m, "", nil, nil, op(wasm.OpCall, funcCheckpoint), number(5), op(wasm.OpThrow, 0))
+	define(m, "", i32, i32,
+		number(10), op(wasm.OpLocalSet, 0),
+		wasm.Instr{Op: wasm.OpBlock, Block: wasm.BlockValue(wasm.I32)},
+		wasm.Instr{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchTag}}},
+		op(wasm.OpCall, 2), number(20), op(wasm.OpLocalSet, 0), op(wasm.OpEnd), number(0), op(wasm.OpEnd),
+		op(wasm.OpLocalGet, 0), op(wasm.OpI32Add))
+	define(m, "main", nil, i32, number(0), op(wasm.OpCall, 3))
 	return m
 }
 
