@@ -125,8 +125,11 @@ func TestImportedTag(t *testing.T) {
 		return []wasm.Instr{
 			{Op: wasm.OpBlock, Block: wasm.BlockValue(wasm.I32)},
 			{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchTag, Tag: 0, Label: 0}}},
-			{Op: wasm.OpI32Const, Const: n}, {Op: wasm.OpThrow, Index: 0},
-			{Op: wasm.OpEnd}, {Op: wasm.OpUnreachable}, {Op: wasm.OpEnd},
+			{Op: wasm.OpI32Const, Const: n},
+			{Op: wasm.OpThrow, Index: 0},
+			{Op: wasm.OpEnd},
+			{Op: wasm.OpUnreachable},
+			{Op: wasm.OpEnd},
 		}
 	}
 	code := append(caught(30), wasm.Instr{Op: wasm.OpCall, Index: 0})

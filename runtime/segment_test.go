@@ -39,6 +39,32 @@ func TestSuspendSegments(t *testing.T) {
 	}
 }
 
+// TestSuspendReentered is TestSuspendRandom and TestSuspendRegress with continuations that don't peel loops, as is else only
+// so where the copies would be very large.
+func TestSuspendReentered(t *testing.T) {
+	seeds := 100
+	if testing.Short() || guests.RaceEnabled {
+		seeds = 20
+	}
+	t.Cleanup(instrument.SetPeeled(-1))
+	b, back := borrow(t)
+	defer back()
+	awaits := 0
+	for seed := range seeds {
+		binary := generated(randomBytes(uint64(seed)))
+		keep(t, binary)
+		got, ok := b.threeWays(t, binary, "main")
+		if !ok {
+			t.Fatal("refused: the generator makes nothing that is")
+		}
+		awaits += got.Awaits
+	}
+	if awaits < seeds {
+		t.Errorf("%d programs suspend only %d times", seeds, awaits)
+	}
+	t.Run("regress", TestSuspendRegress)
+}
+
 // largeFunction returns a program whose main has very many locals and sites. Of main's calls, each takes a local and sets
 // another, and a few suspend.
 func largeFunction(locals, sites int) []byte {

@@ -25,7 +25,7 @@ func peakMemory(p *os.ProcessState) int64 {
 	case !ok:
 		return 0
 	case goruntime.GOOS == "darwin":
-		return int64(u.Maxrss)
+		return u.Maxrss
 	}
-	return int64(u.Maxrss) << 10
+	return u.Maxrss << 10
 }

@@ -304,7 +304,7 @@ func (b *bench) measureRebuild(name string) error {
 		return err
 	}
 	b.report.Rows = append(b.report.Rows, row{
-		Group: name + groupResident, Name: "rebuild the stack in place, against wazero's copy of it",
+		Group: name + groupResident, Name: "rebuild the stack in place, against wazero's copy of it, by the clock",
 		Unit: unitTimes, Durun: summarise(divide(rebuilt, native)),
 	})
 	return nil

@@ -31,7 +31,7 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 	if err := checkSlots(f, st, slots); err != nil {
 		return nil, nil, err
 	}
-	e.resuming = true
+	e.f, e.resuming = f, true
 	// An exception from the next frame is caught here as one from the call was.
 	var within *thrower
 	for i := range f.throwers {
@@ -39,10 +39,11 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 			within = t
 		}
 	}
-	emit := func(wraps int32) {
-		e.begin(f, wraps)
-		e.loadFrame(st, slots)
-		around := e.reopen(st)
+	var around []int32 // the constructs around the site, the innermost first, the function last
+	for c := st.within; c >= 0; c = f.constructs[c].parent {
+		around = append(around, c)
+	}
+	next := func() {
 		if within != nil {
 			e.try(within, nil)
 		}
@@ -53,8 +54,25 @@ func (e *emitter) continuation(f *function, s int32, slots []Slot, nextFrame, ne
 			e.endTry(within)
 		}
 		e.test(s)
-		e.tees(st.instr)
-		e.rest(st.instr+1, around)
+	}
+	whole, peel := e.outermost(around)
+	emit := func(wraps int32) {
+		e.begin(f, wraps)
+		e.loadFrame(st, slots)
+		if peel {
+			e.reopen(st, around, 0)
+			next()
+			e.tees(st.instr)
+			e.rest(st.instr+1, around)
+			return
+		}
+		e.i32(1)
+		e.index(wasm.OpLocalSet, e.reenter())
+		e.reopen(st, around, whole+1)
+		e.path(st, around, whole, next)
+		stop := f.constructs[around[whole]].stop
+		e.tees(stop)
+		e.rest(stop+1, around[whole+1:])
 	}
 	emit(0) // counts the occurrences of sites
 	emit(int32(len(e.cold)))
@@ -131,28 +149,16 @@ func (e *emitter) loadFrame(s *site, slots []Slot) {
 	}
 }
 
-// reopen opens the constructs around a site, pushes the operands below its call, and returns the constructs, the
-// innermost first, the function last.
-func (e *emitter) reopen(s *site) []int32 {
+// reopen opens the constructs around a site, the outermost first, up to around[last], and pushes the operands below the
+// site's call or below the construct that comes next.
+func (e *emitter) reopen(s *site, around []int32, last int) {
 	f := e.f
-	var around []int32
-	for c := s.within; c >= 0; c = f.constructs[c].parent {
-		around = append(around, c)
-	}
-	operands := s.operands
+	low := int32(0)
 	push := func(height int32) {
-		for len(operands) > 0 && f.operands[operands[0]].depth < height {
-			op := &f.operands[operands[0]]
-			if isForeign(op.typ) {
-				e.code = appendZero(e.code, nullable(op.typ))
-			} else {
-				e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
-			}
-			e.asNonNull(op.typ)
-			operands = operands[1:]
-		}
+		e.operands(s, low, height)
+		low = height
 	}
-	for i := len(around) - 2; i >= 0; i-- {
+	for i := len(around) - 2; i >= last; i-- {
 		c := &f.constructs[around[i]]
 		push(c.height)
 		if c.op == wasm.OpLoop {
@@ -170,8 +176,25 @@ func (e *emitter) reopen(s *site) []int32 {
 		e.pos[around[i]] = e.depth
 		e.block(c.results)
 	}
-	push(int32(len(s.operands)))
-	return around
+	if last == 0 {
+		push(int32(len(s.operands)))
+	} else {
+		push(f.constructs[around[last-1]].height)
+	}
+}
+
+// operands pushes the operands of a site from depth low on and below height, as the frame has them.
+func (e *emitter) operands(s *site, low, height int32) {
+	f := e.f
+	for _, o := range s.operands[low:height] {
+		op := &f.operands[o]
+		if isForeign(op.typ) {
+			e.code = appendZero(e.code, nullable(op.typ))
+		} else {
+			e.index(wasm.OpLocalGet, f.spillLocal(op.depth, op.typ))
+		}
+		e.asNonNull(op.typ)
+	}
 }
 
 // rest emits what is left of the constructs around a site, from instruction from on.

@@ -82,7 +82,7 @@ func ExportRegistry(i int) string { return exportRegistryTable(i) + ".get" }
 
 func exportRegistryTable(i int) string { return exportPrefix + "r" + strconv.Itoa(i) }
 
-// The functions on table i, which the code can change, are:
+// ExportTableSize returns the name of a function on table i, which the code can change. There are
 //
 //	ExportTableSize: [] -> [i32]
 //	ExportTableGet:  [index i32] -> [funcref], of tables of other references [i32], which is 1 where there is one that isn't null

@@ -124,3 +124,51 @@ func TestLivenessInParts(t *testing.T) {
 		t.Error("the plans differ")
 	}
 }
+
+// TestDeepLoops: the continuation of a call inside many loops doesn't have all of a large function's code once more for each.
+func TestDeepLoops(t *testing.T) {
+	const depth, sites = 12, 1600
+	m := straight(sites, 5)
+	code := m.Code[2].Body()
+	var body []byte
+	for range depth {
+		body = append(body, byte(wasm.OpLoop), 0x7f)
+	}
+	body = append(body, code[:len(code)-1]...)
+	for range depth {
+		// Again, as long as the local is odd.
+		body = append(body, byte(wasm.OpLocalGet), 1, byte(wasm.OpI32Const), 1, byte(wasm.OpI32And), byte(wasm.OpBrIf), 0, byte(wasm.OpEnd))
+	}
+	m.Code[2] = wasm.NewCode(m.Code[2].Locals, append(body, byte(wasm.OpEnd)))
+	if err := wasm.Validate(m); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Transform(m, Config{Await: awaits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conts := continuations(r.Plan)
+	c := conts[len(conts)/2]
+	size := func() int {
+		res, err := r.Plan.Resume(m, []Continuation{c}, c.Function, firstAwait(t, m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if maxPeeled < 1<<30 {
+			accept(t, engine(t), res)
+		}
+		n := 0
+		for i := range res.Code {
+			n += len(res.Code[i].Raw)
+		}
+		return n
+	}
+	function := len(r.Module.Code[2].Raw)
+	if got := size(); got > function*11/10 {
+		t.Errorf("a continuation of %d bytes, of a function of %d", got, function)
+	}
+	defer SetPeeled(1 << 30)()
+	if got := size(); got < function*depth {
+		t.Errorf("with peeled loops it has %d bytes, so there was nothing to bound", got)
+	}
+}
