@@ -55,6 +55,9 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	if m.env, err = wasm.NewEnv(decoded); err != nil {
 		return nil, &ModuleError{Msg: "invalid module", Err: err}
 	}
+	if err := checkOriginal(decoded); err != nil {
+		return nil, err
+	}
 	if err := m.resolveImports(decoded); err != nil {
 		return nil, err
 	}
@@ -91,6 +94,16 @@ func (r *Runtime) report(step Step, bytes int) {
 	}
 }
 
+// checkOriginal returns an error for a module that is a running form.
+func checkOriginal(decoded *wasm.Module) error {
+	for i := range decoded.Imports {
+		if decoded.Imports[i].Module == instrument.HostModule {
+			return &ModuleError{Msg: "the module is the suspendable form of another, which durun makes by itself: take the original"}
+		}
+	}
+	return nil
+}
+
 // resolveImports finds the host function behind each imported function, and checks that each imported global is offered.
 func (m *Module) resolveImports(decoded *wasm.Module) error {
 	var missing []string
@@ -115,7 +128,12 @@ func (m *Module) resolveImports(decoded *wasm.Module) error {
 		}
 	}
 	if len(missing) > 0 {
-		return &ModuleError{Msg: "the module imports what nobody provides: " + strings.Join(missing, ", ")}
+		var names []string
+		for _, h := range m.runtime.modules {
+			names = append(names, h.Name)
+		}
+		return &ModuleError{Msg: fmt.Sprintf("the module imports what nobody provides: %s; here it can import from %s",
+			strings.Join(missing, ", "), strings.Join(names, ", "))}
 	}
 	return nil
 }

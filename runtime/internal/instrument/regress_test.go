@@ -122,8 +122,8 @@ func buildStrayHandler() *wasm.Module {
 	number := func(v uint64) wasm.Instr { return wasm.Instr{Op: wasm.OpI32Const, Const: v} }
 	end := op(wasm.OpEnd)
 	checkpoint := op(wasm.OpCall, funcCheckpoint)
-	// Each body stands in a block that takes what an exception holds. Control leaves the try_table in it, and then there is a throw.
-	// Nothing suspends in between, as the engine starts over then.
+	// Each body stands in a block that takes what an exception holds. Control leaves the try_table in it, and then there is a
+	// throw. Nothing suspends in between, as the engine starts over then.
 	for _, c := range []struct {
 		name string
 		body []wasm.Instr

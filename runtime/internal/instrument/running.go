@@ -67,8 +67,8 @@ var passes = []struct {
 	{name: "add what was gathered", after: []string{"fill registries"}, run: (*running).complete},
 }
 
-// Transform returns the running form of a valid module. Of custom sections it has the functions' names alone. It doesn't change m, whose bytes the
-// result shares in part.
+// Transform returns the running form of a valid module. Of custom sections it has the functions' names alone. It doesn't
+// change m, whose bytes the result shares in part.
 func Transform(m *wasm.Module, config Config) (*Running, error) {
 	r := &running{original: m, config: config}
 	for _, p := range passes {
@@ -615,8 +615,8 @@ func (r *running) shareReferences() {
 	}
 }
 
-// fillRegistries has the registries filled by active element segments in place of the original's segments, and adds the start function, which
-// gives tables and globals their references out of the registries.
+// fillRegistries has the registries filled by active element segments in place of the original's segments, and adds the start
+// function, which gives tables and globals their references out of the registries.
 func (r *running) fillRegistries() error {
 	if len(r.refs.list) == 0 {
 		return nil
