@@ -56,8 +56,9 @@ type Coroutine struct {
 	written int // bytes in output
 	status  snapshot.Status
 
-	main   api.Module // the instance of the running form
-	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
+	main   api.Module    // the instance of the running form
+	resume api.Module    // the instance of the resume module that last rebuilt the stack; nil if none has
+	shape  *resumeModule // the module of which resume is an instance
 	state  api.MutableGlobal
 	memory api.Memory
 	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
@@ -291,14 +292,8 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 		return err
 	}
 	c.stop()
-	old := c.resume
 	if err := c.prepareStack(ctx, frames, c.module.importIndex(c.pending.host)); err != nil {
 		return err
-	}
-	if old != nil {
-		if err := old.Close(ctx); err != nil {
-			return err
-		}
 	}
 	c.state.Set(0)
 	c.native = nil
