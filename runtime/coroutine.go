@@ -73,16 +73,17 @@ type Coroutine struct {
 
 	reentry
 
-	inStart   bool // the module's start function is on the stack
-	stack     stack
-	frames    []snapshot.Frame // of a suspended coroutine, once they are asked for, see captured
-	pending   *pending
-	native    experimental.Snapshot // the native stack at the await call
-	natives   int                   // how many there have been in this call
-	limit     int                   // of natives; other than maxNatives in tests
-	inTry     bool                  // a frame is inside a try_table: wazero's copy lacks its handlers
-	rewinding bool
-	closing   bool
+	inStart    bool // the module's start function is on the stack
+	stack      stack
+	frames     []snapshot.Frame // of a suspended coroutine, once they are asked for, see captured
+	pending    *pending
+	native     experimental.Snapshot // the native stack at the await call
+	natives    int                   // how many there have been in this call
+	limit      int                   // of natives; other than maxNatives in tests
+	exceptions exceptions
+	inTry      bool // a frame is inside a try_table: wazero's copy lacks its handlers
+	rewinding  bool
+	closing    bool
 
 	results []uint64
 	exit    uint32
@@ -390,6 +391,9 @@ func (c *Coroutine) unwound() {
 	if len(c.stack.unnamed) > 0 {
 		c.state.Set(0)
 		panic(c.cantCapture(c.stack.unnamed[0]))
+	}
+	if !c.module.holdsExceptions {
+		c.exceptions.release()
 	}
 	if !c.suspend(struct{}{}) {
 		c.closing = true

@@ -30,6 +30,9 @@ type Module struct {
 	imports  []hostImport // by index of the imported function
 	mutable  []uint32     // the mutable globals
 
+	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
+	holdsExceptions bool
+
 	imageOnce sync.Once
 	image     []byte // memory as instantiated, without trailing zeros
 
@@ -70,7 +73,11 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	for i, g := range m.env.Globals {
 		if g.Mutable {
 			m.mutable = append(m.mutable, uint32(i))
+			m.holdsExceptions = m.holdsExceptions || g.Type.Heap() == wasm.HeapExn && g.Type.IsRef()
 		}
+	}
+	for _, t := range m.env.Tables {
+		m.holdsExceptions = m.holdsExceptions || t.Elem.Heap() == wasm.HeapExn
 	}
 	running, err := m.transform(decoded, len(binary))
 	if err != nil {

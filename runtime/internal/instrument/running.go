@@ -177,6 +177,8 @@ func (r *running) addImports() error {
 		r.importHost(ImportRef, []wasm.ValueType{wasm.FuncRef}, []wasm.ValueType{wasm.I64})
 		r.unnamed = r.ref + 1
 		r.importHost(ImportUnnamed, []wasm.ValueType{wasm.I32}, nil)
+		r.keepFn = r.unnamed + 1
+		r.importHost(ImportKeep, []wasm.ValueType{wasm.ExnRef}, nil)
 	}
 	r.shift = uint32(len(m.Imports) - before)
 	r.base = uint32(r.env.NumFuncs()) + r.shift
