@@ -262,6 +262,22 @@ func (m *Module) position(t wasm.ValueType, v snapshot.Value) (uint64, error) {
 	return uint64(at), nil
 }
 
+// checkForeign returns an error if a global or a table holds a reference that no snapshot can.
+func (c *Coroutine) checkForeign() *CaptureError {
+	var e *CaptureError
+	for _, i := range c.module.foreignGlobals {
+		if _, err := c.global(i); errors.As(err, &e) {
+			return e
+		}
+	}
+	for _, i := range c.module.foreignTables {
+		if _, err := c.table(i); errors.As(err, &e) {
+			return e
+		}
+	}
+	return nil
+}
+
 // saveTables captures the tables that the guest can change, and the element segments that it has dropped.
 func (c *Coroutine) saveTables(s *snapshot.Snapshot) error {
 	for _, seg := range c.module.plan.DroppedElements {
@@ -270,31 +286,40 @@ func (c *Coroutine) saveTables(s *snapshot.Snapshot) error {
 		}
 	}
 	for _, i := range c.module.plan.Tables {
-		var stack [1]uint64
-		c.helper(instrument.ExportTableSize(i), stack[:])
-		t := snapshot.Table{Index: i, Elements: make([]uint32, uint32(stack[0]))}
-		foreign := snapshotType(c.module.env.Tables[i].Elem) != snapshot.FuncRef
-		get := c.main.ExportedFunction(instrument.ExportTableGet(i))
-		for k := range t.Elements {
-			stack[0] = uint64(k)
-			if err := get.CallWithStack(context.Background(), stack[:]); err != nil {
-				return fmt.Errorf("read table %d: %w", i, err)
-			}
-			f, err := uint64(0), error(nil)
-			switch {
-			case !foreign:
-				f, err = c.named(stack[0])
-			case uint32(stack[0]) != 0:
-				err = fmt.Errorf("it is an %v that isn't null", c.module.env.Tables[i].Elem)
-			}
-			if err != nil {
-				return &CaptureError{Reason: fmt.Sprintf("element %d of table %d: %v", k, i, err)}
-			}
-			t.Elements[k] = uint32(f)
+		t, err := c.table(i)
+		if err != nil {
+			return err
 		}
 		s.Tables = append(s.Tables, t)
 	}
 	return nil
+}
+
+// table reads a table that the guest can change.
+func (c *Coroutine) table(i uint32) (snapshot.Table, error) {
+	var stack [1]uint64
+	c.helper(instrument.ExportTableSize(i), stack[:])
+	t := snapshot.Table{Index: i, Elements: make([]uint32, uint32(stack[0]))}
+	foreign := snapshotType(c.module.env.Tables[i].Elem) != snapshot.FuncRef
+	get := c.main.ExportedFunction(instrument.ExportTableGet(i))
+	for k := range t.Elements {
+		stack[0] = uint64(k)
+		if err := get.CallWithStack(context.Background(), stack[:]); err != nil {
+			return t, fmt.Errorf("read table %d: %w", i, err)
+		}
+		f, err := uint64(0), error(nil)
+		switch {
+		case !foreign:
+			f, err = c.named(stack[0])
+		case uint32(stack[0]) != 0:
+			err = fmt.Errorf("it is an %v that isn't null", c.module.env.Tables[i].Elem)
+		}
+		if err != nil {
+			return t, &CaptureError{Reason: fmt.Sprintf("element %d of table %d: %v", k, i, err)}
+		}
+		t.Elements[k] = uint32(f)
+	}
+	return t, nil
 }
 
 // restoreTables puts back what saveTables has captured.

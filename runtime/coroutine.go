@@ -382,7 +382,7 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 }
 
 // unwound is called by the guest's outermost frame when all frames are stored. In a call by a host function it ends that with
-// an error. Else it hands control to whoever drives the
+// an error, and so it ends the guest if that holds what can't be captured. Else it hands control to whoever drives the
 // coroutine; driven on, it puts back the native stack as it was in the await call, and returns into that.
 func (c *Coroutine) unwound() {
 	if c.nested > 0 {
@@ -391,6 +391,13 @@ func (c *Coroutine) unwound() {
 	if len(c.stack.unnamed) > 0 {
 		c.state.Set(0)
 		panic(c.cantCapture(c.stack.unnamed[0]))
+	}
+	if e := c.checkForeign(); e != nil {
+		c.state.Set(0)
+		if len(c.stack.sites) > 0 {
+			c.locate(e, c.stack.sites[0].site)
+		}
+		panic(e)
 	}
 	if !c.module.holdsExceptions {
 		c.exceptions.release()
@@ -406,13 +413,18 @@ func (c *Coroutine) unwound() {
 	native.Restore(results)
 }
 
+// locate has the error say at which call the guest is suspended.
+func (c *Coroutine) locate(e *CaptureError, site uint32) {
+	s := &c.module.plan.Sites[site]
+	e.Function, e.Name, e.Offset, e.HasFunction = s.Function, c.module.original.FunctionNames()[s.Function], int(s.Offset), true
+}
+
 // cantCapture returns the error for a frame with a reference that nobody can name.
 func (c *Coroutine) cantCapture(u unnamed) error {
-	s := &c.module.plan.Sites[u.site]
 	e := &CaptureError{
-		Function: s.Function, Name: c.module.original.FunctionNames()[s.Function], Offset: int(s.Offset), HasFunction: true,
 		Reason: "an externref that isn't null is live across the call, and nobody can say in another process what it refers to",
 	}
+	c.locate(e, u.site)
 	if u.kind == instrument.NotNullExn {
 		e.Reason = "an exnref that isn't null, a caught exception, is live across the call, and can't be taken to another process"
 	}

@@ -30,6 +30,9 @@ type Module struct {
 	imports  []hostImport // by index of the imported function
 	mutable  []uint32     // the mutable globals
 
+	// foreignGlobals and foreignTables are those that can change and hold references that no snapshot can, unless they are
+	// null.
+	foreignGlobals, foreignTables []uint32
 	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
 	holdsExceptions bool
 
@@ -73,6 +76,9 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	for i, g := range m.env.Globals {
 		if g.Mutable {
 			m.mutable = append(m.mutable, uint32(i))
+			if g.Type.IsRef() && snapshotType(g.Type) != snapshot.FuncRef {
+				m.foreignGlobals = append(m.foreignGlobals, uint32(i))
+			}
 			m.holdsExceptions = m.holdsExceptions || g.Type.Heap() == wasm.HeapExn && g.Type.IsRef()
 		}
 	}
@@ -82,6 +88,11 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	running, err := m.transform(decoded, len(binary))
 	if err != nil {
 		return nil, err
+	}
+	for _, t := range m.plan.Tables {
+		if snapshotType(m.env.Tables[t].Elem) != snapshot.FuncRef {
+			m.foreignTables = append(m.foreignTables, t)
+		}
 	}
 	r.report(StepCompile, len(binary))
 	defer r.report(StepDone, len(binary))
