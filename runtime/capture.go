@@ -495,7 +495,9 @@ func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, a
 	if err != nil {
 		return err
 	}
-	if c.resume, err = r.instantiate(ctx, c.module.runtime.engine, c.main); err != nil {
+	c.resume, err = r.instantiate(ctx, c.module.runtime.engine, c.main)
+	r.release(ctx)
+	if err != nil {
 		return fmt.Errorf("instantiate continuations: %w", err)
 	}
 	c.stack.reset()

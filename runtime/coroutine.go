@@ -256,7 +256,8 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		}
 		if c.natives >= c.limit || c.inTry {
 			if err := c.rewind(ctx); err != nil {
-				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
+				// The await call is complete, which it can't become twice: what it took from the host would be lost.
+				return "", errors.Join(fmt.Errorf("resume coroutine %s: %w", c.id, err), c.close())
 			}
 		}
 	}
@@ -291,14 +292,14 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 		return err
 	}
 	c.stop()
-	old := c.resume
-	if err := c.prepareStack(ctx, frames, c.module.importIndex(c.pending.host)); err != nil {
-		return err
-	}
-	if old != nil {
-		if err := old.Close(ctx); err != nil {
+	if c.resume != nil {
+		if err := c.resume.Close(ctx); err != nil {
 			return err
 		}
+		c.resume = nil
+	}
+	if err := c.prepareStack(ctx, frames, c.module.importIndex(c.pending.host)); err != nil {
+		return err
 	}
 	c.state.Set(0)
 	c.native = nil
