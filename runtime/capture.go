@@ -269,9 +269,13 @@ func (c *Coroutine) saveTables(s *snapshot.Snapshot) error {
 			s.DroppedElements = append(s.DroppedElements, seg)
 		}
 	}
+	total := uint64(0)
 	for _, i := range c.module.plan.Tables {
 		var stack [1]uint64
 		c.helper(instrument.ExportTableSize(i), stack[:])
+		if total += uint64(uint32(stack[0])); total > snapshot.MaxElements {
+			return &CaptureError{Reason: fmt.Sprintf("table %d: the tables that the module can change have more than %d elements, which is what a snapshot holds", i, snapshot.MaxElements)}
+		}
 		t := snapshot.Table{Index: i, Elements: make([]uint32, uint32(stack[0]))}
 		foreign := snapshotType(c.module.env.Tables[i].Elem) != snapshot.FuncRef
 		get := c.main.ExportedFunction(instrument.ExportTableGet(i))
