@@ -18,6 +18,7 @@ var builders = map[string]func() *wasm.Module{
 	"007-stray-handler":    buildStrayHandler,
 	"008-written-after":    buildWrittenAfter,
 	"009-table-of-nonnull": buildTableOfNonNull,
+	"010-grow-nonnull":     buildGrowNonNull,
 }
 
 // Types and functions that all of them have.
@@ -206,6 +207,27 @@ func buildTableOfNonNull() *wasm.Module {
 	}{{"place", 3, 0, 2}, {"from", 0, 1, 2}, {"end", 4, 2, 0}, {"beyond", 5, 0, 0}} {
 		define(m, c.name, nil, nil, append([]wasm.Instr{op(wasm.OpCall, funcCheckpoint)}, initFrom(c.place, c.from, c.n)...)...)
 	}
+	return m
+}
+
+func buildGrowNonNull() *wasm.Module {
+	m := base()
+	i32 := []wasm.ValueType{wasm.I32}
+	m.Types = append(m.Types, wasm.FuncType{Results: i32})
+	m.Functions = append(m.Functions, 1) // function 2
+	m.Code = append(m.Code, wasm.Code{Raw: []byte{0, byte(wasm.OpI32Const), 7, byte(wasm.OpEnd)}, BodyOffset: 1})
+	expr := func(in wasm.Instr) wasm.Expr {
+		return append(wasm.AppendInstr(nil, &in), byte(wasm.OpEnd))
+	}
+	one := wasm.Instr{Op: wasm.OpI32Const, Const: 1}
+	m.Tables = []wasm.Table{{Type: wasm.TableType{Elem: wasm.RefType(1, false), Limits: wasm.Limits{Min: 1}}, Init: expr(op(wasm.OpRefFunc, 2))}}
+	m.Elements = append(m.Elements, wasm.Element{
+		Mode: wasm.Passive, Flags: 5, Type: wasm.RefType(1, true), Exprs: []wasm.Expr{expr(wasm.Instr{Op: wasm.OpRefNull, Heap: 1})},
+	})
+	define(m, "main", nil, i32,
+		op(wasm.OpRefFunc, 2), one, op(wasm.OpTableGrow, 0), op(wasm.OpDrop), op(wasm.OpCall, funcCheckpoint),
+		one, op(wasm.OpTableGet, 0), op(wasm.OpCallRef, 1))
+	m.Elements = append(m.Elements, wasm.Element{Mode: wasm.Declarative, Flags: 3, Type: wasm.FuncRef, Funcs: []uint32{2}})
 	return m
 }
 

@@ -607,8 +607,11 @@ func (r *running) shareReferences() {
 			b := append(appendZero(nil, elem), filler...)
 			r.export(ExportTableGrow(t), wasm.ExternFunc, r.add(i32, i32, nil, table(b, wasm.OpTableGrow)))
 		} else if registry := r.refs.find(elem); registry >= 0 {
-			// What it grows by is set right away, and has to be something until then.
-			b := r.refs.get([]byte{byte(wasm.OpI32Const), 1}, registry)
+			// What it grows by is set right away, and has to be something until then: what the table is made with, or another that
+			// isn't null. Those of a segment at the registry's start may be.
+			some := slices.IndexFunc(r.refs.list[registry].Funcs, func(f uint32) bool { return f > 0 })
+			b := wasm.AppendS32([]byte{byte(wasm.OpI32Const)}, int32(max(some, 0)))
+			b = r.refs.get(b, registry)
 			b = append(append(b, byte(wasm.OpRefAsNonNull)), filler...)
 			r.export(ExportTableGrow(t), wasm.ExternFunc, r.add(i32, i32, nil, table(b, wasm.OpTableGrow)))
 		}
