@@ -388,6 +388,9 @@ func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config Resto
 		err = c.restoreHosts(s)
 	}
 	if err == nil {
+		err = c.checkResults(s, await)
+	}
+	if err == nil {
 		err = c.prepareStack(ctx, s.Frames, await)
 	}
 	if err != nil {
@@ -427,6 +430,22 @@ func (c *Coroutine) restoreAwait(s *snapshot.Snapshot) (uint32, error) {
 		return uint32(i), nil
 	}
 	return 0, fmt.Errorf("%w: the guest is in host call %s, which the module doesn't import as an await point", ErrMismatch, s.Await.Import)
+}
+
+// checkResults checks that the outermost function returns what the entry does, which is what is taken from it.
+func (c *Coroutine) checkResults(s *snapshot.Snapshot, await uint32) error {
+	outer := await
+	if len(s.Frames) > 0 {
+		outer = s.Frames[0].Function
+	}
+	var want []wasm.ValueType
+	if t, ok := c.module.entryType(s.Entry); ok && !s.InStart {
+		want = t.Results
+	}
+	if t := c.module.env.FuncType(outer); t == nil || !slices.Equal(t.Results, want) {
+		return fmt.Errorf("%w: its outermost frame is of function %d, which doesn't return what the entry does", ErrMismatch, outer)
+	}
+	return nil
 }
 
 func sameValues(vs []snapshot.Value, types []wasm.ValueType) bool {

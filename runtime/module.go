@@ -217,12 +217,11 @@ func (m *Module) Hash() snapshot.Hash { return m.hash }
 func (m *Module) Close(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	errs := []error{m.code.Close(ctx)}
 	for _, r := range m.resumes {
-		errs = append(errs, r.code.Close(ctx))
+		r.release(ctx)
 	}
 	m.resumes, m.order = map[string]*resumeModule{}, nil
-	if err := errors.Join(errs...); err != nil {
+	if err := m.code.Close(ctx); err != nil {
 		return fmt.Errorf("close module: %w", err)
 	}
 	return nil

@@ -156,3 +156,26 @@ func TestResumeModulesInUse(t *testing.T) {
 		t.Errorf("%d users are left", n)
 	}
 }
+
+// TestOutermostFrame restores made-up stacks whose outermost function returns something else than the entry: its results would
+// be taken for the entry's, and one was an address in the host.
+func TestOutermostFrame(t *testing.T) {
+	ctx := context.Background()
+	config := StartConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}}
+	c := start(t, thingsRuntime(t), assemble(t, nil,
+		fn{results: []wasm.ValueType{wasm.FuncRef}, code: []wasm.Instr{ins(wasm.OpCall, fnCheckpoint), {Op: wasm.OpRefNull, Heap: wasm.HeapFunc}}},
+		fn{results: []wasm.ValueType{wasm.I32}, code: []wasm.Instr{ins(wasm.OpCall, fnFirst), ins(wasm.OpRefIsNull)}}), config)
+	if _, err := c.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, frames := range [][]snapshot.Frame{s.Frames[1:], nil} {
+		s.Frames = frames
+		if _, err := c.module.Restore(ctx, s, RestoreConfig{Hosts: config.Hosts}); !errors.Is(err, ErrMismatch) {
+			t.Errorf("%d frames: error %v, want %v", len(frames), err, ErrMismatch)
+		}
+	}
+}

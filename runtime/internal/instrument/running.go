@@ -206,7 +206,7 @@ func (r *running) addImports() error {
 
 func (r *running) unwound() uint32 { return uint32(r.env.NumImportedFuncs) }
 
-// funcIndex implements linker. It is only asked for code that continuations may repeat.
+// funcIndex implements linker. It is asked for code that continuations may repeat, and for try_tables where nothing suspends.
 func (r *running) funcIndex(f uint32) uint32 {
 	r.needed[f] = true
 	return r.renumbered(f)
