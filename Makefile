@@ -54,7 +54,7 @@ fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such 
 	done
 
 .PHONY: bench
-bench: ## print what suspendable code costs, against wazero and asyncify (BENCHFLAGS=-md)
+bench: ## print what suspendable code costs, against wazero and asyncify (BENCHFLAGS='-short -md')
 	@$(GO) run ./guests/costs $(BENCHFLAGS)
 
 .PHONY: microbench

@@ -42,8 +42,8 @@ func TestBinaryenPrograms(t *testing.T) {
 			if err := os.WriteFile(in, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// Without references: of Debian's version, two in three such programs are of an older language, in which externref is a
-			// supertype of funcref. Its exceptions are of an older language altogether.
+			// Without references: of Debian's version, two in three such programs are of an older language, in which externref
+			// is a supertype of funcref. Its exceptions are of an older language altogether.
 			cmd := exec.Command(tool, "-ttf", in, "--denan", "--disable-reference-types", "--enable-multivalue", "--enable-bulk-memory",
 				"--enable-sign-ext", "--enable-nontrapping-float-to-int", "--enable-mutable-globals", "--enable-tail-call",
 				"--enable-simd", "--enable-extended-const", "-o", out)

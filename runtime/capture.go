@@ -518,10 +518,20 @@ func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, a
 	if err != nil {
 		return err
 	}
-	c.resume, err = r.instantiate(ctx, c.module.runtime.engine, c.main)
-	r.release(ctx)
-	if err != nil {
-		return fmt.Errorf("instantiate continuations: %w", err)
+	defer r.release(ctx)
+	// An instance has no state of its own, so it serves again where a guest waits in the same place, in a loop.
+	if c.shape != r {
+		inst, err := r.instantiate(ctx, c.module.runtime.engine, c.main)
+		if err != nil {
+			return fmt.Errorf("instantiate continuations: %w", err)
+		}
+		old := c.resume
+		c.resume, c.shape = inst, r
+		if old != nil {
+			if err := old.Close(ctx); err != nil {
+				return fmt.Errorf("close continuations: %w", err)
+			}
+		}
 	}
 	c.stack.reset()
 	c.stack.continuations = sequence

@@ -56,8 +56,9 @@ type Coroutine struct {
 	written int // bytes in output
 	status  snapshot.Status
 
-	main   api.Module // the instance of the running form
-	resume api.Module // the instance of the resume module that rebuilds a restored stack; nil if it wasn't restored
+	main   api.Module    // the instance of the running form
+	resume api.Module    // the instance of the resume module that last rebuilt the stack; nil if none has
+	shape  *resumeModule // the module of which resume is an instance
 	state  api.MutableGlobal
 	memory api.Memory
 	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
@@ -72,16 +73,17 @@ type Coroutine struct {
 
 	reentry
 
-	inStart   bool // the module's start function is on the stack
-	stack     stack
-	frames    []snapshot.Frame // of a suspended coroutine, once they are asked for, see captured
-	pending   *pending
-	native    experimental.Snapshot // the native stack at the await call
-	natives   int                   // how many there have been in this call
-	limit     int                   // of natives; other than maxNatives in tests
-	inTry     bool                  // a frame is inside a try_table: wazero's copy lacks its handlers
-	rewinding bool
-	closing   bool
+	inStart    bool // the module's start function is on the stack
+	stack      stack
+	frames     []snapshot.Frame // of a suspended coroutine, once they are asked for, see captured
+	pending    *pending
+	native     experimental.Snapshot // the native stack at the await call
+	natives    int                   // how many there have been in this call
+	limit      int                   // of natives; other than maxNatives in tests
+	exceptions exceptions
+	inTry      bool // a frame is inside a try_table: wazero's copy lacks its handlers
+	rewinding  bool
+	closing    bool
 
 	results []uint64
 	exit    uint32
@@ -292,12 +294,6 @@ func (c *Coroutine) rewind(ctx context.Context) error {
 		return err
 	}
 	c.stop()
-	if c.resume != nil {
-		if err := c.resume.Close(ctx); err != nil {
-			return err
-		}
-		c.resume = nil
-	}
 	if err := c.prepareStack(ctx, frames, c.module.importIndex(c.pending.host)); err != nil {
 		return err
 	}
@@ -396,6 +392,9 @@ func (c *Coroutine) unwound() {
 	if len(c.stack.unnamed) > 0 {
 		c.state.Set(0)
 		panic(c.cantCapture(c.stack.unnamed[0]))
+	}
+	if !c.module.holdsExceptions {
+		c.exceptions.release()
 	}
 	if !c.suspend(struct{}{}) {
 		c.closing = true

@@ -243,13 +243,20 @@ func TestModuleErrors(t *testing.T) {
 		{"empty", nil, "not a module"},
 		{"text", []byte("hello"), "not a module"},
 		{"cut", bad[:len(bad)-3], "code section"},
-		{"unknown import", counter("env", "f", 1), `"env"."f"`},
+		{"unknown import", counter("env", "f", 1), `"env"."f"; here it can import from durun`},
 		{"wrong signature", counter(hostabi.ModuleName, hostabi.FuncYield, 1), "signature"},
 		{"reserved export", func() []byte {
 			m, _ := wasm.Decode(bad)
 			m.Exports[0].Name = "durun:main"
 			return m.Encode()
 		}(), "reserved"},
+		{"running form", func() []byte {
+			b, _, err := Instrument(bad)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}(), "take the original"},
 	} {
 		_, err := r.Compile(context.Background(), c.binary)
 		var me *ModuleError

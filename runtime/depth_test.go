@@ -12,8 +12,8 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// recursion returns a program whose main(n) calls itself n times, suspends, and returns 1 xor 2 xor … n. Each frame has so many operands
-// below its call, and so many locals.
+// recursion returns a program whose main(n) calls itself n times, suspends, and returns 1 xor 2 xor … n. Each frame has so many
+// operands below its call, and so many locals.
 func recursion(t *testing.T, operands int) []byte {
 	code := []wasm.Instr{
 		ins(wasm.OpLocalGet, 0), ins(wasm.OpI32Eqz), {Op: wasm.OpIf}, ins(wasm.OpCall, fnCheckpoint), constant(0), ins(wasm.OpReturn), ins(wasm.OpEnd),

@@ -106,7 +106,7 @@ type outcome struct {
 
 // plain runs the original module on wazero alone; what would suspend blocks instead.
 func plain(t *testing.T, binary []byte, entry string, w *world) outcome {
-	ctx := context.Background()
+	ctx := compileContext(context.Background())
 	engine := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
 		WithCoreFeatures(features).WithDebugInfoEnabled(false).WithCompilationCache(plainCache))
 	defer engine.Close(ctx)

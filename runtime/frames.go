@@ -93,6 +93,8 @@ func instantiateFrames(ctx context.Context, engine wazero.Runtime) error {
 	export(instrument.ImportUnnamed, []api.ValueType{api.ValueTypeI32}, nil, func(c *Coroutine, stack []uint64) {
 		c.stack.kind = uint32(stack[0])
 	})
+	const exnref = api.ValueType(0x69)
+	export(instrument.ImportKeep, []api.ValueType{exnref}, nil, func(c *Coroutine, stack []uint64) { c.exceptions.keep(stack) })
 	for n := range instrument.MaxValues + 1 {
 		params := append(i64s[:n:n], api.ValueTypeI32)
 		export(instrument.ImportSave(n), params, nil, func(c *Coroutine, stack []uint64) {

@@ -127,6 +127,7 @@ func finish(t *testing.T, c *Coroutine, w *world, each func(c *Coroutine) *Corou
 // TestFrozenSnapshots goes on from snapshots that earlier builds took, in a build of today and in one of which the transform
 // chooses otherwise, moving at each await. See testdata/snapshots/README.md.
 func TestFrozenSnapshots(t *testing.T) {
+	withoutRace(t)
 	if *freeze {
 		freezeSnapshots(t)
 	}

@@ -26,7 +26,6 @@ type injector struct {
 	out        wasm.Module
 	checkpoint uint32
 	density    int
-	sites      int
 	sum        uint32 // a global: the hash of what calls in batches give
 }
 
@@ -152,7 +151,6 @@ func (i *injector) function(c int) (wasm.Code, error) {
 		}
 		if fits && !never && here {
 			out = wasm.AppendInstr(out, &wasm.Instr{Op: wasm.OpCall, Index: i.checkpoint})
-			i.sites++
 		}
 		if err := v.Step(&in); err != nil {
 			return wasm.Code{}, err

@@ -25,6 +25,9 @@ func Instrument(binary []byte, modules ...*hostabi.Module) ([]byte, InstrumentRe
 	if err != nil {
 		return nil, InstrumentReport{}, &ModuleError{Msg: "not a module that durun can run", Err: err}
 	}
+	if err := checkOriginal(m); err != nil {
+		return nil, InstrumentReport{}, err
+	}
 	r := &Runtime{modules: append([]*hostabi.Module{abiModule}, modules...)}
 	if m, err = r.internalise(m); err != nil {
 		return nil, InstrumentReport{}, err

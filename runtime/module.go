@@ -31,6 +31,9 @@ type Module struct {
 	imports  []hostImport // by index of the imported function
 	mutable  []uint32     // the mutable globals
 
+	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
+	holdsExceptions bool
+
 	imageOnce sync.Once
 	image     []byte // memory as instantiated, without trailing zeros
 
@@ -56,6 +59,9 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	if m.env, err = wasm.NewEnv(decoded); err != nil {
 		return nil, &ModuleError{Msg: "invalid module", Err: err}
 	}
+	if err := checkOriginal(decoded); err != nil {
+		return nil, err
+	}
 	if err := m.resolveImports(decoded); err != nil {
 		return nil, err
 	}
@@ -68,7 +74,11 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	for i, g := range m.env.Globals {
 		if g.Mutable {
 			m.mutable = append(m.mutable, uint32(i))
+			m.holdsExceptions = m.holdsExceptions || g.Type.Heap() == wasm.HeapExn && g.Type.IsRef()
 		}
+	}
+	for _, t := range m.env.Tables {
+		m.holdsExceptions = m.holdsExceptions || t.Elem.Heap() == wasm.HeapExn
 	}
 	running, err := m.transform(decoded, len(binary))
 	if err != nil {
@@ -90,6 +100,16 @@ func (r *Runtime) report(step Step, bytes int) {
 	if r.config.progress != nil {
 		r.config.progress(Progress{Step: step, Bytes: bytes})
 	}
+}
+
+// checkOriginal returns an error for a module that is a running form.
+func checkOriginal(decoded *wasm.Module) error {
+	for i := range decoded.Imports {
+		if decoded.Imports[i].Module == instrument.HostModule {
+			return &ModuleError{Msg: "the module is the suspendable form of another, which durun makes by itself: take the original"}
+		}
+	}
+	return nil
 }
 
 // resolveImports finds the host function behind each imported function, and checks that each imported global is offered.
@@ -116,7 +136,12 @@ func (m *Module) resolveImports(decoded *wasm.Module) error {
 		}
 	}
 	if len(missing) > 0 {
-		return &ModuleError{Msg: "the module imports what nobody provides: " + strings.Join(missing, ", ")}
+		var names []string
+		for _, h := range m.runtime.modules {
+			names = append(names, h.Name)
+		}
+		return &ModuleError{Msg: fmt.Sprintf("the module imports what nobody provides: %s; here it can import from %s",
+			strings.Join(missing, ", "), strings.Join(names, ", "))}
 	}
 	return nil
 }

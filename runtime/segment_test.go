@@ -145,6 +145,7 @@ func largeFunction(locals, sites int) []byte {
 
 // TestLargeFunction: functions with very many sites and locals are made suspendable and compiled within bounds, and suspend.
 func TestLargeFunction(t *testing.T) {
+	withoutRace(t)
 	for _, c := range []struct{ locals, sites int }{{12, 20000}, {50000, 2000}} {
 		t.Run(fmt.Sprintf("%d sites, %d locals", c.sites, c.locals), func(t *testing.T) {
 			b, back := borrow(t)

@@ -380,7 +380,7 @@ func (b *bench) hop(t testing.TB, m *Module, c *Coroutine) *Coroutine {
 }
 
 // maxHops bounds the time of a run: further awaits go on where they are.
-const maxHops = 40
+const maxHops = 20
 
 // generated returns a program of what durun supports.
 func generated(data []byte) []byte {

@@ -234,6 +234,7 @@ func newSide(t *testing.T, name string, host []byte, build func(m *wasm.Module) 
 	}
 	b = b.NewFunctionBuilder().WithGoFunction(never(instrument.ImportRef), []api.ValueType{0x70}, i64s[:1]).Export(instrument.ImportRef)
 	b = b.NewFunctionBuilder().WithGoFunction(never(instrument.ImportUnnamed), []api.ValueType{api.ValueTypeI32}, nil).Export(instrument.ImportUnnamed)
+	b = b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(context.Context, []uint64) {}), []api.ValueType{0x69}, nil).Export(instrument.ImportKeep)
 	if _, err := b.Instantiate(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -112,11 +112,15 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		return status, fmt.Errorf("drive %s: %w", d.id, d.stopped(err))
 	}
 	if trap != nil {
-		return status, &exitError{
+		e := &exitError{
 			code:   guestExit(code),
 			err:    fmt.Errorf("%s failed: %w", d.id, trap),
 			advice: "its state before that: " + d.app.commandLine("history", d.id),
 		}
+		if capture := (*runtime.CaptureError)(nil); errors.As(trap, &capture) {
+			e.advice = captureAdvice + "\n" + e.advice
+		}
+		return status, e
 	}
 	if status.Ended() {
 		return status, errors.Join(exitStatus(guestExit(code)), closeErr)

@@ -31,7 +31,8 @@ const exitCodesHelp = `Exit codes:
   64     usage: an unknown command, flag or argument; an id that is taken; a
          folder that the program needs and nobody gave; a coroutine that has
          ended, to resume
-  65     a bad module, snapshot or bundle, or one that doesn't fit the other
+  65     a bad module, snapshot or bundle, or one that doesn't fit the other; a
+         program that waits in a state that no snapshot can hold
   66     no such coroutine or commit, or a file that can't be read
   69     the store, the cache or an output file can't be reached or written: no
          access, a full disk
@@ -107,6 +108,7 @@ func classify(err error) *exitError {
 	var (
 		interrupt *interruptError
 		module    *runtime.ModuleError
+		capture   *runtime.CaptureError
 		missing   *wasi.MissingMountError
 		storage   *bucket.Error
 		path      *fs.PathError
@@ -125,6 +127,8 @@ func classify(err error) *exitError {
 	case errors.As(err, &module) && errors.As(err, &path):
 		// Not the module is bad, but the cache that its prepared form comes from or goes to.
 		e.code, e.advice = exitUnavailable, "go on without the cache of prepared modules: --no-cache, or set "+cacheVariable+" to another folder"
+	case errors.As(err, &capture):
+		e.code, e.advice = exitData, captureAdvice
 	case errors.As(err, &module), errors.Is(err, runtime.ErrMismatch),
 		errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrInvalid):
 		e.code = exitData

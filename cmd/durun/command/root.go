@@ -162,6 +162,10 @@ func (a *app) report(err error) int {
 const bugAdvice = `This is a bug in durun: please report it, with the output of "durun version".` + "\n" +
 	"Coroutines are safe: each stays at its last commit."
 
+// captureAdvice is for a program that waits with a reference that no snapshot can hold.
+const captureAdvice = "The program has to let go of it before it waits: a caught exception by leaving its handler, or by a\n" +
+	"catch that doesn't keep it; a reference to something outside by setting it to null."
+
 func (a *app) reportPanic(value any, stack []byte) int {
 	advice := bugAdvice
 	if os.Getenv("DURUN_DEBUG") == "" {

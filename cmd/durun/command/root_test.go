@@ -29,6 +29,7 @@ func TestExitCodes(t *testing.T) {
 		{exitStatus(42), 42},
 		{&runtime.ModuleError{Msg: "x"}, 65},
 		{&runtime.ModuleError{Msg: "x", Err: &fs.PathError{Op: "write", Path: "cache", Err: syscall.ENOSPC}}, 69},
+		{&runtime.CaptureError{Reason: "x"}, 65},
 		{runtime.ErrMismatch, 65},
 		{&snapshot.FormatError{Section: "header", Err: snapshot.ErrCorrupt}, 65},
 		{snapshot.ErrVersion, 65},

@@ -218,6 +218,7 @@ func (e *emitter) rest(from int32, around []int32) {
 			e.end() // the loop
 		}
 		e.end()
+		e.ended(ci)
 		e.tees(c.stop)
 	}
 }

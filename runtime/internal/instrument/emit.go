@@ -19,6 +19,8 @@ type linker interface {
 	// save: [types, i32 site] -> [], load: [] -> [types], references nullable.
 	save(types []wasm.ValueType) uint32
 	load(types []wasm.ValueType) uint32
+	// keep returns the function that keeps an exception from being collected: [exnref] -> [].
+	keep() uint32
 	// mustBeNull returns the function that tells the runtime if a reference of this type isn't null: [t] -> [].
 	mustBeNull(t wasm.ValueType) uint32
 	// blockType returns the type of a block.
@@ -102,6 +104,10 @@ func (e *emitter) begin(f *function, wraps int32) {
 	e.pos = e.pos[:len(f.constructs)]
 	e.pos[0] = -1
 	e.wrap(wraps)
+	if f.constructs[0].keeps {
+		e.pos[0] = e.depth
+		e.block(f.typ.Results)
+	}
 }
 
 // wrap opens blocks for the cold paths of what is emitted from here on.
@@ -130,6 +136,10 @@ func (e *emitter) running(f *function) []byte {
 
 // finish ends the hot code, adds the cold paths and returns the body.
 func (e *emitter) finish() []byte {
+	if e.f.constructs[0].keeps {
+		e.end()
+		e.keep(0, e.f.typ.Results)
+	}
 	if len(e.cold) > 0 {
 		e.op(wasm.OpReturn)
 	}
@@ -260,6 +270,7 @@ func (e *emitter) rangeOf(from, to int32) {
 			e.open(in)
 		case wasm.OpEnd:
 			e.end()
+			e.ended(in.arg)
 		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
 			e.index(in.op, e.label(in.arg))
 		case wasm.OpBrTable:
@@ -330,6 +341,9 @@ func (e *emitter) open(in *instr) {
 	}
 	e.pos[in.arg] = e.depth
 	e.depth++
+	if c.op == wasm.OpLoop && c.keeps {
+		e.keep(c.height, c.params)
+	}
 }
 
 // tryTable emits the opcode of a try_table.

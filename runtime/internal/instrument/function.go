@@ -29,6 +29,7 @@ type construct struct {
 	block            wasm.BlockType
 	params, results  []wasm.ValueType
 	catches          []catch
+	keeps            bool // a clause of a try_table leads to its label with a reference to the exception, see keeping.go
 	narrow           bool // a try_table that stands around each throwing instruction in it instead, see narrowing.go
 }
 
@@ -247,6 +248,9 @@ func (a *analyser) follow(nextSite uint32) error {
 			if in.Op == wasm.OpTryTable {
 				for _, k := range in.Catches {
 					c.catches = append(c.catches, catch{k.Kind, k.Tag, label(k.Label)})
+					if k.HasRef() {
+						f.constructs[label(k.Label)].keeps = true
+					}
 				}
 			}
 			f.constructs = append(f.constructs, c)

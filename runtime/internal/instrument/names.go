@@ -17,6 +17,8 @@ import "strconv"
 //	unnamed: [i32] -> []
 //	    the frame that is saved next holds a reference that isn't null and can't be saved: NotNullExtern, NotNullExn;
 //	    only where there are references
+//	keep: [exnref] -> []
+//	    the guest may hold on to this exception; only where there are references
 const HostModule = "durun:host"
 
 // MaxValues is the most values that save and load move in one call.
@@ -28,6 +30,7 @@ const (
 	ImportNext    = "next"
 	ImportRef     = "ref"
 	ImportUnnamed = "unnamed"
+	ImportKeep    = "keep"
 )
 
 // What the import unnamed is called with: the type of the reference.

@@ -137,6 +137,7 @@ func (e *emitter) path(s *site, around []int32, i int, next func()) {
 	}
 	e.region(from, c.stop, c.height)
 	e.end()
+	e.ended(around[i])
 }
 
 // spilled moves operands from their spill locals to the stack, or the other way. The first has this depth.

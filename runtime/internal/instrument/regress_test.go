@@ -18,7 +18,7 @@ var builders = map[string]func() *wasm.Module{
 	"007-stray-handler":    buildStrayHandler,
 	"008-written-after":    buildWrittenAfter,
 	"009-table-of-nonnull": buildTableOfNonNull,
-	"010-grow-nonnull":     buildGrowNonNull,
+	"010-grow-of-nonnull":  buildGrowOfNonNull,
 }
 
 // Types and functions that all of them have.
@@ -123,8 +123,8 @@ func buildStrayHandler() *wasm.Module {
 	number := func(v uint64) wasm.Instr { return wasm.Instr{Op: wasm.OpI32Const, Const: v} }
 	end := op(wasm.OpEnd)
 	checkpoint := op(wasm.OpCall, funcCheckpoint)
-	// Each body stands in a block that takes what an exception holds. Control leaves the try_table in it, and then there is a throw.
-	// Nothing suspends in between, as the engine starts over then.
+	// Each body stands in a block that takes what an exception holds. Control leaves the try_table in it, and then there is a
+	// throw. Nothing suspends in between, as the engine starts over then.
 	for _, c := range []struct {
 		name string
 		body []wasm.Instr
@@ -210,24 +210,27 @@ func buildTableOfNonNull() *wasm.Module {
 	return m
 }
 
-func buildGrowNonNull() *wasm.Module {
+func buildGrowOfNonNull() *wasm.Module {
 	m := base()
 	i32 := []wasm.ValueType{wasm.I32}
 	m.Types = append(m.Types, wasm.FuncType{Results: i32})
-	m.Functions = append(m.Functions, 1) // function 2
-	m.Code = append(m.Code, wasm.Code{Raw: []byte{0, byte(wasm.OpI32Const), 7, byte(wasm.OpEnd)}, BodyOffset: 1})
+	m.Functions = append(m.Functions, 1, 1) // functions 2 and 3
 	expr := func(in wasm.Instr) wasm.Expr {
 		return append(wasm.AppendInstr(nil, &in), byte(wasm.OpEnd))
 	}
-	one := wasm.Instr{Op: wasm.OpI32Const, Const: 1}
-	m.Tables = []wasm.Table{{Type: wasm.TableType{Elem: wasm.RefType(1, false), Limits: wasm.Limits{Min: 1}}, Init: expr(op(wasm.OpRefFunc, 2))}}
-	m.Elements = append(m.Elements, wasm.Element{
-		Mode: wasm.Passive, Flags: 5, Type: wasm.RefType(1, true), Exprs: []wasm.Expr{expr(wasm.Instr{Op: wasm.OpRefNull, Heap: 1})},
-	})
+	for v := range byte(2) {
+		m.Code = append(m.Code, wasm.Code{Raw: []byte{0, byte(wasm.OpI32Const), v + 1, byte(wasm.OpEnd)}, BodyOffset: 1})
+	}
+	m.Tables = []wasm.Table{{
+		Type: wasm.TableType{Elem: wasm.RefType(1, false), Limits: wasm.Limits{Min: 1, Max: 4, HasMax: true}}, Init: expr(op(wasm.OpRefFunc, 2)),
+	}}
+	m.Elements = append(m.Elements,
+		wasm.Element{Mode: wasm.Passive, Flags: 5, Type: wasm.RefType(1, true), Exprs: []wasm.Expr{expr(wasm.Instr{Op: wasm.OpRefNull, Heap: 1})}},
+		wasm.Element{Mode: wasm.Declarative, Flags: 3, Type: wasm.FuncRef, Funcs: []uint32{2, 3}})
+	number := func(v uint64) wasm.Instr { return wasm.Instr{Op: wasm.OpI32Const, Const: v} }
 	define(m, "main", nil, i32,
-		op(wasm.OpRefFunc, 2), one, op(wasm.OpTableGrow, 0), op(wasm.OpDrop), op(wasm.OpCall, funcCheckpoint),
-		one, op(wasm.OpTableGet, 0), op(wasm.OpCallRef, 1))
-	m.Elements = append(m.Elements, wasm.Element{Mode: wasm.Declarative, Flags: 3, Type: wasm.FuncRef, Funcs: []uint32{2}})
+		op(wasm.OpRefFunc, 3), number(2), op(wasm.OpTableGrow, 0), op(wasm.OpCall, funcCheckpoint),
+		number(2), op(wasm.OpTableGet, 0), op(wasm.OpCallRef, 1), op(wasm.OpI32Add))
 	return m
 }
 

@@ -118,6 +118,8 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 		r.importHost(ImportRef, []wasm.ValueType{wasm.FuncRef}, []wasm.ValueType{wasm.I64})
 		r.unnamed = r.ref + 1
 		r.importHost(ImportUnnamed, []wasm.ValueType{wasm.I32}, nil)
+		r.keepFn = r.unnamed + 1
+		r.importHost(ImportKeep, []wasm.ValueType{wasm.ExnRef}, nil)
 	}
 	r.importState()
 

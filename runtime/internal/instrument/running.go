@@ -67,8 +67,8 @@ var passes = []struct {
 	{name: "add what was gathered", after: []string{"fill registries"}, run: (*running).complete},
 }
 
-// Transform returns the running form of a valid module. Of custom sections it has the functions' names alone. It doesn't change m, whose bytes the
-// result shares in part.
+// Transform returns the running form of a valid module. Of custom sections it has the functions' names alone. It doesn't
+// change m, whose bytes the result shares in part.
 func Transform(m *wasm.Module, config Config) (*Running, error) {
 	r := &running{original: m, config: config}
 	for _, p := range passes {
@@ -181,6 +181,8 @@ func (r *running) addImports() error {
 		r.importHost(ImportRef, []wasm.ValueType{wasm.FuncRef}, []wasm.ValueType{wasm.I64})
 		r.unnamed = r.ref + 1
 		r.importHost(ImportUnnamed, []wasm.ValueType{wasm.I32}, nil)
+		r.keepFn = r.unnamed + 1
+		r.importHost(ImportKeep, []wasm.ValueType{wasm.ExnRef}, nil)
 	}
 	r.shift = uint32(len(m.Imports) - before)
 	r.base = uint32(r.env.NumFuncs()) + r.shift
@@ -620,19 +622,17 @@ func (r *running) shareReferences() {
 			b := append(appendZero(nil, elem), filler...)
 			r.export(ExportTableGrow(t), wasm.ExternFunc, r.add(i32, i32, nil, table(b, wasm.OpTableGrow)))
 		} else if registry := r.refs.find(elem); registry >= 0 {
-			// What it grows by is set right away, and has to be something until then: what the table is made with, or another that
-			// isn't null. Those of a segment at the registry's start may be.
+			// What it grows by is set right away, and has to be something until then. A table that grows got a function first.
 			some := slices.IndexFunc(r.refs.list[registry].Funcs, func(f uint32) bool { return f > 0 })
-			b := wasm.AppendS32([]byte{byte(wasm.OpI32Const)}, int32(max(some, 0)))
-			b = r.refs.get(b, registry)
+			b := r.refs.get(wasm.AppendS32([]byte{byte(wasm.OpI32Const)}, int32(max(some, 0))), registry)
 			b = append(append(b, byte(wasm.OpRefAsNonNull)), filler...)
 			r.export(ExportTableGrow(t), wasm.ExternFunc, r.add(i32, i32, nil, table(b, wasm.OpTableGrow)))
 		}
 	}
 }
 
-// fillRegistries has the registries filled by active element segments in place of the original's segments, and adds the start function, which
-// gives tables and globals their references out of the registries.
+// fillRegistries has the registries filled by active element segments in place of the original's segments, and adds the start
+// function, which gives tables and globals their references out of the registries.
 func (r *running) fillRegistries() error {
 	if len(r.refs.list) == 0 {
 		return nil

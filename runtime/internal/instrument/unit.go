@@ -24,6 +24,7 @@ type unit struct {
 	load1    uint32 // index of the import load1; load<n> follow
 	ref      uint32 // index of the import ref, where there are references
 	unnamed  uint32 // index of the import unnamed, where there are references
+	keepFn   uint32 // index of the import keep, where there are references
 }
 
 // typeIndex returns the index of a function type.
@@ -106,6 +107,8 @@ func (u *unit) zero(code []byte, t wasm.ValueType) []byte {
 	}
 	return wasm.AppendU32(append(code, byte(wasm.OpRefFunc)), f)
 }
+
+func (u *unit) keep() uint32 { return u.keepFn }
 
 // mustBeNull implements linker.
 func (u *unit) mustBeNull(t wasm.ValueType) uint32 {
