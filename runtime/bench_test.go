@@ -297,12 +297,14 @@ func BenchmarkContinuations(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, _, err := m.resumeFor(ctx, frames, await); err != nil {
+		r, _, err := m.resumeFor(ctx, frames, await)
+		if err != nil {
 			b.Fatal(err)
 		}
+		r.release(ctx)
 		m.mu.Lock()
 		for _, r := range m.resumes {
-			_ = r.code.Close(ctx)
+			r.release(ctx)
 		}
 		m.resumes, m.order = map[string]*resumeModule{}, nil
 		m.mu.Unlock()

@@ -285,7 +285,13 @@ func (c *Coroutine) saveTables(s *snapshot.Snapshot) error {
 			s.DroppedElements = append(s.DroppedElements, seg)
 		}
 	}
+	total := uint64(0)
 	for _, i := range c.module.plan.Tables {
+		var stack [1]uint64
+		c.helper(instrument.ExportTableSize(i), stack[:])
+		if total += uint64(uint32(stack[0])); total > snapshot.MaxElements {
+			return &CaptureError{Reason: fmt.Sprintf("table %d: the tables that the module can change have more than %d elements, which is what a snapshot holds", i, snapshot.MaxElements)}
+		}
 		t, err := c.table(i)
 		if err != nil {
 			return err
@@ -409,6 +415,9 @@ func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config Resto
 		err = c.restoreHosts(s)
 	}
 	if err == nil {
+		err = c.checkResults(s, await)
+	}
+	if err == nil {
 		err = c.prepareStack(ctx, s.Frames, await)
 	}
 	if err != nil {
@@ -448,6 +457,22 @@ func (c *Coroutine) restoreAwait(s *snapshot.Snapshot) (uint32, error) {
 		return uint32(i), nil
 	}
 	return 0, fmt.Errorf("%w: the guest is in host call %s, which the module doesn't import as an await point", ErrMismatch, s.Await.Import)
+}
+
+// checkResults checks that the outermost function returns what the entry does, which is what is taken from it.
+func (c *Coroutine) checkResults(s *snapshot.Snapshot, await uint32) error {
+	outer := await
+	if len(s.Frames) > 0 {
+		outer = s.Frames[0].Function
+	}
+	var want []wasm.ValueType
+	if t, ok := c.module.entryType(s.Entry); ok && !s.InStart {
+		want = t.Results
+	}
+	if t := c.module.env.FuncType(outer); t == nil || !slices.Equal(t.Results, want) {
+		return fmt.Errorf("%w: its outermost frame is of function %d, which doesn't return what the entry does", ErrMismatch, outer)
+	}
+	return nil
 }
 
 func sameValues(vs []snapshot.Value, types []wasm.ValueType) bool {
@@ -520,6 +545,7 @@ func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, a
 	if err != nil {
 		return err
 	}
+	defer r.release(ctx)
 	// An instance has no state of its own, so it serves again where a guest waits in the same place, in a loop.
 	if c.shape != r {
 		inst, err := r.instantiate(ctx, c.module.runtime.engine, c.main)

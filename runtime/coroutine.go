@@ -258,7 +258,8 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		}
 		if c.natives >= c.limit || c.inTry {
 			if err := c.rewind(ctx); err != nil {
-				return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, err)
+				// The await call is complete, which it can't become twice: what it took from the host would be lost.
+				return "", errors.Join(fmt.Errorf("resume coroutine %s: %w", c.id, err), c.close())
 			}
 		}
 	}

@@ -37,8 +37,8 @@ func (e *ModuleError) Error() string {
 // Unwrap returns the cause.
 func (e *ModuleError) Unwrap() error { return e.Err }
 
-// CaptureError is returned, or is what a coroutine fails with, if it waits in a state that no snapshot can hold: a reference
-// of which nobody can say what it refers to.
+// CaptureError is returned, or is what a coroutine fails with, if it waits in a state that no snapshot can hold: with a
+// reference of which nobody can say what it refers to, or with tables of more than [snapshot.MaxElements].
 type CaptureError struct {
 	Function uint32 // index of the function that has it, if HasFunction
 	Name     string // the function's name, if the module has one for it

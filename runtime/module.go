@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -252,12 +253,11 @@ func (m *Module) Hash() snapshot.Hash { return m.hash }
 func (m *Module) Close(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	errs := []error{m.code.Close(ctx)}
 	for _, r := range m.resumes {
-		errs = append(errs, r.code.Close(ctx))
+		r.release(ctx)
 	}
 	m.resumes, m.order = map[string]*resumeModule{}, nil
-	if err := errors.Join(errs...); err != nil {
+	if err := m.code.Close(ctx); err != nil {
 		return fmt.Errorf("close module: %w", err)
 	}
 	return nil
@@ -334,13 +334,23 @@ func allZero(page []byte) bool { return string(page) == string(zeroPage[:len(pag
 type resumeModule struct {
 	code          wazero.CompiledModule
 	continuations []instrument.Continuation
+	// users are who is about to instantiate it, and the Module that keeps it: when there is none left, the code is closed.
+	// Instances that run keep theirs.
+	users atomic.Int32
+}
+
+func (r *resumeModule) release(ctx context.Context) {
+	if r.users.Add(-1) == 0 {
+		_ = r.code.Close(ctx)
+	}
 }
 
 // maxResumeModules is how many resume modules a Module keeps. One takes as much memory as the code of the functions on
 // the stack that it rebuilds.
 const maxResumeModules = 64
 
-// resumeFor returns the module that rebuilds a snapshot's stack, and the continuations of its frames, outermost first.
+// resumeFor returns the module that rebuilds a snapshot's stack, and the continuations of its frames, outermost first. The
+// caller releases it once there is an instance.
 func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await uint32) (*resumeModule, []uint32, error) {
 	var conts []instrument.Continuation
 	index := map[string]uint32{}
@@ -392,6 +402,7 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 	if r, ok := m.resumes[all]; ok {
 		i := slices.Index(m.order, all)
 		m.order = append(slices.Delete(m.order, i, i+1), all)
+		r.users.Add(1)
 		return r, sequence, nil
 	}
 	mod, err := m.plan.Resume(m.original, sorted, outer, await)
@@ -410,11 +421,11 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 		return nil, nil, fmt.Errorf("compile continuations: %w", err)
 	}
 	r := &resumeModule{code: code, continuations: sorted}
+	r.users.Store(2)
 	m.resumes[all] = r
 	m.order = append(m.order, all)
 	if len(m.order) > maxResumeModules {
-		// Instances of it that run keep their code.
-		_ = m.resumes[m.order[0]].code.Close(ctx)
+		m.resumes[m.order[0]].release(ctx)
 		delete(m.resumes, m.order[0])
 		m.order = m.order[1:]
 	}
@@ -440,6 +451,7 @@ func (m *Module) callerOf(frames []snapshot.Frame, i int) *instrument.Call {
 func appendShape(b []byte, f *snapshot.Frame) []byte {
 	b = wasm.AppendU32(b, f.Function)
 	b = wasm.AppendU32(b, f.Offset)
+	b = wasm.AppendU32(b, uint32(len(f.Slots))) // the caller's call may follow them
 	for _, s := range f.Slots {
 		kind := byte(s.Value.Type) & 0x7f
 		if s.Operand {

@@ -248,3 +248,45 @@ func TestTailCallsStay(t *testing.T) {
 		t.Errorf("%d awaits, results %v, error %v; want %d", awaits, c.Results(), c.Err(), want)
 	}
 }
+
+// TestLargeTables: what a snapshot can't hold isn't captured, and the guest can go on.
+func TestLargeTables(t *testing.T) {
+	ctx := context.Background()
+	binary := assemble(t, func(m *wasm.Module) {
+		m.Tables = []wasm.Table{
+			{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 1}}},
+			{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 1}}},
+		}
+	}, fn{code: []wasm.Instr{
+		constant(0), {Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, ins(wasm.OpTableSet, 0),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(snapshot.MaxElements - 1), ins(wasm.OpTableGrow, 1), ins(wasm.OpDrop),
+		ins(wasm.OpCall, fnCheckpoint),
+	}})
+	c := start(t, thingsRuntime(t), binary, StartConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}})
+	if _, err := c.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var e *CaptureError
+	if _, err := c.Snapshot(); !errors.As(err, &e) || !strings.Contains(e.Error(), "table 1") {
+		t.Errorf("error %v, want a CaptureError about table 1", err)
+	}
+	if status, err := c.Resume(ctx); err != nil || status != snapshot.Completed {
+		t.Errorf("driven on: %s, %v", status, err)
+	}
+}
+
+// TestTableGrowsTooFar: a guest that asks for more than a snapshot holds doesn't get it. The engine would have taken 32 GiB.
+func TestTableGrowsTooFar(t *testing.T) {
+	binary := assemble(t, func(m *wasm.Module) {
+		m.Tables = []wasm.Table{{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 1}}}}
+	}, fn{results: []wasm.ValueType{wasm.I32}, code: []wasm.Instr{
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(-10), ins(wasm.OpTableGrow, 0),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(snapshot.MaxElements), ins(wasm.OpTableGrow, 0), ins(wasm.OpI32Add),
+		ins(wasm.OpCall, fnCheckpoint),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(3), ins(wasm.OpTableGrow, 0), ins(wasm.OpI32Add),
+	}})
+	c, _ := toEnd(t, start(t, thingsRuntime(t), binary, StartConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}}))
+	if c.Err() != nil || int32(c.Results()[0]) != -1-1+1 {
+		t.Errorf("results %v, error %v; want -1", c.Results(), c.Err())
+	}
+}

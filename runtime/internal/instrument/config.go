@@ -8,7 +8,7 @@ import (
 
 // Version counts the changes of what [Transform] emits. Caches of its output are keyed by it; snapshots don't depend
 // on it.
-const Version = 8
+const Version = 10
 
 // Config says what suspends.
 type Config struct {

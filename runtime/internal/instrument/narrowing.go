@@ -70,9 +70,9 @@ func (a *analyser) narrow() {
 	}
 	kept := f.throwers[:0]
 	for _, t := range f.throwers {
-		for c := t.within; c > 0; c = f.constructs[c].parent {
+		for c := t.within; c > 0 && !t.catchesAll(); c = f.constructs[c].parent {
 			if f.constructs[c].narrow {
-				t.clauses = append(t.clauses, f.constructs[c].catches...)
+				t.add(f.constructs[c].catches)
 			}
 		}
 		if len(t.clauses) > 0 {
@@ -80,6 +80,24 @@ func (a *analyser) narrow() {
 		}
 	}
 	f.throwers = kept
+}
+
+// add adds clauses behind those that the thrower has, but for those that nothing gets to: where try_tables are nested
+// deeply, they would be most.
+func (t *thrower) add(clauses []catch) {
+	for _, k := range clauses {
+		same := func(o catch) bool { return k.kind <= wasm.CatchTagRef && o.kind <= wasm.CatchTagRef && o.tag == k.tag }
+		if t.catchesAll() || slices.ContainsFunc(t.clauses, same) {
+			continue
+		}
+		t.clauses = append(t.clauses, k)
+	}
+}
+
+// catchesAll reports whether the last of the thrower's clauses catches all exceptions.
+func (t *thrower) catchesAll() bool {
+	n := len(t.clauses)
+	return n > 0 && t.clauses[n-1].kind > wasm.CatchTagRef
 }
 
 // strays reports whether compiled code of wazero 1.12 would lose count of the try_tables that it is in, because of construct

@@ -273,3 +273,32 @@ func TestVectorTag(t *testing.T) {
 		t.Errorf("error %v, want an UnsupportedError about tag 1", err)
 	}
 }
+
+// TestNestedTries: each instruction in narrowed try_tables, one in the other, gets the clauses that an exception can get to, not
+// those of all around it: of a few hundred, compiling took seconds.
+func TestNestedTries(t *testing.T) {
+	const depth = 300
+	m := base()
+	catch := wasm.Instr{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchTag}}}
+	m.Tags = []uint32{typeVoid}
+	var body []wasm.Instr
+	for range depth {
+		body = append(body, op(wasm.OpBlock), catch, op(wasm.OpCall, funcCheckpoint))
+	}
+	body = append(body, wasm.Instr{Op: wasm.OpI32Const}, op(wasm.OpLocalSet, 0))
+	for range depth {
+		body = append(body, op(wasm.OpEnd), op(wasm.OpEnd))
+	}
+	define(m, "main", []wasm.ValueType{wasm.I32}, []wasm.ValueType{wasm.I32}, append(body, op(wasm.OpLocalGet, 0))...)
+	if err := wasm.Validate(m); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Transform(m, Config{Await: awaits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Stats.CodeAfter > 10*r.Stats.CodeBefore {
+		t.Errorf("%d bytes of code became %d", r.Stats.CodeBefore, r.Stats.CodeAfter)
+	}
+	accept(t, engine(t), r.Module)
+}

@@ -155,6 +155,10 @@ func awaitImports(m *wasm.Module, config Config) []uint32 {
 	return awaits
 }
 
+// maxElements is the most elements that a table can grow to; no more fit in a snapshot. Beyond, table.grow fails, as it may. The
+// engine would try, and a guest that asks for four billion would end the process.
+const maxElements = 1 << 24
+
 func (r *running) addImports() error {
 	m := *r.original
 	m.Types = slices.Clone(m.Types)
@@ -199,6 +203,15 @@ func (r *running) addImports() error {
 		r.droppedElements[s] = addGlobal()
 	}
 	m.Tables = slices.Clone(m.Tables)
+	for _, t := range r.graph.written {
+		if t < uint32(r.env.NumImportedTables) {
+			continue
+		}
+		l := &m.Tables[t-uint32(r.env.NumImportedTables)].Type.Limits
+		if most := max(l.Min, maxElements); !l.HasMax || l.Max > most {
+			l.Max, l.HasMax = most, true
+		}
+	}
 	for _, t := range r.refs.tables() {
 		m.Tables = append(m.Tables, wasm.Table{Type: t})
 	}
@@ -208,7 +221,7 @@ func (r *running) addImports() error {
 
 func (r *running) unwound() uint32 { return uint32(r.env.NumImportedFuncs) }
 
-// funcIndex implements linker. It is only asked for code that continuations may repeat.
+// funcIndex implements linker. It is asked for code that continuations may repeat, and for try_tables where nothing suspends.
 func (r *running) funcIndex(f uint32) uint32 {
 	r.needed[f] = true
 	return r.renumbered(f)
