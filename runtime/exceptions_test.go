@@ -15,7 +15,7 @@ import (
 
 // collectedLike is as large as an exception of wazero's, so that it gets the memory of one that was collected.
 type collectedLike struct {
-	tag    *int
+	_      *int
 	params []uint64
 }
 

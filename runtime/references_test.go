@@ -258,8 +258,11 @@ func TestLargeTables(t *testing.T) {
 			{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 1}}},
 		}
 	}, fn{code: []wasm.Instr{
-		constant(0), {Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, ins(wasm.OpTableSet, 0),
-		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(snapshot.MaxElements - 1), ins(wasm.OpTableGrow, 1), ins(wasm.OpDrop),
+		constant(0),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc},
+		ins(wasm.OpTableSet, 0),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc},
+		constant(snapshot.MaxElements - 1), ins(wasm.OpTableGrow, 1), ins(wasm.OpDrop),
 		ins(wasm.OpCall, fnCheckpoint),
 	}})
 	c := start(t, thingsRuntime(t), binary, StartConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}})
@@ -280,10 +283,13 @@ func TestTableGrowsTooFar(t *testing.T) {
 	binary := assemble(t, func(m *wasm.Module) {
 		m.Tables = []wasm.Table{{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 1}}}}
 	}, fn{results: []wasm.ValueType{wasm.I32}, code: []wasm.Instr{
-		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(-10), ins(wasm.OpTableGrow, 0),
-		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(snapshot.MaxElements), ins(wasm.OpTableGrow, 0), ins(wasm.OpI32Add),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc},
+		constant(-10), ins(wasm.OpTableGrow, 0),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc},
+		constant(snapshot.MaxElements), ins(wasm.OpTableGrow, 0), ins(wasm.OpI32Add),
 		ins(wasm.OpCall, fnCheckpoint),
-		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}, constant(3), ins(wasm.OpTableGrow, 0), ins(wasm.OpI32Add),
+		{Op: wasm.OpRefNull, Heap: wasm.HeapFunc},
+		constant(3), ins(wasm.OpTableGrow, 0), ins(wasm.OpI32Add),
 	}})
 	c, _ := toEnd(t, start(t, thingsRuntime(t), binary, StartConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}}))
 	if c.Err() != nil || int32(c.Results()[0]) != -1-1+1 {
