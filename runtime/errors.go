@@ -15,7 +15,8 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrNotSuspended is returned by [Coroutine.Snapshot] before the first Resume.
 	ErrNotSuspended = errors.New("the coroutine is not suspended")
-	// ErrMismatch is returned by [Module.Restore] for a snapshot that doesn't belong to the module.
+	// ErrMismatch is returned by [Module.Restore], or by the first [Coroutine.Resume] after it, for a snapshot that doesn't belong
+	// to the module.
 	ErrMismatch = errors.New("the snapshot doesn't fit the module")
 )
 

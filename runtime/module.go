@@ -178,7 +178,7 @@ func (r *Runtime) internalise(decoded *wasm.Module) (*wasm.Module, error) {
 		return instrument.GlobalValue{Lo: g.Value, Hi: g.High}, nil
 	})
 	if err != nil {
-		return nil, &ModuleError{Msg: "give the module its own in place of what it imports", Err: err}
+		return nil, &ModuleError{Msg: "provide what the module imports", Err: err}
 	}
 	return m, nil
 }

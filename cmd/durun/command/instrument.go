@@ -100,7 +100,11 @@ func runInstrument(ctx context.Context, a *app, o instrumentOptions, in string) 
 func writeInstrumented(w io.Writer, f instrumented) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "functions\t%d, of which %d (%.1f %%) may suspend\n", f.Functions, f.Suspendable, 100*ratio(f.Suspendable, f.Functions))
-	fmt.Fprintf(t, "sites\t%d calls that may suspend\n", f.Sites)
+	calls := "calls"
+	if f.Sites == 1 {
+		calls = "call"
+	}
+	fmt.Fprintf(t, "sites\t%d %s that may suspend\n", f.Sites, calls)
 	for _, size := range []struct {
 		name          string
 		after, before int
@@ -108,7 +112,7 @@ func writeInstrumented(w io.Writer, f instrumented) error {
 		fmt.Fprintf(t, "%s\t%s, was %s (%.2f times)\n", size.name,
 			humanBytes(uint64(size.after)), humanBytes(uint64(size.before)), ratio(size.after, size.before))
 	}
-	fmt.Fprintf(t, "time\t%.2f s\n", f.Seconds)
+	fmt.Fprintf(t, "time\t%.3g s\n", f.Seconds)
 	return t.Flush()
 }
 
