@@ -214,7 +214,8 @@ func (m *Memory) refresh() {
 // the same commit.
 func (m *Memory) keep(isRoot bool) {
 	m.growPast()
-	room := true
+	// Where so much was written that its shadows would leave no room for others, it is better to wait for what is written again.
+	room := uint64(m.dirty.count())*PageSize <= m.limit()
 	for p := range m.dirty.all() {
 		was := m.past[p].last
 		if !isRoot && !m.changed.has(p) {
@@ -252,19 +253,23 @@ func (m *Memory) settle() {
 	}
 }
 
-// take returns a shadow if there is room, which it makes by forgetting another if need be.
-func (m *Memory) take(room bool) (s slot, roomLeft bool) {
-	limit := m.shadows
-	if limit == 0 {
-		limit = max(64<<20, 16<<20+uint64(len(m.mem))/8)
+// limit returns how much memory shadows may take, in bytes.
+func (m *Memory) limit() uint64 {
+	if m.shadows > 0 {
+		return m.shadows
 	}
-	if room && uint64(m.shadow.used+1)*PageSize > limit {
+	return max(64<<20, 16<<20+uint64(len(m.mem))/8)
+}
+
+// take returns a shadow if there is room, which it makes by forgetting another if need be. It returns whether there still is.
+func (m *Memory) take(room bool) (slot, bool) {
+	if room && uint64(m.shadow.used+1)*PageSize > m.limit() {
 		room = m.evict()
 	}
 	if !room {
 		return unknown, false
 	}
-	s = m.shadow.take()
+	s := m.shadow.take()
 	return s, s != unknown
 }
 

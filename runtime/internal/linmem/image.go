@@ -75,9 +75,7 @@ func newImage(t tracking, size uint64, initial *Image, fill func(mem []byte) err
 	i.refs.Store(1)
 	whole := func(mem []byte) error {
 		if initial != nil {
-			for p := range initial.data.all() {
-				copy(pageOf(mem, p), pageOf(initial.bytes, p))
-			}
+			initial.copyTo(mem)
 		}
 		return fill(mem)
 	}
@@ -112,6 +110,13 @@ func (i *Image) findData(start, end uint64) {
 	}
 }
 
+// copyTo writes the image to mem, which is all zeros, and no shorter.
+func (i *Image) copyTo(mem []byte) {
+	for p := range i.data.all() {
+		copy(pageOf(mem, p), pageOf(i.bytes, p))
+	}
+}
+
 // Size returns the size in bytes.
 func (i *Image) Size() uint64 { return uint64(len(i.bytes)) }
 
@@ -130,6 +135,7 @@ func (i *Image) Page(number uint32) []byte {
 // Retain adds a reference, and returns i.
 func (i *Image) Retain() *Image {
 	if i.refs.Add(1) <= 1 {
+		i.refs.Add(-1)
 		panic("linmem: an image was retained after its last release")
 	}
 	return i

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 )
 
@@ -24,6 +27,18 @@ func eachTracking(t *testing.T, f func(t *testing.T, mode tracking)) {
 			f(t, mode)
 		})
 	}
+}
+
+// fromEnv returns how often to do something.
+func fromEnv(t *testing.T, variable string, n int) int {
+	t.Helper()
+	if s := os.Getenv(variable); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }
 
 func makeImage(t testing.TB, mode tracking, size uint64, fill func(mem []byte)) *Image {
@@ -298,17 +313,14 @@ func (d *model) run(steps int) {
 	d.initialImage.Release()
 }
 
-// TestModel has a guest do whatever it likes, and compares what a memory tells with what differs.
+// TestModel has a guest do whatever it likes, and compares what a memory tells with what differs. DURUN_SEEDS says how often.
 func TestModel(t *testing.T) {
-	seeds := uint64(20)
-	if testing.Short() {
-		seeds = 4
-	}
+	seeds := fromEnv(t, "DURUN_SEEDS", 6)
 	eachTracking(t, func(t *testing.T, mode tracking) {
 		for _, size := range []uint64{0, 1, 4, 5, 9} { // WebAssembly pages; the first ones are small, and may grow out of it
 			for _, limited := range []bool{false, true} {
 				t.Run(fmt.Sprintf("size=%d,limited=%t", size, limited), func(t *testing.T) {
-					for seed := range seeds {
+					for seed := range uint64(seeds) {
 						d := &model{t: t, mode: mode, rand: rand.New(rand.NewPCG(seed, size)), limited: limited}
 						d.max = (size + 6) * wasmPageSize
 						d.initialImage = makeImage(t, mode, size*wasmPageSize, d.scribble)
@@ -321,6 +333,172 @@ func TestModel(t *testing.T) {
 					}
 				})
 			}
+		}
+	})
+}
+
+func TestReallocate(t *testing.T) {
+	eachTracking(t, func(t *testing.T, mode tracking) {
+		image := makeImage(t, mode, 10*wasmPageSize, func(mem []byte) { mem[9*wasmPageSize+5] = 7 })
+		defer image.Release()
+		const size, most = 12 * wasmPageSize, 100 * wasmPageSize
+		m := makeMemory(t, Config{Image: image, Size: size, Max: most, tracking: mode})
+		defer m.Free()
+		if mem := m.Reallocate(wasmPageSize); len(mem) != size {
+			t.Fatalf("a memory that is asked for less has %d bytes, not %d", len(mem), size)
+		}
+		first := &m.Bytes()[0]
+		for n := uint64(size); n < most; n += wasmPageSize {
+			m.Bytes()[n-1] = 9
+			mem := m.Reallocate(n + wasmPageSize)
+			if uint64(len(mem)) != n+wasmPageSize || mem[n-1] != 9 || mem[9*wasmPageSize+5] != 7 {
+				t.Fatalf("at %d bytes the memory doesn't grow, or loses its content", n)
+			}
+			if !bytes.Equal(mem[n:], make([]byte, wasmPageSize)) {
+				t.Fatalf("what is new at %d bytes isn't zeros", n)
+			}
+			if mode != heap && &mem[0] != first {
+				t.Fatalf("at %d bytes the memory moves", n)
+			}
+		}
+		for _, n := range []uint64{most + wasmPageSize, maxSize, most + 1, 1 << 40} {
+			if m.Reallocate(n) != nil {
+				t.Errorf("the memory grows to %d bytes, beyond its maximum", n)
+			}
+		}
+		if len(m.Bytes()) != most {
+			t.Errorf("after it couldn't grow the memory has %d bytes", len(m.Bytes()))
+		}
+		m.Free()
+		if m.Reallocate(wasmPageSize) != nil || m.Bytes() != nil {
+			t.Error("there is a memory after Free")
+		}
+		m.Free()
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	eachTracking(t, func(t *testing.T, mode tracking) {
+		image := makeImage(t, mode, 2*wasmPageSize, func([]byte) {})
+		defer image.Release()
+		for _, c := range []Config{
+			{Size: 1},
+			{Size: wasmPageSize, Max: wasmPageSize + 4096},
+			{Size: maxSize + wasmPageSize},
+			{Max: maxSize + wasmPageSize},
+			{Image: image, Size: wasmPageSize, Max: maxSize},
+		} {
+			c.tracking = mode
+			if m, err := New(c); err == nil {
+				m.Free()
+				t.Errorf("there is a memory of %d to %d bytes", c.Size, c.Max)
+			}
+		}
+		m := makeMemory(t, Config{tracking: mode})
+		if len(m.Bytes()) != 0 || m.Reallocate(wasmPageSize) != nil {
+			t.Error("a memory without a page has one")
+		}
+		if changes, ok := m.Delta(); len(changes) != 0 || !ok {
+			t.Error("a memory without a page has changed")
+		}
+		m.Free()
+	})
+}
+
+// TestWithoutShadows has more pages change than there is room for shadows.
+func TestWithoutShadows(t *testing.T) {
+	eachTracking(t, func(t *testing.T, mode tracking) {
+		const size = 16 * wasmPageSize
+		m := makeMemory(t, Config{Size: size, Max: size, Shadows: 4 * PageSize, tracking: mode})
+		defer m.Free()
+		mem := m.Bytes()
+		for p := range 20 {
+			mem[p*PageSize] = 1
+		}
+		if n := len(m.Full()); n != 20 {
+			t.Fatalf("a full commit has %d pages, not 20", n)
+		}
+		m.Committed()
+		mem[3*PageSize] = 2
+		changes, ok := m.Delta()
+		if mode != userfaultfd {
+			// Any of the 20 pages may have changed.
+			if ok {
+				t.Fatalf("changes are told that can't be known: %v", numbers(changes))
+			}
+			if n := len(m.Full()); n != 20 {
+				t.Fatalf("a full commit after that has %d pages, not 20", n)
+			}
+			m.Committed()
+			return
+		}
+		if !ok || len(changes) != 1 || changes[0].Number != 3 || changes[0].Old != nil || changes[0].Data[0] != 2 {
+			t.Fatalf("got %v, %t, want page 3, whole", numbers(changes), ok)
+		}
+		m.Committed()
+		mem[3*PageSize] = 3
+		if changes, _ = m.Delta(); len(changes) != 1 || changes[0].Number != 3 || changes[0].Old == nil || changes[0].Old[0] != 2 {
+			t.Fatalf("the second time got %v, want page 3 and what it was", numbers(changes))
+		}
+		m.Committed()
+		mem[3*PageSize] = 1
+		if changes, _ = m.Anchor(); len(changes) != 1 || changes[0].Number != 3 || changes[0].Old != nil {
+			t.Fatalf("the anchor has %v, want page 3, whole", numbers(changes))
+		}
+		if used := m.shadow.used * PageSize; used > 4*PageSize {
+			t.Errorf("shadows take %d bytes", used)
+		}
+	})
+}
+
+func TestCommittedWithoutChanges(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("nothing was told, and has become a commit")
+		}
+	}()
+	m := makeMemory(t, Config{Size: wasmPageSize})
+	defer m.Free()
+	m.Committed()
+}
+
+// TestParallel has many guests start from one image, run, commit and end at once.
+func TestParallel(t *testing.T) {
+	eachTracking(t, func(t *testing.T, mode tracking) {
+		for _, size := range []uint64{2 * wasmPageSize, 12 * wasmPageSize} {
+			image := makeImage(t, mode, size, func(mem []byte) {
+				for p := range uint32(len(mem) / PageSize) {
+					pageOf(mem, p)[0] = byte(p) | 1
+				}
+			})
+			var wg sync.WaitGroup
+			for guest := range byte(8) {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(uint64(guest), 0))
+					for range 40 {
+						m, err := New(Config{Image: image, Size: size, Max: 2 * size, tracking: mode})
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if !bytes.Equal(m.Bytes(), image.Bytes()) {
+							t.Error("a memory starts with what another guest has written")
+						}
+						for range 5 {
+							p := r.Uint32N(uint32(size / PageSize))
+							page := pageOf(m.Bytes(), p)
+							page[9], page[10] = guest+1, page[10]+1
+							if changes, ok := m.Delta(); !ok || len(changes) != 1 || changes[0].Number != p {
+								t.Errorf("got %v, want page %d", numbers(changes), p)
+							}
+							m.Committed()
+						}
+						m.Free()
+					}
+				})
+			}
+			wg.Wait()
+			image.Release()
 		}
 	})
 }

@@ -40,35 +40,42 @@ type mapping struct {
 	private    pageSet // pages that take memory of their own, when it is idle
 }
 
-// newMapping returns a mapping with the content of c.Image: an idle one, or one that it makes. Where address space is limited it
-// may not get it, and returns a slice.
-func newMapping(c Config) (space, error) {
+// newSpace returns a mapping with the content of c.Image, an idle one or one that it makes. Where address space, mappings or
+// descriptors are at their limit it returns a slice.
+func newSpace(c Config) space {
+	if c.tracking == heap || c.Max == 0 {
+		return newSlice(c)
+	}
+	r, err := newMapping(c)
+	if err != nil {
+		return newSlice(c)
+	}
+	return r
+}
+
+func newMapping(c Config) (r *mapping, err error) {
 	small := c.Size <= smallSize
 	image := c.Image
 	if small {
-		image = nil // fits all
+		image = nil // any will do
 	}
-	r := idle.take(c.Max, image, small)
-	if r == nil {
-		mem, err := mmap(-1, nil, c.Max, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
-		if err != nil {
-			return newSlice(c), nil
-		}
-		r = &mapping{mem: mem, small: small, image: image}
-		// A huge page would give 2 MiB to a guest that has written a byte.
-		_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
-		if !small && image != nil {
-			if err := r.start(image); err != nil {
-				r.unmap()
-				return nil, err
-			}
-		}
-	}
-	if small {
-		if err := r.startSmall(c.Image, c.Size); err != nil {
-			r.unmap()
+	if r = idle.take(c.Max, image, small); r == nil {
+		r = &mapping{small: small, image: image}
+		if r.mem, err = mmap(-1, nil, c.Max, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE); err != nil {
 			return nil, err
 		}
+		// A huge page would give 2 MiB to a guest that has written a byte. It fails where there are none.
+		_ = unix.Madvise(r.mem, unix.MADV_NOHUGEPAGE)
+		if image != nil {
+			err = r.start(image)
+		}
+	}
+	if err == nil && small {
+		err = r.startSmall(c.Image, c.Size)
+	}
+	if err != nil {
+		r.unmap()
+		return nil, err
 	}
 	r.kernel = nil
 	if c.tracking == userfaultfd {
@@ -91,9 +98,7 @@ func (r *mapping) start(i *Image) error {
 	if mem == nil {
 		return unix.ENOMEM
 	}
-	for p := range i.data.all() {
-		copy(pageOf(mem, p), i.Page(p))
-	}
+	i.copyTo(mem)
 	return nil
 }
 
@@ -190,9 +195,11 @@ func (r *mapping) track(size uint64, set *pageSet) error {
 // free keeps the mapping for the next memory if that is quicker: if a few pages have to be put right, which then needn't be
 // faulted in again.
 func (r *mapping) free(size uint64, changed func(*pageSet)) {
-	if changed == nil || !r.reset(size, changed) || !idle.put(r) {
+	if changed == nil || !r.reset(size, changed) {
 		r.unmap()
+		return
 	}
+	idle.put(r)
 }
 
 // reset gives an idle mapping the content of its image; a small one gets it when it is taken.
@@ -260,7 +267,7 @@ func (p *pool) take(size uint64, image *Image, small bool) *mapping {
 }
 
 // put keeps a mapping, and lets go of others if these are too many.
-func (p *pool) put(r *mapping) bool {
+func (p *pool) put(r *mapping) {
 	p.Lock()
 	defer p.Unlock()
 	p.mappings = append(p.mappings, r)
@@ -268,7 +275,6 @@ func (p *pool) put(r *mapping) bool {
 	for len(p.mappings) > maxIdle || p.private > maxIdlePrivate {
 		p.remove(0).unmap()
 	}
-	return true
 }
 
 func (p *pool) remove(i int) *mapping {

@@ -9,7 +9,7 @@ const canMap = false
 
 func probe() error { return errors.ErrUnsupported }
 
-func newMapping(Config) (space, error) { return nil, errors.ErrUnsupported }
+func newSpace(c Config) space { return newSlice(c) }
 
 func dropIdle(*Image) {}
 

@@ -63,10 +63,7 @@ func New(c Config) (*Memory, error) {
 	if c.tracking == auto {
 		c.tracking = mode()
 	}
-	s, err := newSpace(c)
-	if err != nil {
-		return nil, fmt.Errorf("linmem: a memory of %d bytes, %d at most: %w", c.Size, c.Max, err)
-	}
+	s := newSpace(c)
 	m := &Memory{space: s, image: c.Image, shadows: c.Shadows}
 	if m.mem = s.resize(c.Size); uint64(len(m.mem)) != c.Size {
 		s.free(0, nil)
@@ -76,14 +73,6 @@ func New(c Config) (*Memory, error) {
 		c.Image.Retain()
 	}
 	return m, nil
-}
-
-// newSpace returns a space for c, with the content of its image.
-func newSpace(c Config) (space, error) {
-	if c.tracking == heap || c.Max == 0 {
-		return newSlice(c), nil
-	}
-	return newMapping(c)
 }
 
 // Bytes returns the memory. It is good until the next call of Reallocate or Free. Where the memory is mapped, it stays at one
@@ -151,7 +140,7 @@ type slice struct {
 func newSlice(c Config) *slice {
 	s := &slice{mem: make([]byte, c.Size), max: c.Max}
 	if c.Image != nil {
-		copy(s.mem, c.Image.Bytes())
+		c.Image.copyTo(s.mem)
 	}
 	return s
 }
