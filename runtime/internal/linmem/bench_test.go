@@ -113,6 +113,21 @@ func BenchmarkStart(b *testing.B) {
 	})
 }
 
+// BenchmarkDerive makes the image of a snapshot of a CPython that lists 500 pages.
+func BenchmarkDerive(b *testing.B) {
+	eachTrackingBench(b, func(b *testing.B, mode tracking) {
+		initial := makeImage(b, mode, pythonSize, func(mem []byte) { touch(mem[:4<<20], 500) })
+		defer initial.Release()
+		for b.Loop() {
+			image, err := initial.derive(mode, pythonSize, nil, func(mem []byte) error { touch(mem, 500); return nil })
+			if err != nil {
+				b.Fatal(err)
+			}
+			image.Release()
+		}
+	})
+}
+
 // BenchmarkSmall is a guest of 64 KiB that starts, writes to 3 pages, commits once and ends.
 func BenchmarkSmall(b *testing.B) {
 	eachTrackingBench(b, func(b *testing.B, mode tracking) {

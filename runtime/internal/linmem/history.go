@@ -1,6 +1,9 @@
 package linmem
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // Change is a page that differs from what it was.
 type Change struct {
@@ -60,7 +63,7 @@ const (
 // be ruled out: only a full commit will do then. That is never so where the kernel tracks writes.
 func (m *Memory) Delta() ([]Change, bool) {
 	m.refresh()
-	m.told, m.changes = delta, m.changes[:0]
+	m.tellOf(delta, m.dirty)
 	for p := range m.dirty.all() {
 		if !m.tell(p, m.lastPage(p), &m.listed) {
 			return nil, false
@@ -73,9 +76,9 @@ func (m *Memory) Delta() ([]Change, bool) {
 // that the memory was restored to start with. Otherwise it is as Delta.
 func (m *Memory) Anchor() ([]Change, bool) {
 	m.refresh()
-	m.told, m.changes = anchor, m.changes[:0]
 	m.scratch.assign(m.dirty)
 	m.scratch.union(m.changed)
+	m.tellOf(anchor, m.scratch)
 	for p := range m.scratch.all() {
 		old := m.rootPage(p)
 		if old != nil && bytes.Equal(old, pageOf(m.mem, p)) {
@@ -97,18 +100,23 @@ func (m *Memory) Anchor() ([]Change, bool) {
 // The slice is good until the next call.
 func (m *Memory) Full() []Change {
 	m.refresh()
-	m.told, m.changes = full, m.changes[:0]
 	m.scratch.assign(m.dirty)
 	m.differing(&m.scratch)
 	if m.image != nil {
 		m.scratch.union(m.image.listed)
 	}
+	m.tellOf(full, m.scratch)
 	for p := range m.scratch.all() {
 		if now := pageOf(m.mem, p); !bytes.Equal(m.initialPage(p), now) {
 			m.changes = append(m.changes, Change{Number: p, Data: now})
 		}
 	}
 	return m.changes
+}
+
+// tellOf begins to tell, of so many pages at most.
+func (m *Memory) tellOf(what telling, candidates pageSet) {
+	m.told, m.changes = what, slices.Grow(m.changes[:0], candidates.count())
 }
 
 // tell adds a page, with its old content if listed has it. It returns false, and forgets what was told, if that content is
@@ -244,10 +252,16 @@ func (m *Memory) growPast() {
 	}
 }
 
+// maxReused bounds what is kept for the next commit: the list of all pages of 2 GiB takes 28 MiB.
+const maxReused = 16 << 10
+
 // settle ends a commit.
 func (m *Memory) settle() {
 	m.told = nothing
 	clear(m.dirty)
+	if cap(m.changes) > maxReused {
+		m.changes = nil
+	}
 	if m.unknown > 0 {
 		m.space.mark(uint64(len(m.mem)))
 	}

@@ -79,7 +79,7 @@ func newMapping(c Config) (r *mapping, err error) {
 	}
 	r.kernel = nil
 	if c.tracking == userfaultfd {
-		r.kernel = theKernel()
+		r.kernel, _ = theKernel() // it does, or the memory wouldn't be tracked so
 	}
 	return r, nil
 }

@@ -60,11 +60,24 @@ type pagemapScanArgs struct {
 // where there is none and puts it back.
 type kernel struct{ uffd int }
 
-// theKernel returns nil where it doesn't track. It is opened once, and stays open.
-var theKernel = sync.OnceValue(func() *kernel {
-	k, _ := openKernel()
-	return k
+// theKernel fails where the kernel doesn't track. It is opened and tried once, and stays open.
+var theKernel = sync.OnceValues(func() (*kernel, error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	if err := k.try(); err != nil {
+		_ = unix.Close(k.uffd)
+		return nil, err
+	}
+	return k, nil
 })
+
+// probe returns why the kernel doesn't track, nil if it does.
+func probe() error {
+	_, err := theKernel()
+	return err
+}
 
 func openKernel() (*kernel, error) {
 	if _, err := pagemap(); err != nil {
@@ -195,18 +208,8 @@ func populated(mem []byte, first uint32, set *pageSet) error {
 
 func address(mem []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))) }
 
-// probe tries whether the kernel tracks writes to what memories are made of, by having it done. Versions, permissions, seccomp
-// filters and kernels that only pretend to be Linux are too many to ask for.
-func probe() error {
-	k, err := openKernel()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(k.uffd)
-	return k.try()
-}
-
-// try writes to a page that comes from an image and to one that doesn't, and has the kernel tell which.
+// try writes to a page that comes from an image and to one that doesn't, and has the kernel tell which. There are too many
+// versions, permissions, filters of system calls, and kernels that only pretend to be Linux, to ask for each.
 func (k *kernel) try() error {
 	const imageSize, size = wasmPageSize, 2 * wasmPageSize
 	image, err := newImage(compare, imageSize, nil, func(mem []byte) error {
