@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"encoding/binary"
 	"fmt"
 )
 
@@ -236,49 +235,6 @@ func (d *Delta) Apply(mem []byte) {
 	for _, p := range d.Patches {
 		p.Apply((*[PageSize]byte)(mem[int(p.Number)*PageSize:]))
 	}
-}
-
-// splitPages appends to the scratch buffer the patches of those pages of a delta for which one is short, and returns the
-// others, how many are patched, and the patches.
-func splitPages(pages []Page, scratch *[]byte) (whole []Page, patched int, patches []byte) {
-	b := *scratch
-	start := len(b)
-	next := uint32(0)
-	for i := range pages {
-		p := &pages[i]
-		page := (*[PageSize]byte)(p.Data)
-		var old *[PageSize]byte
-		zero := uint64(1)
-		if p.Old != nil {
-			old, zero = (*[PageSize]byte)(p.Old), 0
-		}
-		before := len(b)
-		head := func() { b = binary.AppendUvarint(b[:before], uint64(p.Number-next)<<1|zero) }
-		head()
-		at := len(b)
-		if b = appendPatch(b, old, page); len(b) == at && old != nil {
-			zero = 1
-			head()
-			at = len(b)
-			b = appendPatch(b, nil, page)
-		}
-		if old != nil && len(b) == at+1 && b[at] == 0 && zero == 0 {
-			b = b[:before] // it has not changed
-			continue
-		}
-		if len(b) == at {
-			b = b[:before]
-			if whole == nil {
-				whole = make([]Page, 0, len(pages)-i)
-			}
-			whole = append(whole, *p)
-			continue
-		}
-		patched++
-		next = p.Number + 1
-	}
-	*scratch = b
-	return whole, patched, b[start:len(b):len(b)]
 }
 
 // validateBase holds a snapshot to the rules of a delta.

@@ -159,7 +159,7 @@ func TestPatches(t *testing.T) {
 		editPage(r, page[:])
 		pages := []Page{{Number: uint32(r.IntN(100)), Data: page[:], Old: old[:]}, {Number: 200, Data: page[:]}}
 		var scratch []byte
-		whole, n, patches := splitPages(pages, &scratch)
+		whole, n, patches := splitPages(pages, maxPatch, &scratch)
 		u := &unpacker{name: "patches", b: patches}
 		got := u.patches(n)
 		if u.err != nil {
