@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"fmt"
+	"slices"
 )
 
 // MaxChain is the largest number of deltas that a chain may have behind its anchor, by the format. [MaxDeltas] is how
@@ -207,20 +208,23 @@ func (w *wireState) apply(s *Snapshot) error {
 func unpackHost(host []wireSection, base []Section) ([]Section, error) {
 	var list []Section
 	for _, h := range host {
-		old, ok := findSection(base, h.Name)
+		if h.Name != "" {
+			list = append(list, Section{Name: h.Name, Version: h.Version, Data: orNil(h.Data)})
+			continue
+		}
+		if int(h.Index) >= len(base) {
+			return nil, corrupt("host sections", -1, "number %d of the base's %d", h.Index, len(base))
+		}
+		old := base[h.Index]
 		if h.Same {
-			if !ok {
-				return nil, corrupt("host sections", -1, "%q is as in the base, which doesn't have it", h.Name)
-			}
 			list = append(list, old)
 			continue
 		}
 		if uint64(h.Prefix)+uint64(h.Suffix) > uint64(len(old.Data)) {
-			return nil, corrupt("host sections", -1, "%q keeps %d and %d bytes of %d", h.Name, h.Prefix, h.Suffix, len(old.Data))
+			return nil, corrupt("host sections", -1, "%q keeps %d and %d bytes of %d", old.Name, h.Prefix, h.Suffix, len(old.Data))
 		}
-		data := make([]byte, 0, int(h.Prefix)+len(h.Data)+int(h.Suffix))
-		data = append(append(append(data, old.Data[:h.Prefix]...), h.Data...), old.Data[len(old.Data)-int(h.Suffix):]...)
-		list = append(list, Section{Name: h.Name, Version: h.Version, Data: orNil(data)})
+		data := slices.Concat(old.Data[:h.Prefix], h.Data, old.Data[len(old.Data)-int(h.Suffix):])
+		list = append(list, Section{Name: old.Name, Version: h.Version, Data: orNil(data)})
 	}
 	return list, nil
 }
