@@ -33,8 +33,8 @@ func NewMem() *Mem {
 
 // OpenMem is the [Opener] of mem://: a new, empty bucket each time.
 func OpenMem(_ context.Context, u *url.URL) (Bucket, error) {
-	if u.Host != "" || u.Path != "" {
-		return nil, &Error{Op: "open", Key: u.String(), Kind: ErrURL, Err: errors.New("a bucket in memory has no name: use mem://")}
+	if u.Host != "" || u.Path != "" || u.RawQuery != "" {
+		return nil, &Error{Op: "open", Key: u.String(), Kind: ErrURL, Err: errors.New("a bucket in memory has no name and no options: use mem://")}
 	}
 	return NewMem(), nil
 }
