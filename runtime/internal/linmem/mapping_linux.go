@@ -64,8 +64,10 @@ func newMapping(c Config) (r *mapping, err error) {
 		if r.mem, err = mmap(-1, nil, c.Max, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE); err != nil {
 			return nil, err
 		}
-		// A huge page would give 2 MiB to a guest that has written a byte. It fails where there are none.
-		_ = unix.Madvise(r.mem, unix.MADV_NOHUGEPAGE)
+		if small || image != nil && image.initial != nil {
+			// There may be many of these, and a huge page would give 2 MiB for a byte. It fails where there are none.
+			_ = unix.Madvise(r.mem, unix.MADV_NOHUGEPAGE)
+		}
 		if image != nil {
 			err = r.start(image)
 		}
