@@ -104,7 +104,9 @@ func (m *Memory) Reallocate(size uint64) []byte {
 }
 
 // Free gives the memory back. What Bytes, Delta and the others have returned must not be touched any more: it may belong to
-// another guest already. To free twice is nothing.
+// another guest already, or be a fault. That goes for wazero's api.Memory as well, which still reads and writes there when its
+// instance is closed; who can't rule that out hands wazero a memory whose Free does nothing, and calls this one when all is
+// over. To free twice is nothing.
 func (m *Memory) Free() {
 	if m.space == nil {
 		return
