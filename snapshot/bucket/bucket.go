@@ -67,7 +67,9 @@ type Syncer interface {
 // Clock is what a bucket may offer that keeps time for all who use it: the clock of the storage service.
 type Clock interface {
 	// Now returns the time by the bucket's clock, which gives objects their ModTime. It may be up to two seconds behind,
-	// and does not run backwards by more than that. Errors: [ErrPermission], [ErrUnavailable].
+	// and does not run backwards by more than that. errors.ErrUnsupported says that this bucket has no clock after all.
+	//
+	// Errors: [ErrPermission], [ErrUnavailable].
 	Now(ctx context.Context) (time.Time, error)
 }
 
