@@ -38,9 +38,11 @@ var (
 	keyCodes     = []string{"KeyTooLongError", "InvalidObjectName", "XMinioInvalidObjectName"}
 	// Where a service keeps objects as files, a key can't be an object and a folder. versitygw says so as well when a
 	// folder is removed that it was about to put an object into.
-	folderCodes = []string{"ExistingObjectIsDirectory", "ObjectParentIsFile", "XMinioObjectExistsAsDirectory", "XMinioParentIsObject"}
-	regionCodes = []string{"PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidRegion", "IllegalLocationConstraintException"}
-	skewedCodes = []string{"RequestTimeTooSkewed", "RequestExpired"}
+	folderCodes   = []string{"ExistingObjectIsDirectory", "ObjectParentIsFile", "XMinioObjectExistsAsDirectory", "XMinioParentIsObject"}
+	absentCodes   = []string{"NoSuchKey", "NoSuchVersion", "NotFound"}
+	strangerCodes = []string{"InvalidAccessKeyId", "XAdminUserNotFound"} // the latter is versitygw's
+	regionCodes   = []string{"PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidRegion", "IllegalLocationConstraintException"}
+	skewedCodes   = []string{"RequestTimeTooSkewed", "RequestExpired"}
 )
 
 // transientStatus are answers to repeat a request on, whatever their code. 409 comes of two writers at once; 520 to 529
@@ -108,6 +110,9 @@ func (b *Bucket) failAnswered(f *failure, e *bucket.Error, resp minio.ErrorRespo
 	case is(folderCodes):
 		f.retry, f.doubt = true, true
 		e.Kind = bucket.ErrKey
+	case is(strangerCodes):
+		e.Kind = bucket.ErrPermission
+		hint = fmt.Sprintf("%s doesn't know the access key: check the credentials and the endpoint", b.endpoint.Host)
 	case resp.Code == "NoSuchBucket":
 		e.Kind = bucket.ErrUnavailable
 		hint = fmt.Sprintf("there is no bucket %q at %s: create it, or check its name and the endpoint", b.config.Bucket, b.endpoint.Host)
@@ -115,7 +120,7 @@ func (b *Bucket) failAnswered(f *failure, e *bucket.Error, resp minio.ErrorRespo
 		f.exists = true
 		e.Kind = bucket.ErrExist
 	case status == http.StatusRequestedRangeNotSatisfiable, status == http.StatusNotModified:
-	case status == http.StatusNotFound:
+	case status == http.StatusNotFound && is(absentCodes): // minio-go gives that code to an answer without one
 		f.absent = true
 		e.Kind = bucket.ErrNotExist
 		return // that says it all
@@ -124,9 +129,6 @@ func (b *Bucket) failAnswered(f *failure, e *bucket.Error, resp minio.ErrorRespo
 	case is(transientCodes), transientStatus(status), status == http.StatusConflict:
 		f.retry = true
 		e.Kind = bucket.ErrUnavailable
-	case resp.Code == "InvalidAccessKeyId":
-		e.Kind = bucket.ErrPermission
-		hint = fmt.Sprintf("%s doesn't know the access key: check the credentials and the endpoint", b.endpoint.Host)
 	case resp.Code == "SignatureDoesNotMatch":
 		e.Kind, hint = bucket.ErrPermission, "the secret key is not that of the access key, or the region is another, or something on the way changes requests"
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:

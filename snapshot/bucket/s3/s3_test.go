@@ -12,3 +12,14 @@ func TestConformance(t *testing.T) {
 	server := s3test.Start(t)
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket { return s3test.Open(t, server.NewBucket(t)) })
 }
+
+// TestConformanceWithFaults expects the same of a service and a network that fail now and then.
+func TestConformanceWithFaults(t *testing.T) {
+	server := s3test.Start(t)
+	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+		server.Plan(nil)
+		c := server.NewBucket(t)
+		server.Plan(s3test.Faults(t, 15))
+		return s3test.Open(t, c)
+	})
+}
