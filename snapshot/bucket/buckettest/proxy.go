@@ -27,6 +27,8 @@ func (r Request) String() string { return fmt.Sprintf("#%d %s %s", r.N, r.Method
 type HTTPFault struct {
 	// Delay is how long the request is held before anything is done with it.
 	Delay time.Duration
+	// Hold, if not nil, holds the request until it is closed.
+	Hold <-chan struct{}
 	// Drop closes the connection in place of an answer.
 	Drop bool
 	// Status, if not 0, is answered in place of the service, with Header and Body.
@@ -115,6 +117,12 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	if f.Delay > 0 {
 		select {
 		case <-time.After(f.Delay):
+		case <-r.Context().Done():
+		}
+	}
+	if f.Hold != nil {
+		select {
+		case <-f.Hold:
 		case <-r.Context().Done():
 		}
 	}

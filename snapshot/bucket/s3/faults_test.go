@@ -200,18 +200,21 @@ func TestLostAnswers(t *testing.T) {
 
 		// The request never came through, and somebody else put the very same bytes meanwhile: that is theirs.
 		theirs := fmt.Sprintf("theirs/%d", i)
-		f.After = false
-		f.Drop = f.Drop || f.Truncate != 0
+		reached, hold := make(chan struct{}), make(chan struct{})
+		lost := buckettest.HTTPFault{Hold: hold, Drop: f.Drop || f.Truncate != 0, Status: f.Status, Body: f.Body}
 		server.Plan(func(r buckettest.Request) buckettest.HTTPFault {
 			if r.N > 0 {
 				return buckettest.HTTPFault{}
 			}
-			done := make(chan error)
-			go func() { done <- bucket.PutBytes(context.WithoutCancel(t.Context()), other, theirs, []byte("same")) }()
-			go func() { _ = <-done }()
-			return buckettest.HTTPFault{Delay: 100 * time.Millisecond, Drop: f.Drop, Status: f.Status, Body: f.Body}
+			close(reached)
+			return lost
 		})
-		if err := bucket.PutBytes(t.Context(), b, theirs, []byte("same")); !errors.Is(err, bucket.ErrExist) {
+		result := make(chan error)
+		go func() { result <- bucket.PutBytes(t.Context(), b, theirs, []byte("same")) }()
+		<-reached
+		put(t, other, theirs, []byte("same"))
+		close(hold)
+		if err := <-result; !errors.Is(err, bucket.ErrExist) {
 			t.Errorf("a put that somebody else was quicker with: %v", err)
 		}
 	}
