@@ -45,10 +45,12 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := bucket.OpenURL(ctx, name, a.Drivers)
-	if u, perr := url.Parse(name); perr == nil && u.User != nil {
-		name = u.Redacted() // refused, but not to be shown either
+	location, err := a.sync.apply(name)
+	if err != nil {
+		return nil, err
 	}
+	b, err := bucket.OpenURL(ctx, location, a.Drivers)
+	name = redacted(name)
 	switch {
 	case errors.Is(err, bucket.ErrURL):
 		return nil, usageError("--store %s: %w", name, err)
@@ -60,6 +62,14 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		}
 	}
 	return b, nil
+}
+
+// redacted is a store's name without a password. No driver takes one in a URL, but the one that was given is not to be shown.
+func redacted(name string) string {
+	if u, err := url.Parse(name); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return name
 }
 
 // store is an open store. Closing it closes its bucket.

@@ -415,6 +415,16 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 
+	// An error that isn't the service's is doubted, for a while. (versitygw has answered so on a connection whose last
+	// request was cut.)
+	bare := buckettest.HTTPFault{Status: http.StatusBadRequest, Body: "Bad Request"}
+	server.Plan(once(http.MethodPut, 0, bare))
+	put(t, b, "doubted", nil)
+	server.Plan(func(buckettest.Request) buckettest.HTTPFault { return bare })
+	if err := bucket.PutBytes(t.Context(), b, "k", nil); !errors.Is(err, bucket.ErrUnavailable) || len(server.Requests()) != 5 {
+		t.Errorf("%v after %v", err, server.Requests())
+	}
+
 	// Credentials that somebody renews are asked for again, once.
 	server.Plan(once(http.MethodPut, 0, s3test.Refuse(http.StatusBadRequest, "ExpiredToken")))
 	put(t, b, "expired", nil)
