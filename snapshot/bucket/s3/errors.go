@@ -96,8 +96,8 @@ func (b *Bucket) failUnsent(f *failure, e *bucket.Error, err error) {
 func (b *Bucket) failAnswered(f *failure, e *bucket.Error, resp minio.ErrorResponse, x *exchange) {
 	is := func(codes []string) bool { return slices.Contains(codes, resp.Code) }
 	hint := ""
-	// An answer without S3's document, but to a HEAD, comes of a server on the way, or of one that lost the thread on this
-	// connection. minio-go has the status for a code then.
+	// An answer without S3's document is one to a HEAD, which can't say what is wrong, or comes of some server on the way.
+	// minio-go has the status for a code then.
 	bare := strings.HasPrefix(resp.Code, strconv.Itoa(x.status))
 	switch status := x.status; {
 	case is(expiredCodes):

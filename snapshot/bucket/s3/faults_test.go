@@ -415,14 +415,18 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 
-	// An error that isn't the service's is doubted, for a while. (versitygw has answered so on a connection whose last
-	// request was cut.)
+	// An answer that doesn't say what is wrong is doubted, for a while. So are those to a HEAD, which have no body.
 	bare := buckettest.HTTPFault{Status: http.StatusBadRequest, Body: "Bad Request"}
 	server.Plan(once(http.MethodPut, 0, bare))
 	put(t, b, "doubted", nil)
 	server.Plan(func(buckettest.Request) buckettest.HTTPFault { return bare })
 	if err := bucket.PutBytes(t.Context(), b, "k", nil); !errors.Is(err, bucket.ErrUnavailable) || len(server.Requests()) != 5 {
 		t.Errorf("%v after %v", err, server.Requests())
+	}
+
+	server.Plan(once(http.MethodHead, 0, s3test.Refuse(http.StatusBadRequest, "RequestTimeout")))
+	if _, err := b.Stat(t.Context(), "doubted"); err != nil {
+		t.Error(err)
 	}
 
 	// Credentials that somebody renews are asked for again, once.
