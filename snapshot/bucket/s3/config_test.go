@@ -2,11 +2,19 @@ package s3
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -272,6 +280,67 @@ func TestURLNamesEndpoint(t *testing.T) {
 	}
 	if got, want := b.URL(), "s3://bucket/p?endpoint=http://localhost:9000"; got != want {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestAmazon sees where requests go if no region is set: first to ask for it, then to the region's own endpoint.
+func TestAmazon(t *testing.T) {
+	bare(t, "", awsCredentials)
+	var hosts []string
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hosts = append(hosts, r.Method+" "+r.Host+r.URL.RequestURI())
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">eu-central-1</LocationConstraint>`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer service.Close()
+	c := Config{Bucket: "bucket", Prefix: "p", Endpoint: "http://s3.amazonaws.com"}
+	c.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dial(ctx, network, service.Listener.Addr().String())
+	}
+	b, err := Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Stat(t.Context(), "k"); !errors.Is(err, bucket.ErrNotExist) {
+		t.Errorf("stat: %v", err)
+	}
+	want := []string{"GET bucket.s3.amazonaws.com/?location=", "HEAD bucket.s3.dualstack.eu-central-1.amazonaws.com/p/k"}
+	if !slices.Equal(hosts, want) {
+		t.Errorf("requests %q, want %q", hosts, want)
+	}
+}
+
+// TestCertificates has a service whose certificate the system doesn't know.
+func TestCertificates(t *testing.T) {
+	service := httptest.NewTLSServer(http.NotFoundHandler())
+	service.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	defer service.Close()
+	bare(t, "", awsCredentials)
+	stat := func() error {
+		b, err := Open(t.Context(), Config{Bucket: "bucket", Endpoint: service.URL, RetryFor: time.Millisecond})
+		if err != nil {
+			return err
+		}
+		_, err = b.Stat(t.Context(), "k")
+		return err
+	}
+	if err := stat(); !errors.Is(err, bucket.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("unknown: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	t.Setenv("AWS_CA_BUNDLE", path)
+	if err := stat(); !errors.Is(err, bucket.ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no such file: %v", err)
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw})
+	if err := os.WriteFile(path, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := stat(); !errors.Is(err, bucket.ErrNotExist) {
+		t.Errorf("known: %v", err)
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/buckettest"
 	"github.com/durun/durun/snapshot/bucket/s3"
@@ -501,6 +503,64 @@ func TestPrefixes(t *testing.T) {
 	c.Prefix = strings.Repeat("p", 100)
 	if err := bucket.PutBytes(t.Context(), s3test.Open(t, c), key, nil); !errors.Is(err, bucket.ErrKey) {
 		t.Errorf("a key that is too long with its prefix: %v", err)
+	}
+}
+
+// TestListings compares listings of random keys in pages of random sizes with those of a bucket in memory. Between the
+// keys there are some that are none of durun's.
+func TestListings(t *testing.T) {
+	server := s3test.Start(t)
+	c := server.NewBucket(t)
+	c.Prefix = "p"
+	b, mem := ready(t, c), bucket.NewMem()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	part := func() string { return []string{"a", "a-", "a.", "a0", "b", "ab", "Z", "_"}[r.IntN(8)] }
+	key := func() string {
+		k := part()
+		for range r.IntN(3) {
+			k += "/" + part()
+		}
+		return k
+	}
+	put(t, mem, "ready", nil)
+	for range 60 {
+		k := key()
+		if bucket.PutBytes(t.Context(), b, k, []byte(k)) == nil { // else a file is where a folder would be, or is there already
+			put(t, mem, k, []byte(k))
+		}
+	}
+	service := server.Client(t)
+	for _, name := range []string{"p/a b", "p/.hidden", "p/b/ä", "p/a/.x/y", "p2/a", "o"} {
+		if _, err := service.PutObject(t.Context(), c.Bucket, name, strings.NewReader("x"), 1, minio.PutObjectOptions{}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	list := func(b bucket.Bucket, o bucket.ListOptions) string {
+		var s strings.Builder
+		for e, err := range b.List(t.Context(), o) {
+			if err != nil {
+				t.Fatalf("%+v: %v", o, err)
+			}
+			fmt.Fprintf(&s, "%s %d\n", e.Key, e.Size)
+		}
+		return s.String()
+	}
+	for range 80 {
+		o := bucket.ListOptions{Folders: r.IntN(2) == 0, Limit: r.IntN(6)}
+		if r.IntN(3) > 0 {
+			o.Prefix = key()[:1]
+			if k := key(); r.IntN(2) == 0 {
+				o.Prefix = k[:strings.LastIndexByte(k, '/')+1]
+			}
+		}
+		if r.IntN(2) == 0 {
+			o.StartAfter = key()
+		}
+		if got, want := list(b, o), list(mem, o); got != want {
+			t.Errorf("list %+v:\n%swant\n%s", o, got, want)
+		}
 	}
 }
 

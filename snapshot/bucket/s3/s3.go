@@ -76,13 +76,20 @@ func Open(ctx context.Context, c Config) (*Bucket, error) {
 		named.Endpoint = c.Endpoint // whatever the environment of whoever reads the URL
 	}
 	c.RetryFor = cmp.Or(c.RetryFor, defaultRetryFor)
+	roots, err := loadRoots(c.caBundle)
+	if err != nil {
+		return fail(bucket.ErrUnavailable, err)
+	}
+	if c.dial == nil {
+		c.dial = dial
+	}
 	b := &Bucket{
 		config: c, url: named.URL(), endpoint: endpoint,
 		credentials: credentials.New(&provider{
 			fixed:   credentials.Value{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken},
 			profile: c.Profile,
 		}),
-		connections: newTransport(cmp.Or(c.stall, stallTimeout)),
+		connections: newTransport(c.dial, cmp.Or(c.stall, stallTimeout), roots),
 	}
 	b.transport = recorder{b.connections, &b.answered}
 	if _, err := b.credentials.GetWithContext(&credentials.CredContext{Client: http.DefaultClient, Context: ctx}); err != nil {
