@@ -189,7 +189,7 @@ func TestKill(t *testing.T) {
 
 // TestAlternate has a coroutine in S3 go from process to process, for a moment driven by two at once, each killed with kill
 // -9 at some time, while the service and the network fail now and then. What it wrote is what it writes undisturbed.
-// DURUN_KILLS=1000 asks for more than the 20 of every day.
+// DURUN_KILLS=1000 asks for about as many instead of 20.
 func TestAlternate(t *testing.T) {
 	server := s3test.Start(t)
 	c := server.NewBucket(t)
@@ -227,24 +227,20 @@ func TestAlternate(t *testing.T) {
 		}
 		return false
 	}
-	for range kills {
+	processes := 1
+	for done := false; !done; processes++ {
 		next := start(t, store, "resume", "k")
 		<-time.After(rand.N(200 * time.Millisecond))
 		if err := p.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		done := ended(p)
+		done = ended(p)
 		p = next
-		if done {
-			break
-		}
 		<-time.After(rand.N(200 * time.Millisecond))
 	}
-	for !ended(p) {
-		p = start(t, store, "resume", "k")
-	}
-	t.Logf("%d killed, %d fenced, of %d processes", killed, fenced, kills)
-	if killed < kills/4 {
+	ended(p)
+	t.Logf("of %d processes %d were killed, %d fenced", processes, killed, fenced)
+	if killed < kills/2 {
 		t.Errorf("only %d were killed", killed)
 	}
 	if diff := cmp.Diff(want.String(), durun(t, store, 0, "logs", "k")); diff != "" {
