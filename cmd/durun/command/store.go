@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -44,11 +45,12 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	url, err := a.sync.apply(name)
+	location, err := a.sync.apply(name)
 	if err != nil {
 		return nil, err
 	}
-	b, err := bucket.OpenURL(ctx, url, a.Drivers)
+	b, err := bucket.OpenURL(ctx, location, a.Drivers)
+	name = redacted(name)
 	switch {
 	case errors.Is(err, bucket.ErrURL):
 		return nil, usageError("--store %s: %w", name, err)
@@ -60,6 +62,14 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		}
 	}
 	return b, nil
+}
+
+// redacted is a store's name without a password. No driver takes one in a URL, but the one that was given is not to be shown.
+func redacted(name string) string {
+	if u, err := url.Parse(name); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return name
 }
 
 // store is an open store. Closing it closes its bucket.
