@@ -55,44 +55,41 @@ func (s *Store) PutBase(ctx context.Context, name string, snap *Snapshot) (Commi
 	return Commit{Manifest: base.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
-// Base returns a shared base, decoded and verified. If have is not nil it is asked, by digest, for the base's state: if it
-// returns one, no more than that digest and the manifest are read.
+// Base returns a shared base, as the chain that it is the root of; see [FromBase] for what a coroutine does with it. If have
+// is not nil it is asked, by digest, for the base's state, as by [Store.Chain]: if it returns one, no more than the digest
+// and the manifest are read.
 //
 // Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion], [ErrID].
-func (s *Store) Base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Snapshot, Commit, error) {
+func (s *Store) Base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Chain, error) {
 	if err := ValidID(name); err != nil {
-		return nil, Commit{}, fmt.Errorf("base: %w", err)
+		return nil, fmt.Errorf("base: %w", err)
 	}
-	snap, c, err := s.base(ctx, name, have)
+	c, err := s.base(ctx, name, have)
 	if err != nil {
-		return nil, Commit{}, fmt.Errorf("base %s: %w", name, err)
+		return nil, fmt.Errorf("base %s: %w", name, err)
 	}
-	return snap, c, nil
+	return c, nil
 }
 
-func (s *Store) base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Snapshot, Commit, error) {
-	key := baseKey(name)
+func (s *Store) base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Chain, error) {
 	if have != nil {
 		c, err := s.peekBase(ctx, name)
 		if err != nil {
-			return nil, Commit{}, err
+			return nil, err
 		}
-		if snap := have(c.Hash); snap != nil {
-			return snap, c, nil
+		if root := have(c.Hash); root != nil {
+			return &Chain{Commit: c, Root: root, RootRef: Ref{Name: name, Hash: c.Hash}, RootBytes: c.Bytes, known: true}, nil
 		}
 	}
-	data, err := s.object(ctx, key)
+	st, err := s.readCommit(ctx, name, 1, baseKey(name))
 	if err != nil {
-		return nil, Commit{}, err
+		return nil, err
 	}
-	snap, m, err := decode(data)
-	if err == nil {
-		err = isCommit(m, name, 1)
+	c := &Chain{Commit: st.commit(), RootRef: Ref{Name: name, Hash: st.digest}, RootBytes: st.size, root: st.pages}
+	if c.Root, err = st.full(); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, Commit{}, err
-	}
-	return snap, Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+	return c, nil
 }
 
 // peekBase reads a base's manifest and digest.
