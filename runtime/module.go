@@ -17,6 +17,7 @@ import (
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/linmem"
 	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
 )
@@ -38,8 +39,8 @@ type Module struct {
 	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
 	holdsExceptions bool
 
-	imageOnce sync.Once
-	image     []byte // memory as instantiated, without trailing zeros
+	image  []byte // memory as instantiated, without trailing zero pages; the running form lacks it
+	images images
 
 	mu      sync.Mutex
 	resumes map[string]*resumeModule
@@ -91,6 +92,7 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.image = initialImage(m.original)
 	for _, t := range m.plan.Tables {
 		if snapshotType(m.env.Tables[t].Elem) != snapshot.FuncRef {
 			m.foreignTables = append(m.foreignTables, t)
@@ -242,7 +244,8 @@ func (m *Module) transform(decoded *wasm.Module, size int) ([]byte, error) {
 		return nil, &ModuleError{Msg: "make module suspendable", Err: err}
 	}
 	m.plan = t.Plan
-	running := t.Module.Encode()
+	stripped, _ := instrument.Strip(t.Module)
+	running := stripped.Encode()
 	r.writeTransform(key, t.Plan, running)
 	return running, nil
 }
@@ -258,6 +261,7 @@ func (m *Module) Close(ctx context.Context) error {
 		r.release(ctx)
 	}
 	m.resumes, m.order = map[string]*resumeModule{}, nil
+	m.images.close()
 	if err := m.code.Close(ctx); err != nil {
 		return fmt.Errorf("close module: %w", err)
 	}
@@ -304,8 +308,11 @@ type noRandom struct{}
 
 func (noRandom) Read([]byte) (int, error) { return 0, io.EOF }
 
-// instantiate returns a fresh instance of the running form, in which nothing of the guest has run.
-func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
+// instantiate returns a fresh instance of the running form with this memory, nil if the module has none, in which nothing of the guest has run.
+func (m *Module) instantiate(ctx context.Context, mem *linmem.Memory) (api.Module, error) {
+	if mem != nil {
+		ctx = withMemory(ctx, mem)
+	}
 	inst, err := m.runtime.engine.InstantiateModule(ctx, m.code, instanceConfig)
 	if err != nil {
 		return nil, &ModuleError{Msg: "instantiate module", Err: err}
@@ -313,25 +320,24 @@ func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
 	return inst, nil
 }
 
-// initialImage returns memory as it is after instantiation, without trailing zeros. inst is a fresh instance. What the data
-// segments say is known without it: to read its memory would have the system provide all of it.
-func (m *Module) initialImage(inst api.Module) []byte {
-	m.imageOnce.Do(func() {
-		mem := inst.ExportedMemory(instrument.ExportMemory)
-		if mem == nil {
-			return
+// fillImage puts the initial image into zeros. Zero pages are left alone, so that the system need not provide them.
+func fillImage(view, image []byte) {
+	for at := 0; at < len(image); at += snapshot.PageSize {
+		end := min(at+snapshot.PageSize, len(image))
+		if page := image[at:end]; !allZero(page) {
+			copy(view[at:], page)
 		}
-		all, ok := m.original.InitialMemory()
-		if !ok {
-			all, _ = mem.Read(0, mem.Size())
-		}
-		n := len(all)
-		for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
-			n -= snapshot.PageSize
-		}
-		m.image = slices.Clone(all[:n])
-	})
-	return m.image
+	}
+}
+
+// initialImage returns what memory holds before anything of the guest runs, without zero pages at its end.
+func initialImage(original *wasm.Module) []byte {
+	all, _ := original.InitialMemory()
+	n := len(all)
+	for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
+		n -= snapshot.PageSize
+	}
+	return all[:n:n]
 }
 
 var zeroPage [snapshot.PageSize]byte
