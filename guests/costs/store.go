@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/file"
+)
+
+// sink is where commits go, or what stands for the least that they could cost there.
+type sink string
+
+const (
+	sinkMemory  sink = "memory"                   // commits to a bucket in memory
+	sinkFolder  sink = "folder"                   // commits to a folder
+	sinkNoSync  sink = "no sync"                  // commits to a folder, with --sync=false
+	sinkFiles   sink = "files"                    // no commits: new files, written where they belong and fsynced, with their folder
+	sinkAppends sink = "appends"                  // no commits: appends to one file for each writer, and fsyncs of it
+	groupStore       = "commits of a small guest" // in the report
+)
+
+var (
+	sinks   = []sink{sinkFiles, sinkFolder, sinkAppends, sinkNoSync, sinkMemory}
+	writers = []int{1, 2, 4, 16, 64}
+)
+
+// storing is how many times a second each sink was written to, by so many writers at once.
+type storing map[sink]map[int]float64
+
+// measureStore adds how many commits a store takes. As a disk's speed varies, those to a folder are compared with files
+// written by the same number of writers a moment before.
+func (b *bench) measureStore() error {
+	turn := time.Second / 4
+	if b.short {
+		turn = time.Second / 50
+	}
+	rates := map[sink]map[int][]float64{}
+	for _, s := range sinks {
+		rates[s] = map[int][]float64{}
+	}
+	for i := range b.rounds {
+		b.progress("store: run %d of %d", i+1, b.rounds)
+		// In the cache's file system, as that of temporary files may be no disk at all.
+		dir, err := os.MkdirTemp(b.kept, "costs-store-")
+		if err != nil {
+			return err
+		}
+		var got storing
+		err = childJSON(b, &got, "store", b.artefact("durun"), dir, turn.String())
+		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+			return err
+		}
+		for s, byWriters := range got {
+			for n, rate := range byWriters {
+				rates[s][n] = append(rates[s][n], rate)
+			}
+		}
+	}
+	add := func(unit, format string, values func(n int) []float64) {
+		for _, n := range writers {
+			name := fmt.Sprintf(format, strconv.Itoa(n)+" at once")
+			b.report.Rows = append(b.report.Rows, row{Group: groupStore, Name: name, Unit: unit, Durun: summarise(values(n))})
+		}
+	}
+	of := func(s sink) func(int) []float64 { return func(n int) []float64 { return rates[s][n] } }
+	against := func(s sink) func(int) []float64 {
+		return func(n int) []float64 { return divide(rates[sinkFolder][n], rates[s][n]) }
+	}
+	add(unitPerSecond, "to a folder, %s", of(sinkFolder))
+	add(unitTimes, "to a folder, against new files that are fsynced with their folder, %s", against(sinkFiles))
+	add(unitTimes, "to a folder, against appends that are fsynced, %s", against(sinkAppends))
+	add(unitPerSecond, "to a folder with --sync=false, %s", of(sinkNoSync))
+	add(unitPerSecond, "to memory, %s", of(sinkMemory))
+	return nil
+}
+
+// store writes to each sink in turn, with each number of writers. DIR is on the disk that is measured.
+func store(ctx context.Context, args []string) error {
+	cache, dir := args[0], args[1]
+	turn, err := time.ParseDuration(args[2])
+	if err != nil {
+		return err
+	}
+	r, err := runtime.New(ctx, runtime.NewConfig().WithModules(wasi.Module).WithCacheDir(cache))
+	if err != nil {
+		return err
+	}
+	defer r.Close(ctx)
+	module, err := compileGenerator(ctx, r)
+	if err != nil {
+		return err
+	}
+	size := 0 // of a commit
+	first, err := newWriters(ctx, sinkMemory, 1, module, dir, &size)
+	if err != nil {
+		return err
+	}
+	if err := first[0](); err != nil {
+		return err
+	}
+	got := storing{}
+	for _, n := range writers {
+		for _, s := range sinks {
+			place := filepath.Join(dir, fmt.Sprintf("%s-%d", s, n))
+			if err := os.Mkdir(place, 0o700); err != nil {
+				return err
+			}
+			w, err := newWriters(ctx, s, n, module, place, &size)
+			if err != nil {
+				return err
+			}
+			rate, err := runWriters(w, turn)
+			if err != nil {
+				return fmt.Errorf("%s, %d writers: %w", s, n, err)
+			}
+			if got[s] == nil {
+				got[s] = map[int]float64{}
+			}
+			got[s][n] = rate
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(got)
+}
+
+// compileGenerator makes a guest of one page of memory that yields for ever.
+func compileGenerator(ctx context.Context, r *runtime.Runtime) (*runtime.Module, error) {
+	binary, err := os.ReadFile(filepath.Join("testdata", "wat", "generator.wasm"))
+	if err != nil {
+		return nil, err
+	}
+	// "while i < 3" becomes "while i < 2^32-1".
+	const atMost3, endless = "\x41\x03\x49", "\x41\x7f\x49"
+	if bytes.Count(binary, []byte(atMost3)) != 1 {
+		return nil, errors.New("the guest generator.wasm is another than it was")
+	}
+	return r.Compile(ctx, bytes.Replace(binary, []byte(atMost3), []byte(endless), 1))
+}
+
+// writer writes once.
+type writer func() error
+
+// newWriters returns n writers to a sink in a folder. To begin with *size is 0; it becomes the size of a commit, and that
+// of what is written where there are no commits.
+func newWriters(ctx context.Context, s sink, n int, module *runtime.Module, dir string, size *int) ([]writer, error) {
+	var b bucket.Bucket
+	var err error
+	switch s {
+	case sinkMemory:
+		b = bucket.NewMem()
+	default:
+		b, err = file.OpenOptions(filepath.Join(dir, "store"), file.Options{NoSync: s == sinkNoSync})
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := make([]writer, n)
+	for i := range w {
+		id := fmt.Sprintf("w%d", i)
+		switch s {
+		case sinkFiles:
+			w[i], err = newFiles(filepath.Join(dir, id), *size)
+		case sinkAppends:
+			w[i], err = newAppends(filepath.Join(dir, id), *size)
+		default:
+			w[i], err = newCommits(ctx, module, snapshot.NewStore(b), id, size)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// newCommits makes a coroutine. The writer runs it to its next await, captures it and commits.
+func newCommits(ctx context.Context, module *runtime.Module, store *snapshot.Store, id string, size *int) (writer, error) {
+	c, err := module.Start(ctx, runtime.StartConfig{ID: id, Entry: "main"})
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		status, err := c.Resume(ctx)
+		switch {
+		case err != nil:
+			return err
+		case status != snapshot.Suspended:
+			return errors.Join(errors.New("the guest ended"), c.Err())
+		}
+		s, err := c.Snapshot()
+		if err != nil {
+			return err
+		}
+		commit, err := store.Commit(ctx, s)
+		if err != nil {
+			return err
+		}
+		if *size == 0 {
+			*size = int(commit.Bytes)
+		}
+		c.Committed(commit.AsParent())
+		return c.Wait(ctx)
+	}, nil
+}
+
+// newFiles makes a folder. The writer makes a new file in it, durably.
+func newFiles(dir string, size int) (writer, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	data := bytes.Repeat([]byte{0xa5}, size)
+	i := 0
+	return func() error {
+		i++
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%016x", i)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+			return err
+		}
+		d, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		return errors.Join(d.Sync(), d.Close())
+	}, nil
+}
+
+// newAppends makes a file. The writer appends to it, durably.
+func newAppends(path string, size int) (writer, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	data := bytes.Repeat([]byte{0xa5}, size)
+	return func() error {
+		_, err := f.Write(data)
+		return errors.Join(err, f.Sync())
+	}, nil
+}
+
+// runWriters has all write at once, again and again, and returns how often they did in a second.
+func runWriters(writers []writer, turn time.Duration) (float64, error) {
+	for _, write := range writers { // the first time makes folders, and more
+		if err := write(); err != nil {
+			return 0, err
+		}
+	}
+	var wg sync.WaitGroup
+	counts, errs := make([]int, len(writers)), make([]error, len(writers))
+	began := time.Now()
+	for i, write := range writers {
+		wg.Go(func() {
+			for errs[i] == nil && time.Since(began) < turn {
+				errs[i] = write()
+				counts[i]++
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(began).Seconds()
+	total := 0
+	for _, n := range counts {
+		total += n
+	}
+	return float64(total) / took, errors.Join(errs...)
+}
