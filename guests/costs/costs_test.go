@@ -76,7 +76,7 @@ func TestSmoke(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("figures (-want +got):\n%s", d)
 	}
-	if want := 5 * len(writers); commits != want {
+	if want := 3*len(writers) + 3; commits != want {
 		t.Errorf("%d figures of commits, want %d", commits, want)
 	}
 	for _, p := range programs {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -23,16 +22,18 @@ import (
 type sink string
 
 const (
-	sinkMemory  sink = "memory"                   // commits to a bucket in memory
-	sinkFolder  sink = "folder"                   // commits to a folder
-	sinkNoSync  sink = "no sync"                  // commits to a folder, with --sync=false
-	sinkFiles   sink = "files"                    // no commits: new files, written where they belong and fsynced, with their folder
-	sinkAppends sink = "appends"                  // no commits: appends to one file for each writer, and fsyncs of it
-	groupStore       = "commits of a small guest" // in the report
+	sinkMemory  sink = "memory"  // commits to a bucket in memory
+	sinkFolder  sink = "folder"  // commits to a folder
+	sinkNoSync  sink = "no sync" // commits to a folder, with --sync=false
+	sinkPuts    sink = "puts"    // no commits: objects of a commit's size, put into a folder
+	sinkFiles   sink = "files"   // no commits: new files, written where they belong and fsynced, with their folder
+	sinkAppends sink = "appends" // no commits: appends to one file for each writer, and fsyncs of it
 )
 
+const groupStore = "commits of a small guest" // in the report
+
 var (
-	sinks   = []sink{sinkFiles, sinkFolder, sinkAppends, sinkNoSync, sinkMemory}
+	sinks   = []sink{sinkFolder, sinkFiles, sinkPuts, sinkAppends, sinkNoSync, sinkMemory}
 	writers = []int{1, 2, 4, 16, 64}
 )
 
@@ -68,21 +69,23 @@ func (b *bench) measureStore() error {
 			}
 		}
 	}
-	add := func(unit, format string, values func(n int) []float64) {
-		for _, n := range writers {
-			name := fmt.Sprintf(format, strconv.Itoa(n)+" at once")
-			b.report.Rows = append(b.report.Rows, row{Group: groupStore, Name: name, Unit: unit, Durun: summarise(values(n))})
-		}
+	add := func(unit, what string, n int, values []float64) {
+		name := fmt.Sprintf("%s, %d at once", what, n)
+		b.report.Rows = append(b.report.Rows, row{Group: groupStore, Name: name, Unit: unit, Durun: summarise(values)})
 	}
-	of := func(s sink) func(int) []float64 { return func(n int) []float64 { return rates[s][n] } }
-	against := func(s sink) func(int) []float64 {
-		return func(n int) []float64 { return divide(rates[sinkFolder][n], rates[s][n]) }
+	const toFolder = "to a folder"
+	for _, n := range writers {
+		add(unitPerSecond, toFolder, n, rates[sinkFolder][n])
 	}
-	add(unitPerSecond, "to a folder, %s", of(sinkFolder))
-	add(unitTimes, "to a folder, against new files that are fsynced with their folder, %s", against(sinkFiles))
-	add(unitTimes, "to a folder, against appends that are fsynced, %s", against(sinkAppends))
-	add(unitPerSecond, "to a folder with --sync=false, %s", of(sinkNoSync))
-	add(unitPerSecond, "to memory, %s", of(sinkMemory))
+	for _, n := range writers {
+		add(unitTimes, toFolder+", against new files that are fsynced with their folder", n, divide(rates[sinkFolder][n], rates[sinkFiles][n]))
+	}
+	for _, n := range writers {
+		add(unitTimes, "objects put without a guest, against the same", n, divide(rates[sinkPuts][n], rates[sinkFiles][n]))
+	}
+	add(unitTimes, toFolder+", against appends that are fsynced", 1, divide(rates[sinkFolder][1], rates[sinkAppends][1]))
+	add(unitPerSecond, toFolder+" with --sync=false", 1, rates[sinkNoSync][1])
+	add(unitPerSecond, "to memory", 1, rates[sinkMemory][1])
 	return nil
 }
 
@@ -169,6 +172,8 @@ func newWriters(ctx context.Context, s sink, n int, module *runtime.Module, dir 
 	for i := range w {
 		id := fmt.Sprintf("w%d", i)
 		switch s {
+		case sinkPuts:
+			w[i] = newPuts(ctx, b, id, *size)
 		case sinkFiles:
 			w[i], err = newFiles(filepath.Join(dir, id), *size)
 		case sinkAppends:
@@ -211,6 +216,16 @@ func newCommits(ctx context.Context, module *runtime.Module, store *snapshot.Sto
 		c.Committed(commit.AsParent())
 		return c.Wait(ctx)
 	}, nil
+}
+
+// newPuts returns a writer that puts objects into a folder of their own.
+func newPuts(ctx context.Context, b bucket.Bucket, id string, size int) writer {
+	data := bytes.Repeat([]byte{0xa5}, size)
+	i := 0
+	return func() error {
+		i++
+		return bucket.PutBytes(ctx, b, fmt.Sprintf("%s/%016x", id, i), data)
+	}
 }
 
 // newFiles makes a folder. The writer makes a new file in it, durably.
