@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ const (
 const groupStore = "commits of a small guest" // in the report
 
 var (
-	sinks   = []sink{sinkFolder, sinkFiles, sinkPuts, sinkAppends, sinkNoSync, sinkMemory}
+	synced  = []sink{sinkFolder, sinkFiles, sinkPuts, sinkAppends}
 	writers = []int{1, 2, 4, 16, 64}
 )
 
@@ -48,22 +49,23 @@ func (b *bench) measureStore() error {
 		turn = time.Second / 50
 	}
 	rates := map[sink]map[int][]float64{}
-	for _, s := range sinks {
-		rates[s] = map[int][]float64{}
+	// In the cache's file system, as that of temporary files may be no disk at all. It is removed at last, since that keeps
+	// a disk busy after it is done.
+	dir, err := os.MkdirTemp(b.kept, "costs-store-")
+	if err != nil {
+		return err
 	}
+	defer os.RemoveAll(dir)
 	for i := range b.rounds {
 		b.progress("store: run %d of %d", i+1, b.rounds)
-		// In the cache's file system, as that of temporary files may be no disk at all.
-		dir, err := os.MkdirTemp(b.kept, "costs-store-")
-		if err != nil {
-			return err
-		}
 		var got storing
-		err = childJSON(b, &got, "store", b.artefact("durun"), dir, turn.String())
-		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		if err := childJSON(b, &got, "store", b.artefact("durun"), dir, turn.String(), strconv.Itoa(i)); err != nil {
 			return err
 		}
 		for s, byWriters := range got {
+			if rates[s] == nil {
+				rates[s] = map[int][]float64{}
+			}
 			for n, rate := range byWriters {
 				rates[s][n] = append(rates[s][n], rate)
 			}
@@ -89,11 +91,19 @@ func (b *bench) measureStore() error {
 	return nil
 }
 
-// store writes to each sink in turn, with each number of writers. DIR is on the disk that is measured.
+// store writes to each sink in turn, with each number of writers. DIR is on the disk that is measured. The number of the
+// run says who begins.
 func store(ctx context.Context, args []string) error {
-	cache, dir := args[0], args[1]
+	cache, dir := args[0], filepath.Join(args[1], args[3])
 	turn, err := time.ParseDuration(args[2])
 	if err != nil {
+		return err
+	}
+	run, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	r, err := runtime.New(ctx, runtime.NewConfig().WithModules(wasi.Module).WithCacheDir(cache))
@@ -114,24 +124,36 @@ func store(ctx context.Context, args []string) error {
 		return err
 	}
 	got := storing{}
+	take := func(s sink, n int) error {
+		place := filepath.Join(dir, fmt.Sprintf("%s-%d", s, n))
+		if err := os.Mkdir(place, 0o700); err != nil {
+			return err
+		}
+		w, err := newWriters(ctx, s, n, module, place, &size)
+		if err != nil {
+			return err
+		}
+		rate, err := runWriters(w, turn)
+		if err != nil {
+			return fmt.Errorf("%s, %d writers: %w", s, n, err)
+		}
+		if got[s] == nil {
+			got[s] = map[int]float64{}
+		}
+		got[s][n] = rate
+		return nil
+	}
 	for _, n := range writers {
-		for _, s := range sinks {
-			place := filepath.Join(dir, fmt.Sprintf("%s-%d", s, n))
-			if err := os.Mkdir(place, 0o700); err != nil {
+		for i := range synced {
+			if err := take(synced[(run+i)%len(synced)], n); err != nil {
 				return err
 			}
-			w, err := newWriters(ctx, s, n, module, place, &size)
-			if err != nil {
-				return err
-			}
-			rate, err := runWriters(w, turn)
-			if err != nil {
-				return fmt.Errorf("%s, %d writers: %w", s, n, err)
-			}
-			if got[s] == nil {
-				got[s] = map[int]float64{}
-			}
-			got[s][n] = rate
+		}
+	}
+	// What is not synced would be written in the turns of others.
+	for _, s := range []sink{sinkMemory, sinkNoSync} {
+		if err := take(s, 1); err != nil {
+			return err
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(got)
