@@ -269,7 +269,8 @@ func (s *Store) fromLogs(ctx context.Context, id string, next *uint64, last uint
 	return nil
 }
 
-// fromListedLogs is one attempt of fromLogs. Logs may overlap: each says which commits it covers.
+// fromListedLogs is one attempt of fromLogs. Logs may overlap, and one that has been merged into a later one may be there
+// still, though not those before it: each says which commits it covers.
 func (s *Store) fromListedLogs(ctx context.Context, id string, next *uint64, last uint64, f func(uint64, []Output) error) error {
 	logs, _, err := s.listLogs(ctx, id)
 	if err != nil {
@@ -284,7 +285,7 @@ func (s *Store) fromListedLogs(ctx context.Context, id string, next *uint64, las
 			return err
 		}
 		if w.First > *next {
-			break
+			continue // what lies between may be in a later one that reaches back
 		}
 		for _, e := range entries {
 			if e.seq < *next || e.seq > last {
