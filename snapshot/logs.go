@@ -251,25 +251,23 @@ func (s *Store) output(ctx context.Context, id string, last uint64, f func(seq u
 
 // fromLogs gives the output of the commits *next to last from logs, and sets *next to what follows them.
 func (s *Store) fromLogs(ctx context.Context, id string, next *uint64, last uint64, f func(uint64, []Output) error) error {
-	for try := 0; *next <= last; {
+	// While logs are merged, one that is listed may be gone when it is read, and a listing may have neither those that
+	// were merged nor the new one. The next listing has it.
+	for try := 0; ; {
 		before := *next
 		err := s.fromListedLogs(ctx, id, next, last, f)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, bucket.ErrNotExist):
+		if err != nil && !errors.Is(err, bucket.ErrNotExist) || *next > last {
 			return err
-		case *next == before:
-			if try++; try > retries {
-				return err
-			}
 		}
-		// A log was merged into another meanwhile.
+		if *next > before {
+			try = 0
+		} else if try++; try > retries {
+			return corrupt("output", -1, "that of commits %d to %d is missing", *next, last)
+		}
 	}
-	return nil
 }
 
-// fromListedLogs is one attempt of fromLogs. Logs may overlap, and one that has been merged into a later one may be there
+// fromListedLogs is one attempt of fromLogs, and may not come to the end. Logs may overlap, and one that has been merged into a later one may be there
 // still, though not those before it: each says which commits it covers.
 func (s *Store) fromListedLogs(ctx context.Context, id string, next *uint64, last uint64, f func(uint64, []Output) error) error {
 	logs, _, err := s.listLogs(ctx, id)
@@ -299,7 +297,7 @@ func (s *Store) fromListedLogs(ctx context.Context, id string, next *uint64, las
 			return nil
 		}
 	}
-	return corrupt("output", -1, "that of commits %d to %d is missing", *next, last)
+	return nil
 }
 
 // commitOutput reads the output of a commit, and little more.

@@ -72,8 +72,9 @@ func parseSeq(s string) (uint64, bool) {
 	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
 }
 
-// PutModule keeps a module and returns its hash. A module that is there already is not written again. Errors: those of
-// the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+// PutModule keeps a module and returns its hash. A module that is there already is not written again; if [Store.Collect]
+// has condemned it, it no longer is. Who starts a coroutine calls PutModule again right before its first commit, and right
+// after: in between a collector may have found that nobody needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 	if len(wasm) > MaxModule {
 		return Hash{}, &FormatError{
@@ -87,6 +88,9 @@ func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 
 func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
+	if err := s.rescue(ctx, key); err != nil {
+		return fmt.Errorf("keep module %v: %w", h, err)
+	}
 	e, err := s.b.Stat(ctx, key)
 	if err == nil && e.Size == int64(len(wasm)) {
 		if sync, ok := s.b.(bucket.Syncer); ok {
