@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -50,15 +51,15 @@ type ObjectKind string
 
 // The kinds of objects that are reclaimed. Leftovers are those of a deletion or an import that was cut short.
 const (
-	KindCommit   ObjectKind = "commit"
-	KindLeftover ObjectKind = "leftover"
-	KindModule   ObjectKind = "module"
-	KindBase     ObjectKind = "base"
+	ObjectCommit   ObjectKind = "commit"
+	ObjectLeftover ObjectKind = "leftover"
+	ObjectModule   ObjectKind = "module"
+	ObjectBase     ObjectKind = "base"
 )
 
 // Condemned is a shared object that will be deleted by a later Collect, unless somebody needs it by then.
 type Condemned struct {
-	Kind  ObjectKind // KindModule or KindBase
+	Kind  ObjectKind // ObjectModule or ObjectBase
 	Name  string     // the module's hash or the base's name
 	Bytes int64
 	Since time.Time // on the store's clock
@@ -84,13 +85,13 @@ type collector struct {
 	s         *Store
 	o         CollectOptions
 	now       time.Time // on the store's clock
-	seen      int       // coroutines
+	mu        sync.Mutex
 	reclaimed map[ObjectKind]*Reclaimed
 	Collected
 }
 
 func (c *collector) result() Collected {
-	for _, kind := range []ObjectKind{KindCommit, KindLeftover, KindModule, KindBase} {
+	for _, kind := range []ObjectKind{ObjectCommit, ObjectLeftover, ObjectModule, ObjectBase} {
 		if r := c.reclaimed[kind]; r != nil {
 			c.Reclaimed = append(c.Reclaimed, *r)
 		}
@@ -129,20 +130,13 @@ func (c *collector) run(ctx context.Context) (err error) {
 
 // commits drops the commits of all coroutines that the policy does not keep, and removes what earlier drops have left.
 func (c *collector) commits(ctx context.Context) error {
-	for id, err := range c.s.ids(ctx, "") {
-		if err != nil {
-			return err
-		}
-		if c.seen++; c.o.Progress != nil {
-			c.o.Progress(c.seen)
-		}
-		done, err := c.s.retainOr(ctx, id, c.o.Policy, c.o.DryRun)
-		c.reclaim(KindCommit, done.Commits, done.Bytes)
-		if err := c.skip(ctx, err); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.s.eachID(ctx, func(ctx context.Context, id string) error {
+		done, err := c.s.retain(ctx, id, c.o.Policy, c.o.DryRun)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.reclaim(ObjectCommit, done.Commits, done.Bytes)
+		return c.skip(ctx, err)
+	})
 }
 
 // skip sorts out an error: what concerns one object only is noted.
@@ -226,7 +220,7 @@ func (c *collector) leftover(ctx context.Context, id string) (err error) {
 			return err
 		}
 	}
-	c.reclaim(KindLeftover, objects, size)
+	c.reclaim(ObjectLeftover, objects, size)
 	return nil
 }
 
@@ -272,7 +266,7 @@ func (c *collector) shared(ctx context.Context) error {
 		return err
 	}
 	// The marks were read before the coroutines are looked at: an object that is not needed now has not been since.
-	refs, err := c.s.references(ctx)
+	refs, err := c.references(ctx)
 	if err != nil {
 		return err
 	}
@@ -312,7 +306,7 @@ func (c *collector) shared(ctx context.Context) error {
 		}
 	}
 	if len(fresh) > 0 {
-		if refs, err = c.s.references(ctx); err != nil {
+		if refs, err = c.references(ctx); err != nil {
 			return err
 		}
 		for _, o := range fresh {
@@ -358,8 +352,8 @@ func (c *collector) listShared(ctx context.Context) ([]sharedObject, error) {
 		kind   ObjectKind
 		valid  func(string) bool
 	}{
-		{modulesPrefix, KindModule, func(name string) bool { _, err := ParseHash(name); return err == nil }},
-		{basesPrefix, KindBase, func(name string) bool { return c.o.Bases && ValidID(name) == nil }},
+		{modulesPrefix, ObjectModule, func(name string) bool { _, err := ParseHash(name); return err == nil }},
+		{basesPrefix, ObjectBase, func(name string) bool { return c.o.Bases && ValidID(name) == nil }},
 	} {
 		for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: l.prefix}) {
 			if err != nil {
@@ -386,18 +380,95 @@ type references struct {
 }
 
 // references reads the manifest of each commit and base in the store.
-func (s *Store) references(ctx context.Context) (*references, error) {
+func (c *collector) references(ctx context.Context) (*references, error) {
 	refs := &references{keys: map[string]bool{}}
-	for n, err := range s.needs(ctx) {
-		switch {
-		case err != nil:
-			return nil, err
-		case n.err != nil:
-			refs.damaged = append(refs.damaged, n.err)
+	seen := 0
+	err := c.s.eachID(ctx, func(ctx context.Context, id string) error {
+		needs, err := c.s.needsOf(ctx, id)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if seen++; c.o.Progress != nil {
+			c.o.Progress(seen)
 		}
-		for _, key := range n.keys {
-			refs.keys[key] = true
+		return refs.add(needs, err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for base, err := range c.s.Bases(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if err := refs.add([]string{moduleKey(base.Module)}, base.Err); err != nil {
+			return nil, err
 		}
 	}
 	return refs, nil
+}
+
+// add notes needs, or why they aren't known. Any other error it returns.
+func (r *references) add(keys []string, err error) error {
+	switch {
+	case err == nil:
+		for _, key := range keys {
+			r.keys[key] = true
+		}
+	case errors.Is(err, ErrNotFound): // deleted meanwhile
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrVersion):
+		r.damaged = append(r.damaged, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// needsOf returns the keys of the shared objects that a coroutine's history needs.
+func (s *Store) needsOf(ctx context.Context, id string) ([]string, error) {
+	h, err := s.history(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, c := range h.manifests {
+		if c.Err != nil {
+			return nil, fmt.Errorf("commit %d of coroutine %s: %w", c.Seq, id, c.Err)
+		}
+		for _, key := range c.shared() {
+			if !slices.Contains(keys, key) { // there are one or two
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys, nil
+}
+
+// shared returns the keys of the shared objects that a commit needs.
+func (m *Manifest) shared() []string {
+	keys := []string{moduleKey(m.Module)}
+	if m.Origin != nil && m.Origin.Root.Seq == 0 {
+		keys = append(keys, baseKey(m.Origin.Root.Name))
+	}
+	return keys
+}
+
+// eachID calls f with the id of each coroutine that has a folder, a few at a time. The first error ends it.
+func (s *Store) eachID(ctx context.Context, f func(ctx context.Context, id string) error) error {
+	const batch = 256
+	ids := make([]string, 0, batch)
+	run := func() error {
+		err := parallel(ctx, width, len(ids), func(ctx context.Context, i int) error { return f(ctx, ids[i]) })
+		ids = ids[:0]
+		return err
+	}
+	for id, err := range s.ids(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if ids = append(ids, id); len(ids) == batch {
+			if err := run(); err != nil {
+				return err
+			}
+		}
+	}
+	return run()
 }
