@@ -185,16 +185,22 @@ func (s *Store) base(ctx context.Context, name string, have func(Hash) *Snapshot
 
 // peekBase reads a base's manifest and digest.
 func (s *Store) peekBase(ctx context.Context, name string) (Commit, error) {
-	key := baseKey(name)
-	data, w, snap, size, err := s.front(ctx, key)
+	c, err := s.frontAndDigest(ctx, baseKey(name))
 	if errors.Is(err, bucket.ErrNotExist) {
 		return Commit{}, fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+	}
+	if err == nil {
+		err = isCommit(&c.Manifest, name, 1)
 	}
 	if err != nil {
 		return Commit{}, err
 	}
-	m := w.manifest(snap)
-	if err := isCommit(m, name, 1); err != nil {
+	return c, nil
+}
+
+func (s *Store) frontAndDigest(ctx context.Context, key string) (Commit, error) {
+	data, w, snap, size, err := s.front(ctx, key)
+	if err != nil {
 		return Commit{}, err
 	}
 	if size > int64(len(data)) {
@@ -205,7 +211,7 @@ func (s *Store) peekBase(ctx context.Context, name string) (Commit, error) {
 	if len(data) < digestSize {
 		return Commit{}, corrupt("digest", -1, "the object became shorter")
 	}
-	return Commit{Manifest: *m, Bytes: size, Hash: Hash(data[len(data)-digestSize:])}, nil
+	return Commit{Manifest: *w.manifest(snap), Bytes: size, Hash: Hash(data[len(data)-digestSize:])}, nil
 }
 
 // Bases iterates over the store's shared bases, by name ascending: the manifest and digest of each. One that can't be
