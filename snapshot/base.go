@@ -36,26 +36,31 @@ func (s *Store) PutBase(ctx context.Context, name string, snap *Snapshot) (Commi
 		return fail(&FormatError{Section: "manifest", Offset: -1, Msg: "a base is a full snapshot of a suspended coroutine", Err: ErrInvalid})
 	}
 	data, err := Encode(&base)
-	if err == nil {
-		err = s.rescue(ctx, baseKey(name))
-	}
 	if err != nil {
 		return fail(err)
 	}
-	err = bucket.PutBytes(ctx, s.b, baseKey(name), data)
-	if errors.Is(err, bucket.ErrExist) {
-		there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
-		switch {
-		case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
-			err = nil
-		case read == nil, errors.Is(read, bucket.ErrTooLarge):
-			err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
-		default:
-			err = read
+	for {
+		if err := s.rescue(ctx, baseKey(name)); err != nil {
+			return fail(err)
 		}
-	}
-	if err != nil {
-		return fail(err)
+		err := bucket.PutBytes(ctx, s.b, baseKey(name), data)
+		if errors.Is(err, bucket.ErrExist) {
+			there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
+			switch {
+			case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
+				err = nil
+			case read == nil, errors.Is(read, bucket.ErrTooLarge):
+				err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
+			case errors.Is(read, bucket.ErrNotExist):
+				continue // deleted meanwhile
+			default:
+				err = read
+			}
+		}
+		if err != nil {
+			return fail(err)
+		}
+		break
 	}
 	return Commit{Manifest: base.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }

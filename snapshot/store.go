@@ -88,27 +88,25 @@ func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 
 func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
+	fail := func(err error) error { return fmt.Errorf("keep module %v: %w", h, err) }
 	if err := s.rescue(ctx, key); err != nil {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	e, err := s.b.Stat(ctx, key)
-	if err == nil && e.Size == int64(len(wasm)) {
-		if sync, ok := s.b.(bucket.Syncer); ok {
-			err = sync.Sync(ctx, key)
-		}
-		if err != nil {
-			return fmt.Errorf("keep module %v: %w", h, err)
-		}
-		return nil
+	if err == nil && e.Size != int64(len(wasm)) {
+		return fail(corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+	}
+	if sync, ok := s.b.(bucket.Syncer); ok && err == nil {
+		err = sync.Sync(ctx, key)
 	}
 	if err == nil {
-		return fmt.Errorf("keep module %v: %w", h, corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+		return nil
 	}
 	if !errors.Is(err, bucket.ErrNotExist) {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	if err := bucket.PutBytes(ctx, s.b, key, wasm); err != nil && !errors.Is(err, bucket.ErrExist) {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	return nil
 }
