@@ -247,16 +247,13 @@ func (c *checker) base(ctx context.Context, name string) (*verdict, error) {
 	}
 	c.mu.Unlock()
 	v.once.Do(func() {
-		var size int64
-		if e, err := c.s.b.Stat(ctx, baseKey(name)); err == nil {
-			size = e.Size
+		defer c.budget.take(c.s.inMemory)()
+		st, err := c.s.readCommit(ctx, name, 1, baseKey(name))
+		if err == nil {
+			c.read(st.size)
+			v.base, err = newLine(ctx, st, Ref{Name: name, Hash: st.digest})
 		}
-		defer c.budget.take(size)()
-		snap, of, err := c.s.base(ctx, name, nil)
-		c.read(size)
-		if v.wrong, v.err = damage(err); err == nil {
-			v.base = newLine(snap, Ref{Name: name, Hash: of.Hash}, of.Bytes)
-		}
+		v.wrong, v.err = damage(err)
 	})
 	return v, v.err
 }
@@ -277,24 +274,38 @@ type line struct {
 	root      *Snapshot
 	rootRef   Ref
 	rootBytes int64
-	rootPages map[uint32]bool
+	rootPages pageBits
 
-	origin Origin          // of the deltas, once there is one
-	state  *Snapshot       // of the last commit of the chain
-	hash   Hash            // its digest
-	pages  map[uint32]bool // that it has
+	origin Origin    // of the deltas, once there is one
+	state  *Snapshot // of the last commit of the chain
+	hash   Hash      // its digest
+	pages  pageBits  // that it has
 }
 
-// newLine returns the chain of a full snapshot.
-func newLine(snap *Snapshot, ref Ref, bytes int64) *line {
-	l := &line{root: snap, rootRef: ref, rootBytes: bytes, rootPages: make(map[uint32]bool, len(snap.Memory.Pages)), hash: ref.Hash}
-	for _, p := range snap.Memory.Pages {
-		l.rootPages[p.Number] = true
+// newLine reads the pages of a full snapshot, to verify them, and returns its chain.
+func newLine(ctx context.Context, st *stored, ref Ref) (*line, error) {
+	snap, err := st.full()
+	if err != nil {
+		return nil, err
 	}
-	l.pages = l.rootPages
-	snap.Memory.Pages, snap.Output = nil, nil
-	l.state = snap
-	return l
+	if err := readAndForget(ctx, &st.pages); err != nil {
+		return nil, err
+	}
+	snap.Output = nil
+	l := &line{root: snap, rootRef: ref, rootBytes: st.size, rootPages: pageBits(nil).grown(snap.Memory.Size), state: snap, hash: ref.Hash}
+	l.rootPages.union(&st.pages)
+	return l, nil
+}
+
+// readAndForget reads pages, to verify them.
+func readAndForget(ctx context.Context, p *pageSet) error {
+	scratch := make([]byte, 16*PageSize)
+	return p.read(ctx, func(_, n uint32) []byte { return scratch[:min(int(n), 16)*PageSize] })
+}
+
+// grown returns a copy of the set with room for the pages of a memory.
+func (b pageBits) grown(memory uint64) pageBits {
+	return append(slices.Clone(b), make(pageBits, max(0, int(memory/PageSize/64)+1-len(b)))...)
 }
 
 // add goes on to a delta of the chain: the anchor, or the next.
@@ -306,7 +317,7 @@ func (l *line) add(d *Delta) error {
 		return bad("it is of a chain with another root than the one that is there")
 	case d.Origin.Anchor == d.Seq:
 		l.origin = *d.Origin
-		before, pages = l.root, maps.Clone(l.rootPages)
+		before, pages = l.root, l.rootPages
 	case *d.Origin != l.origin:
 		return bad("it is of another chain than the commit before it")
 	case d.Parent.Hash != l.hash:
@@ -316,16 +327,13 @@ func (l *line) add(d *Delta) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range d.Pages {
-		pages[p.Number] = true
+	if d.Origin.Anchor == d.Seq || len(pages) <= int(d.MemorySize/PageSize/64) {
+		pages = pages.grown(d.MemorySize)
 	}
-	for _, p := range d.Patches {
-		if !p.Zero && !pages[p.Number] {
-			return corrupt("patches", -1, "page %d is patched, which the base doesn't have", p.Number)
-		}
-		pages[p.Number] = true
+	if err := pages.add(d); err != nil {
+		return err
 	}
-	s.Memory.Pages, s.Output = nil, nil
+	s.Output = nil
 	l.state, l.hash, l.pages = s, d.Hash, pages
 	return nil
 }
@@ -396,7 +404,7 @@ func (v *survey) resumable(newest uint64) uint64 {
 
 func (v *survey) all(ctx context.Context, h *history) error {
 	needed := h.needed(h.covered)
-	var list []stored
+	var list []listed
 	for _, c := range h.commits {
 		if c.seq > h.covered || needed[c.seq] {
 			list = append(list, c)
@@ -459,41 +467,31 @@ type object struct {
 }
 
 // fetch reads and decodes a commit.
-func (v *survey) fetch(ctx context.Context, c stored, o *object) error {
-	defer v.budget.take(c.entry.Size)()
-	data, err := v.s.object(ctx, c.entry.Key)
+func (v *survey) fetch(ctx context.Context, c listed, o *object) error {
+	defer v.budget.take(min(c.entry.Size, v.s.inMemory))()
+	st, err := v.s.readCommit(ctx, v.id, c.seq, c.entry.Key)
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: %w", errOvertaken, err)
 	}
-	if err != nil {
-		return err
-	}
-	v.read(int64(len(data)))
-	var m *Manifest
-	if h, herr := parseHeader(data); herr == nil && h.kind == KindDelta {
-		if o.delta, err = DecodeDelta(data); err == nil {
-			m = &o.delta.Manifest
-			o.delta.Output = nil
+	v.read(c.entry.Size)
+	switch {
+	case err != nil:
+	case st.kind == KindDelta:
+		o.commit = st.commit()
+		if o.delta, err = st.delta(); err == nil {
+			err = readAndForget(ctx, &st.pages)
+			o.delta.Output, o.delta.pages.stored = nil, nil
 		}
-	} else {
-		var snap *Snapshot
-		if snap, m, err = decode(data); err == nil {
-			o.full = newLine(snap, Ref{Seq: c.seq, Hash: Digest(data)}, int64(len(data)))
-		}
+	default:
+		o.commit = st.commit()
+		o.full, err = newLine(ctx, st, Ref{Seq: c.seq, Hash: st.digest})
 	}
-	if err == nil {
-		err = isCommit(m, v.id, c.seq)
-	}
-	if err != nil {
-		o.wrong = err
-		return nil
-	}
-	o.commit = Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}
-	return nil
+	o.wrong, err = damage(err)
+	return err
 }
 
 // commit verifies a commit in its place.
-func (v *survey) commit(ctx context.Context, at stored, o *object) error {
+func (v *survey) commit(ctx context.Context, at listed, o *object) error {
 	key := at.entry.Key
 	before := v.before
 	v.before = Commit{Manifest: Manifest{Seq: at.seq}}

@@ -47,11 +47,14 @@ func putBase(t testing.TB, s *Store, name string, module []byte) (*Snapshot, Com
 	if _, err := s.PutBase(context.Background(), name, snap); err != nil {
 		t.Fatal(err)
 	}
-	snap, c, err := s.Base(context.Background(), name, nil)
+	base, err := s.Base(context.Background(), name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return snap, c
+	if snap, err = base.Snapshot(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return snap, base.Commit
 }
 
 func TestCollect(t *testing.T) {
@@ -138,7 +141,7 @@ func TestRescue(t *testing.T) {
 	if c := collect(t, s, age); len(c.Condemned) != 1 { // the base; it needs the module
 		t.Fatalf("condemned %+v", c.Condemned)
 	}
-	if _, _, err := s.Base(ctx, "base", nil); err != nil {
+	if _, err := s.Base(ctx, "base", nil); err != nil {
 		t.Fatal(err)
 	}
 	if c := collect(t, hour, age); len(c.Reclaimed) != 0 || len(c.Condemned) != 1 {
@@ -390,12 +393,17 @@ func startOne(ctx context.Context, s *Store, id string, module []byte, rnd *rand
 		if _, err := s.PutBase(ctx, name, snap); err != nil && !errors.Is(err, ErrExist) {
 			return false, err
 		}
-		base, of, err := s.Base(ctx, name, nil)
+		chain, err := s.Base(ctx, name, nil)
 		if errors.Is(err, ErrNotFound) {
 			return false, nil
 		} else if err != nil {
 			return false, err
 		}
+		base, err := chain.Snapshot(ctx)
+		if err != nil {
+			return false, err
+		}
+		of := chain.Commit
 		m = newModel(id, []byte("module 0"), rnd, base, of)
 		module = m.module
 		keep := ensure
@@ -595,4 +603,3 @@ func TestDeleteBaseCrashes(t *testing.T) {
 		}
 	}
 }
-

@@ -17,11 +17,12 @@ import (
 //
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
-	b bucket.Bucket
+	b        bucket.Bucket
+	inMemory int64 // bytes; the constant, but in tests
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b} }
+func NewStore(b bucket.Bucket) *Store { return &Store{b: b, inMemory: inMemory} }
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
@@ -212,7 +213,7 @@ func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commi
 	if err != nil {
 		return nil, Commit{}, err
 	}
-	snap, err := c.Snapshot()
+	snap, err := c.Snapshot(ctx)
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", c.Commit.Seq, id, err)
 	}
@@ -263,9 +264,13 @@ func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, er
 // isCommit holds an object to the key that it lies under.
 func isCommit(m *Manifest, id string, seq uint64) error {
 	if m.Coroutine != id || m.Seq != seq {
-		return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", m.Seq, m.Coroutine)
+		return moved(m.Coroutine, m.Seq)
 	}
 	return nil
+}
+
+func moved(id string, seq uint64) error {
+	return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", seq, id)
 }
 
 // Lock makes the caller the coroutine's only driver, until it calls release or its process ends, however it ends. It

@@ -64,8 +64,10 @@ func newMapping(c Config) (r *mapping, err error) {
 		if r.mem, err = mmap(-1, nil, c.Max, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE); err != nil {
 			return nil, err
 		}
-		// A huge page would give 2 MiB to a guest that has written a byte. It fails where there are none.
-		_ = unix.Madvise(r.mem, unix.MADV_NOHUGEPAGE)
+		if small || image != nil && image.initial != nil {
+			// There may be many of these, and a huge page would give 2 MiB for a byte. It fails where there are none.
+			_ = unix.Madvise(r.mem, unix.MADV_NOHUGEPAGE)
+		}
 		if image != nil {
 			err = r.start(image)
 		}
@@ -144,8 +146,7 @@ func (r *mapping) written(size uint64, set *pageSet) bool {
 		if r.track(size, set) == nil {
 			return true
 		}
-		// What the kernel has told so far is lost, so nothing that it will tell is all.
-		r.kernel, r.armed = nil, 0
+		r.untrack()
 	}
 	if populated(r.mem[:size], 0, set) != nil {
 		r.kernel = nil
@@ -160,9 +161,12 @@ func (r *mapping) mark(size uint64) {
 	}
 	var written pageSet
 	if r.track(size, &written) != nil {
-		r.kernel, r.armed = nil, 0
+		r.untrack()
 	}
 }
+
+// untrack is for when the kernel fails: what it has told so far may be lost, so nothing that it will tell is all.
+func (r *mapping) untrack() { r.kernel, r.armed, r.registered = nil, 0, false }
 
 // track adds to set what was written since the last call, or has ever been written in what it hasn't seen before, and
 // write-protects it.

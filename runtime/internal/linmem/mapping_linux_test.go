@@ -207,6 +207,13 @@ func TestTrackingFails(t *testing.T) {
 		if !bytes.Equal(m.Bytes(), make([]byte, size)) {
 			t.Error("the next memory has what this one had")
 		}
+		for range 3 {
+			m.Delta()
+			m.Committed()
+		}
+		if !m.tracked {
+			t.Error("the next memory isn't tracked either")
+		}
 		m.Free()
 	}
 }
