@@ -126,6 +126,17 @@ func (c *Coroutine) savedAwait() *snapshot.Await {
 	return a
 }
 
+// handle returns the instance's mutable global i. To look one up takes longer than to read it a hundred times.
+func (c *Coroutine) handle(i uint32) api.Global {
+	if c.globals == nil {
+		c.globals = make([]api.Global, len(c.module.env.Globals))
+	}
+	if c.globals[i] == nil {
+		c.globals[i] = c.main.ExportedGlobal(instrument.ExportGlobal(i))
+	}
+	return c.globals[i]
+}
+
 // global reads a mutable global.
 func (c *Coroutine) global(i uint32) (snapshot.Value, error) {
 	t := c.module.env.Globals[i].Type
@@ -138,10 +149,10 @@ func (c *Coroutine) global(i uint32) (snapshot.Value, error) {
 		v.Lo, v.Hi = stack[0], stack[1]
 		return v, nil
 	case wasm.I32, wasm.F32:
-		v.Lo = uint64(uint32(c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()))
+		v.Lo = uint64(uint32(c.handle(i).Get()))
 		return v, nil
 	}
-	v.Lo = c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()
+	v.Lo = c.handle(i).Get()
 	if !t.IsRef() {
 		return v, nil
 	}
@@ -167,7 +178,7 @@ func (c *Coroutine) setGlobal(i uint32, v snapshot.Value) error {
 	case t == wasm.V128:
 		c.helper(instrument.ExportSetV128(i), []uint64{v.Lo, v.Hi})
 	case !t.IsRef():
-		c.main.ExportedGlobal(instrument.ExportGlobal(i)).(api.MutableGlobal).Set(v.Lo)
+		c.handle(i).(api.MutableGlobal).Set(v.Lo)
 	case snapshotType(t) != snapshot.FuncRef:
 		if v.Lo != 0 {
 			return fmt.Errorf("%w: a function in global %d, which holds %v", ErrMismatch, i, t)

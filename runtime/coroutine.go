@@ -56,14 +56,15 @@ type Coroutine struct {
 	written int // bytes in output
 	status  snapshot.Status
 
-	main   api.Module    // the instance of the running form
-	resume api.Module    // the instance of the resume module that last rebuilt the stack; nil if none has
-	shape  *resumeModule // the module of which resume is an instance
-	state  api.MutableGlobal
-	memory api.Memory
-	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
-	guest  hostabi.Guest
-	ctx    context.Context // of the current Resume
+	main    api.Module    // the instance of the running form
+	resume  api.Module    // the instance of the resume module that last rebuilt the stack; nil if none has
+	shape   *resumeModule // the module of which resume is an instance
+	state   api.MutableGlobal
+	memory  api.Memory
+	globals []api.Global      // the mutable ones, by index; nil until looked up
+	refs    map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
+	guest   hostabi.Guest
+	ctx     context.Context // of the current Resume
 
 	// The guest runs in a coroutine of Go's: next runs it until it suspends or ends, stop ends it while it is suspended, and
 	// suspend hands control back from inside.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -294,11 +295,18 @@ func (m *Module) exports() []string {
 	return names
 }
 
+// instanceConfig is for all instances: no name, so that there can be many; no start functions, as the runtime calls the
+// entry itself; and a source of randomness that nobody uses, since wazero would make one for each instance, which takes
+// longer than all the rest for a small guest.
+var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{})
+
+type noRandom struct{}
+
+func (noRandom) Read([]byte) (int, error) { return 0, io.EOF }
+
 // instantiate returns a fresh instance of the running form, in which nothing of the guest has run.
 func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
-	// No name, so that there can be many; no start functions, as the runtime calls the entry itself.
-	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	inst, err := m.runtime.engine.InstantiateModule(ctx, m.code, config)
+	inst, err := m.runtime.engine.InstantiateModule(ctx, m.code, instanceConfig)
 	if err != nil {
 		return nil, &ModuleError{Msg: "instantiate module", Err: err}
 	}
@@ -470,5 +478,5 @@ func (r *resumeModule) instantiate(ctx context.Context, engine wazero.Runtime, m
 		}
 		return nil
 	})
-	return engine.InstantiateModule(ctx, r.code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	return engine.InstantiateModule(ctx, r.code, instanceConfig)
 }

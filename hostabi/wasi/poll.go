@@ -204,6 +204,7 @@ func (w wait) pending(mono, wall int64) *hostabi.Pending {
 		}
 		p.Until = time.Unix(0, until).UTC()
 	}
+	p.Quiet = !w.stdin
 	if w.stdin {
 		p.Kind, p.Detail = hostabi.KindStdin, "input from fd 0"
 		if !p.Until.IsZero() {

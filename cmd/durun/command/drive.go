@@ -8,6 +8,9 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
@@ -49,8 +52,29 @@ func (s *outputStream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// driveFlags are the flags of all commands that drive.
+type driveFlags struct {
+	interval time.Duration
+}
+
+// add gives cmd the flags.
+func (o *driveFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.DurationVar(&o.interval, "checkpoint-interval", 0,
+		"commit waits for a time at most once in a `duration`, such as 5s; a crash loses up to that much work (default: commit each)")
+}
+
+// check returns an error for flags that make no sense.
+func (o *driveFlags) check() error {
+	if o.interval < 0 {
+		return usageError("--checkpoint-interval %v: it is negative", o.interval)
+	}
+	return nil
+}
+
 // drive drives one coroutine and commits to a store.
 type drive struct {
+	driveFlags
 	app    *app
 	store  *snapshot.Store
 	id     string
@@ -78,8 +102,9 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	gc := quiet()
 	defer gc.stop()
 	driver := runtime.Driver{
-		Store: d.store,
-		Once:  d.once,
+		Store:    d.store,
+		Once:     d.once,
+		Interval: d.interval,
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
 			d.app.setDriving(position{d.id, d.seq})

@@ -15,6 +15,7 @@ import (
 )
 
 type resumeOptions struct {
+	driveFlags
 	dirs    []string
 	noCache bool
 
@@ -51,10 +52,14 @@ durun. A coroutine that has ended can't be resumed: exit code 64.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
+	o.add(cmd)
 	return cmd
 }
 
 func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
 	grants, err := parseMounts(o.dirs)
 	if err != nil {
 		return err
@@ -147,7 +152,7 @@ func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 	if err != nil {
 		return restoreError(a, id, err)
 	}
-	d := drive{app: a, store: store.Store, id: id, seq: s.Seq, output: out}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, id: id, seq: s.Seq, output: out}
 	_, err = d.run(ctx, c)
 	return err
 }

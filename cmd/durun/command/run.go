@@ -15,6 +15,7 @@ import (
 )
 
 type runOptions struct {
+	driveFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
@@ -51,6 +52,11 @@ With -d, durun returns when the program first waits, and prints the coroutine's
 id; what the program writes is then in "durun logs" only. If the program ends
 without waiting, its exit code is the command's with -d too.
 
+With --checkpoint-interval not each wait for a time is committed, but one in that
+time. A crash then loses up to that much of the program's work, which is done
+again from the last commit: it may write again to files and to those who watch.
+What it reads and yields is never lost: each such wait is committed as ever.
+
 The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
@@ -77,12 +83,16 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.entry, "entry", "", "the `export` to call (default: _start, else main)")
 	f.StringVar(&o.input, "input", "", "what the program reads with durun.input: a `string`, or @FILE")
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
+	o.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
 	grants, err := parseMounts(o.dirs)
 	if err != nil {
 		return err
@@ -158,7 +168,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{app: a, store: store.Store, id: o.id, output: out, once: o.detach}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, id: o.id, output: out, once: o.detach}
 	status, err := d.run(ctx, c)
 	if !o.detach {
 		return err

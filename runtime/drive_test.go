@@ -1,0 +1,113 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// napper starts the interpreter in C with a program that sleeps nine times, for a time in milliseconds.
+func napper(t *testing.T, clock wasi.Clock, millis string) *Coroutine {
+	t.Helper()
+	binary, err := os.ReadFile(filepath.Join("..", "testdata", "guests", "interp.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := "0 !i begin @i 1 + !i @i . cr " + millis + " sleep @i 9 = until"
+	host, err := wasi.New(wasi.Config{Args: []string{"interp", "-c", program}, Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := compiled(t, binary, nil).Start(t.Context(), StartConfig{ID: "nap", Hosts: []hostabi.Instance{host}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestDriverInterval counts the commits of a guest that sleeps nine times, and looks at what is in them.
+func TestDriverInterval(t *testing.T) {
+	for _, test := range []struct {
+		interval time.Duration
+		commits  int
+	}{{0, 10}, {time.Nanosecond, 10}, {time.Hour, 2}} {
+		store := snapshot.NewStore(bucket.NewMem())
+		c := napper(t, &virtualClock{}, "4")
+		d := Driver{Store: store, Interval: test.interval}
+		if status, err := d.Drive(t.Context(), c); err != nil || status != snapshot.Completed {
+			t.Fatal(status, err)
+		}
+		history, err := store.History(t.Context(), "nap")
+		if err != nil || len(history) != test.commits {
+			t.Errorf("interval %v: %d commits, %v; want %d", test.interval, len(history), err, test.commits)
+		}
+		var out bytes.Buffer
+		if err := store.Logs(t.Context(), "nap", &out, nil); err != nil || strings.Join(strings.Fields(out.String()), " ") != "1 2 3 4 5 6 7 8 9" {
+			t.Errorf("interval %v: the output is %q, %v", test.interval, &out, err)
+		}
+	}
+}
+
+// TestDriverIntervalEnds has a guest sleep for longer than the interval: the await is committed when that is over.
+func TestDriverIntervalEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	commits := 0
+	d := Driver{
+		Store: snapshot.NewStore(bucket.NewMem()), Interval: 50 * time.Millisecond,
+		OnCommit: func(c snapshot.Commit) {
+			if commits++; commits == 2 {
+				cancel()
+			}
+		},
+	}
+	c := napper(t, &secondSleepsLong{}, "4")
+	if _, err := d.Drive(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if head, err := d.Store.Head(t.Context(), "nap"); err != nil || head.Seq != 2 || head.Output == 0 {
+		t.Errorf("the last commit is %d with %d bytes of output, %v", head.Seq, head.Output, err)
+	}
+}
+
+// TestDriverStopped stops a driver in an await that it has not committed.
+func TestDriverStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	d := Driver{Store: snapshot.NewStore(bucket.NewMem()), Interval: time.Hour}
+	c := napper(t, &secondSleepsLong{asleep: cancel}, "4")
+	if _, err := d.Drive(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if head, err := d.Store.Head(t.Context(), "nap"); err != nil || head.Seq != 2 || head.Output == 0 {
+		t.Errorf("the last commit is %d with %d bytes of output, %v", head.Seq, head.Output, err)
+	}
+}
+
+// secondSleepsLong is a clock on which the second sleep has no end.
+type secondSleepsLong struct {
+	virtualClock
+	sleeps int
+	asleep func()
+}
+
+func (c *secondSleepsLong) Sleep(ctx context.Context, d time.Duration) error {
+	if c.sleeps++; c.sleeps != 2 {
+		return c.virtualClock.Sleep(ctx, d)
+	}
+	if c.asleep != nil {
+		c.asleep()
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
