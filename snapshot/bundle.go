@@ -36,6 +36,9 @@ func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) 
 	if seq == 0 {
 		seq = newest
 	} else {
+		if err := s.exists(ctx, id, seq); err != nil {
+			return fail(err)
+		}
 		key = commitKey(id, seq)
 	}
 	snap, commit, _, err := s.read(ctx, id, seq, key)

@@ -228,11 +228,33 @@ func (s *Store) Latest(ctx context.Context, id string) (*Snapshot, Commit, error
 
 // At returns the snapshot of a commit, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
 func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commit, error) {
-	if _, _, err := s.newest(ctx, id); err != nil { // also: it is not being deleted
+	if err := s.exists(ctx, id, seq); err != nil {
 		return nil, Commit{}, err
 	}
 	snap, _, c, err := s.read(ctx, id, seq, commitKey(id, seq))
 	return snap, c, err
+}
+
+// exists returns nil if a commit, should it be stored, is part of the coroutine's history.
+func (s *Store) exists(ctx context.Context, id string, seq uint64) error {
+	if _, _, err := s.newest(ctx, id); err != nil { // also: it is not being deleted
+		return err
+	}
+	_, covered, err := s.listLogs(ctx, id)
+	if err != nil {
+		return fmt.Errorf("coroutine %s: %w", id, err)
+	}
+	if seq > covered {
+		return nil
+	}
+	h, err := s.history(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !h.needed(h.covered)[seq] {
+		return fmt.Errorf("commit %d of coroutine %s: %w in %s: it was dropped", seq, id, ErrNotFound, s.b.URL())
+	}
+	return nil
 }
 
 // newest returns the entry and number of a coroutine's newest commit.
