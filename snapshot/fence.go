@@ -144,94 +144,34 @@ const (
 	placeNone                 // beside the history: its number had been dropped, or the coroutine was removed
 )
 
-// placeOf finds the place of a commit.
+// placeOf finds the place of a commit that has been made.
 func (s *Store) placeOf(ctx context.Context, c Commit) (place, error) {
-	// The parent is looked for first. Whoever drops it has made a commit after this one, and that shows then.
-	orphan := false
-	if c.Parent != nil {
+	// The parent is looked for first. If it was dropped, a log shows that from before it went.
+	parent := c.Parent == nil
+	if !parent {
 		e, err := s.b.Stat(ctx, commitKey(c.Coroutine, c.Parent.Seq))
-		there := err == nil
-		if there {
-			there, err = s.hasDigest(ctx, e, c.Parent.Hash)
+		if err == nil {
+			parent, err = s.hasDigest(ctx, e, c.Parent.Hash)
 		}
 		if err != nil && !errors.Is(err, bucket.ErrNotExist) {
 			return 0, err
 		}
-		orphan = !there
 	}
-	_, newest, err := s.newest(ctx, c.Coroutine)
+	h, err := s.history(ctx, c.Coroutine)
 	switch {
 	case errors.Is(err, ErrNotFound): // it is being removed
 		return placeNone, nil
 	case err != nil:
 		return 0, err
-	case newest == c.Seq && orphan:
+	case h.newest() < c.Seq: // it was removed and created anew, and this commit with it
 		return placeNone, nil
-	case newest == c.Seq:
+	case c.Seq <= h.covered && !h.needed(h.covered)[c.Seq]:
+		return placeNone, nil
+	case h.newest() > c.Seq:
+		return placeHistory, nil
+	case !parent && h.covered < c.Parent.Seq: // the coroutine was removed, and this is all there is of it
+		return placeNone, nil
+	default:
 		return placeNewest, nil
-	case newest < c.Seq: // removed, and created anew
-		return placeNone, nil
 	}
-	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinePrefix(c.Coroutine)}) {
-		if err != nil {
-			return 0, err
-		}
-		seq, ok := commitSeq(c.Coroutine, e.Key)
-		if !ok || seq <= c.Seq {
-			break
-		}
-		later, err := s.peek(ctx, c.Coroutine, seq, e.Key)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		if later.Err != nil || later.standsOn(c) {
-			return placeHistory, nil // or perhaps
-		}
-		if seq == c.Seq+1 {
-			return placeNone, nil
-		}
-	}
-	covered, err := s.covered(ctx, c.Coroutine, c.Seq)
-	if err != nil {
-		return 0, err
-	}
-	if covered {
-		return placeNone, nil
-	}
-	return placeHistory, nil
-}
-
-// standsOn reports whether c's manifest names another commit of its coroutine.
-func (c *Commit) standsOn(other Commit) bool {
-	return c.Parent != nil && c.Parent.Seq == other.Seq && c.Parent.Hash == other.Hash
-}
-
-// covered reports whether a log has the output of a commit: then it has been dropped, or is about to be.
-func (s *Store) covered(ctx context.Context, id string, seq uint64) (bool, error) {
-	prefix := logsPrefix + id + "/"
-	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: prefix, StartAfter: logKey(id, seq-1)}) {
-		if err != nil {
-			return false, err
-		}
-		data, _, err := bucket.ReadRange(ctx, s.b, e.Key, 0, firstRead)
-		if errors.Is(err, bucket.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		w := &wireLog{}
-		h, err := parseHeader(data)
-		if err != nil || h.kind != kindLog || headerSize+h.manifest > len(data) {
-			continue
-		}
-		raw, err := h.checkManifest(data)
-		if err == nil && unmarshal("manifest", headerSize, raw, w) == nil && w.First <= seq && seq <= w.Last {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -128,6 +128,6 @@ func now() instant {
 
 // since returns how long ago an instant was, by the clock that says more.
 func (s *Store) since(i instant) time.Duration {
-	n := s.clock()
+	n := s.local()
 	return max(n.mono-i.mono, n.wall.Sub(i.wall))
 }

@@ -23,6 +23,8 @@ const (
 	// lockPatience is how long a lock is tried for: Driven takes it for a moment, to see whether it is free.
 	lockPatience = 300 * time.Millisecond
 	lockInterval = 10 * time.Millisecond
+	// overslept is how long after the lease's end a request that ends with it comes back if the process was paused.
+	overslept = time.Second
 	// releasePatience is how long Release may take to tell the store.
 	releasePatience = 2 * time.Second
 )
@@ -210,7 +212,7 @@ func (s *Store) runsOut(ctx context.Context, f *leaseObject) time.Time {
 	left := f.holder.TTL + margin(f.holder.TTL)
 	seen := time.Now()
 	end := seen.Add(left)
-	if now, ok := s.now(ctx); ok {
+	if now, ok := s.storeTime(ctx); ok {
 		// Neither is a clock relied on that is hours away from its own objects.
 		if byClock := seen.Add(f.made.Add(left).Sub(now)); byClock.Before(end) {
 			return byClock
@@ -219,8 +221,8 @@ func (s *Store) runsOut(ctx context.Context, f *leaseObject) time.Time {
 	return end
 }
 
-// now returns the time on the bucket's clock, if it has one.
-func (s *Store) now(ctx context.Context) (time.Time, bool) {
+// storeTime returns the time by the bucket's clock, if it has one.
+func (s *Store) storeTime(ctx context.Context) (time.Time, bool) {
 	c, ok := s.b.(bucket.Clock)
 	if !ok {
 		return time.Time{}, false
@@ -232,7 +234,7 @@ func (s *Store) now(ctx context.Context) (time.Time, bool) {
 // make makes the lease's first object, in the place of those that have run out. False without an error says that
 // somebody else was faster.
 func (l *Lease) make(ctx context.Context, epoch uint64, before []leaseObject) (bool, error) {
-	l.epoch, l.sent = epoch, l.s.clock()
+	l.epoch, l.sent = epoch, l.s.local()
 	err := l.put(ctx, epoch)
 	if errors.Is(err, errTaken) {
 		return false, nil
@@ -324,18 +326,10 @@ func (l *Lease) keep() {
 }
 
 // due returns how long it is until the lease is to be renewed.
-func (l *Lease) due() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ttl/3 - l.s.since(l.sent)
-}
+func (l *Lease) due() time.Duration { return l.left() - l.ttl*2/3 }
 
 // valid reports whether the lease can't have run out yet.
-func (l *Lease) valid() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.s.since(l.sent) < l.ttl
-}
+func (l *Lease) valid() bool { return l.left() > 0 }
 
 // ensure returns at once if the lease is valid, and else, after a pause of the process or the machine, renews it if
 // nobody has taken it meanwhile.
@@ -358,34 +352,44 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	left := l.ttl - l.s.since(l.sent)
-	l.mu.Unlock()
-	if left <= 0 {
-		left = l.ttl / 3
-	}
-	limited, cancel := context.WithTimeout(ctx, left)
-	defer cancel()
-	err := l.extend(limited)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, ErrFenced):
-		l.lose(err)
-		return err
-	case ctx.Err() == nil && !l.valid():
+	for {
+		before := l.left()
+		limit := before
+		if limit <= 0 {
+			limit = l.ttl / 3
+		}
+		limited, cancel := context.WithTimeout(ctx, limit)
+		err := l.extend(limited)
+		cancel()
+		after := l.left()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrFenced):
+			l.lose(err)
+			return err
+		case ctx.Err() != nil, after > 0:
+			return err
+		case before > 0 && after < -overslept:
+			continue // the process was paused: it may be no fault of the store's
+		}
 		err = &DrivenError{Coroutine: l.id, Err: ErrFenced, Cause: fmt.Errorf("its lease ran out and could not be renewed: %w", err)}
 		l.lose(err)
 		return err
-	default:
-		return err
 	}
+}
+
+// left returns how long the lease holds yet; it may be negative.
+func (l *Lease) left() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ttl - l.s.since(l.sent)
 }
 
 // extend makes epochs until one is valid, as a rule the first. It is called in turn.
 func (l *Lease) extend(ctx context.Context) error {
 	for {
-		start := l.s.clock()
+		start := l.s.local()
 		l.mu.Lock()
 		if l.unknown {
 			start = l.attempt // it may have been made then
@@ -449,6 +453,8 @@ func (l *Lease) settle(ctx context.Context, head *Parent) error {
 
 // errLapsed says what has happened to a holder that was paused for longer than its lease, when nobody is left to name.
 var errLapsed = errors.New("its lease ran out, and somebody else has gone on with it since")
+
+var errReleased = errors.New("its lease was released")
 
 // sweep deletes the objects of earlier epochs. One that can't be deleted now is tried again the next time.
 func (l *Lease) sweep(ctx context.Context) {
@@ -518,7 +524,7 @@ func (l *Lease) Context(ctx context.Context) (context.Context, context.CancelFun
 func (l *Lease) Release() error {
 	var err error
 	l.once.Do(func() {
-		released := fmt.Errorf("coroutine %s: %w: the lease was released", l.id, ErrFenced)
+		released := &DrivenError{Coroutine: l.id, Err: ErrFenced, Cause: errReleased}
 		if l.release != nil {
 			l.lose(released)
 			err = l.release()
@@ -563,7 +569,7 @@ func (s *Store) Driven(ctx context.Context) (func(id string) (Holder, bool), err
 	if err != nil {
 		return nil, fmt.Errorf("look for drivers: %w", err)
 	}
-	now, ok := s.now(ctx)
+	now, ok := s.storeTime(ctx)
 	if !ok {
 		now = time.Now()
 	}

@@ -18,11 +18,11 @@ import (
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
 	b     bucket.Bucket
-	clock func() instant // this machine's
+	local func() instant // this machine's clocks
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b: b, clock: now} }
+func NewStore(b bucket.Bucket) *Store { return &Store{b: b, local: now} }
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
