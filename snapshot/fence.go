@@ -14,8 +14,9 @@ import (
 // pause may have come in between, so that a commit which was made too late, under a number that others have dropped
 // since, is taken back.
 //
-// A holder whose lease is good may still be fenced off, once: by the last commit of a driver that lost its lease while
-// it made it. That commit is as good as any. The holder reads it and goes on from there; its [Lease.Err] is nil then.
+// A holder whose lease is good may still be fenced off: by the last commit of an earlier driver, whose request was under
+// way when its lease ran out. That commit is as good as any. The holder reads it and goes on from there; its [Lease.Err]
+// is nil then.
 //
 // Errors: as [Store.Commit]; a [*DrivenError] that is [ErrFenced] if the lease is lost.
 func (l *Lease) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
@@ -31,99 +32,32 @@ func (l *Lease) commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 	if snap.Coroutine != l.id {
 		return Commit{}, fmt.Errorf("%w: the lease is for coroutine %s", ErrInvalid, l.id)
 	}
-	if err := l.Err(); err != nil {
-		return Commit{}, err
-	}
-	if l.release != nil {
-		return l.s.commitSnapshot(ctx, snap)
-	}
-	l.setCommitting(true)
-	defer l.setCommitting(false)
 	if err := l.ensure(ctx); err != nil {
 		return Commit{}, err
 	}
-	if l.doubtful() {
-		if err := l.inTurn(ctx, func() error { return l.settle(ctx, snap.Parent) }); err != nil {
-			return Commit{}, err
-		}
-	}
 	c, err := l.s.commitSnapshot(ctx, snap)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrFenced) {
 		return Commit{}, err
 	}
-	if !l.valid() || l.doubtful() {
-		if err := l.confirm(ctx, c); err != nil {
-			return Commit{}, err
+	if lost := l.ensure(ctx); lost != nil {
+		if err == nil && errors.Is(lost, ErrFenced) {
+			err = l.withdraw(ctx, c)
 		}
+		if err != nil && !errors.Is(err, ErrFenced) {
+			return Commit{}, fmt.Errorf("%w; and: %w", lost, err)
+		}
+		return Commit{}, lost
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.head = c.AsParent()
-	return c, nil
+	return c, err
 }
 
-// confirm holds a commit that may have been made too late to what the store has now. With an error that is ErrFenced the
-// lease is lost, and the commit is gone if nobody could go on from it.
-func (l *Lease) confirm(ctx context.Context, c Commit) error {
-	lost := l.ensure(ctx)
-	if lost != nil && !errors.Is(lost, ErrFenced) {
-		return lost
-	}
+// withdraw deletes a commit that was made without a lease, if nobody can go on from it.
+func (l *Lease) withdraw(ctx context.Context, c Commit) error {
 	p, err := l.s.placeOf(ctx, c)
-	switch {
-	case err != nil:
-		return err
-	case p == placeNewest && lost == nil:
-		return l.inTurn(ctx, func() error { return l.settle(ctx, c.AsParent()) })
-	case p == placeNone:
-		if err := l.s.b.Delete(ctx, commitKey(c.Coroutine, c.Seq)); err != nil {
-			return err
-		}
-	}
-	if lost == nil {
-		lost = &DrivenError{Coroutine: l.id, Err: ErrFenced, Cause: errLapsed}
-		l.lose(lost)
-	}
-	return lost
-}
-
-func (l *Lease) setCommitting(is bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.committing = is
-}
-
-func (l *Lease) doubtful() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.doubt
-}
-
-// inTurn calls f while the lease isn't being renewed. That the lease is lost it makes known.
-func (l *Lease) inTurn(ctx context.Context, f func() error) error {
-	select {
-	case l.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-l.turn }()
-	err := f()
-	if errors.Is(err, ErrFenced) {
-		l.lose(err)
+	if err == nil && p == placeNone {
+		err = l.s.b.Delete(ctx, commitKey(c.Coroutine, c.Seq))
 	}
 	return err
-}
-
-// isNewest reports whether a commit is the coroutine's newest.
-func (s *Store) isNewest(ctx context.Context, id string, p *Parent) (bool, error) {
-	e, seq, err := s.newest(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	if err != nil || seq != p.Seq {
-		return false, err
-	}
-	return s.hasDigest(ctx, e, p.Hash)
 }
 
 // hasDigest reports whether an object is the encoding of that digest, from its last bytes.

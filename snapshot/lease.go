@@ -65,17 +65,15 @@ type Lease struct {
 
 	turn chan struct{} // held by whoever renews the lease or asks the store about it
 
-	mu         sync.Mutex
-	epoch      uint64
-	sent       instant   // just before the request that made the epoch: it holds until a TTL after that at least
-	attempt    instant   // just before the first request for the next epoch, if one was sent and had no answer
-	old        []string  // keys of earlier epochs that are still to be deleted
-	unknown    bool      // whether the next epoch was made is not known
-	doubt      bool      // it lapsed for a time, and the store has not been asked who has committed meanwhile
-	committing bool      // a commit is being made
-	head       *Parent   // the last commit made under the lease
-	err        error     // why it is not held any more
-	done       chan bool // closed when it is not
+	mu      sync.Mutex
+	epoch   uint64    // the last one made
+	held    uint64    // the last one that was good
+	sent    instant   // just before the request that made that: it is good until a TTL after, at least
+	attempt instant   // just before the first request for the next epoch, if one was sent and had no answer
+	old     []string  // keys of earlier epochs that are still to be deleted
+	unknown bool      // whether the next epoch was made is not known
+	err     error     // why it is not held any more
+	done    chan bool // closed when it is not
 
 	ctx     context.Context // of the renewals
 	cancel  context.CancelFunc
@@ -163,7 +161,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // acquire makes the lease's first object.
 func (l *Lease) acquire(ctx context.Context, onWait func(Wait)) error {
 	ends := map[string]time.Time{} // when each lease that was seen will have run out
-	raced, waited := false, ""     // waited is the key of the lease that is being waited for
+	waited := ""                   // the key of the lease that is being waited for
 	for {
 		found, err := l.s.leases(ctx, leasePrefix(l.id))
 		if err != nil {
@@ -189,10 +187,10 @@ func (l *Lease) acquire(ctx context.Context, onWait func(Wait)) error {
 			if made || err != nil {
 				return err
 			}
-			raced = true
+			onWait = nil // whoever was faster is alive
 			continue
 		}
-		if onWait == nil || raced || waited != "" && waited != live.key {
+		if onWait == nil || waited != "" && waited != live.key {
 			return &DrivenError{Coroutine: l.id, Holder: live.holder, Err: ErrBusy}
 		}
 		if waited == "" {
@@ -231,21 +229,19 @@ func (s *Store) storeTime(ctx context.Context) (time.Time, bool) {
 	return now, err == nil
 }
 
-// make makes the lease's first object, in the place of those that have run out. False without an error says that
-// somebody else was faster.
+// make makes the lease's first object, over those that have run out. False without an error says that somebody else was
+// faster.
 func (l *Lease) make(ctx context.Context, epoch uint64, before []leaseObject) (bool, error) {
-	l.epoch, l.sent = epoch, l.s.local()
+	l.epoch, l.held, l.sent = epoch, epoch, l.s.local()
 	err := l.put(ctx, epoch)
 	if errors.Is(err, errTaken) {
 		return false, nil
 	}
-	newest := false
+	alone := false
 	if err == nil {
-		// Between the look at what there was and the put, somebody may have taken the coroutine, renewed the lease and
-		// deleted that epoch.
-		newest, err = l.newest(ctx, epoch)
+		alone, err = l.alone(ctx, before)
 	}
-	if err == nil && newest {
+	if err == nil && alone {
 		for _, f := range before {
 			l.old = append(l.old, f.key)
 		}
@@ -259,6 +255,35 @@ func (l *Lease) make(ctx context.Context, epoch uint64, before []leaseObject) (b
 	defer cancel()
 	_ = l.s.b.Delete(clean, leaseKey(l.id, l.epoch))
 	return false, err
+}
+
+// alone reports whether the store has the lease's object, those that were there before it, and no other. Two that acquire
+// the coroutine having seen the same want to make the same object, and one of them does. If they have seen different
+// things, because one of them was slow and the leases that it saw have gone since, that shows here: to both of them,
+// if the one comes just after the other. Then both try again.
+func (l *Lease) alone(ctx context.Context, before []leaseObject) (bool, error) {
+	left := map[string]time.Time{}
+	for _, f := range before {
+		left[f.key] = f.made
+	}
+	own := false
+	for e, err := range l.s.b.List(ctx, bucket.ListOptions{Prefix: leasePrefix(l.id)}) {
+		if err != nil {
+			return false, err
+		}
+		_, epoch, ok := parseLeaseKey(e.Key)
+		if !ok {
+			continue
+		}
+		if made, ok := left[e.Key]; ok && made.Equal(e.ModTime) {
+			delete(left, e.Key)
+		} else if epoch != l.epoch {
+			return false, nil
+		} else {
+			own = true
+		}
+	}
+	return own && len(left) == 0, nil
 }
 
 // errTaken is for an epoch that is somebody else's.
@@ -283,20 +308,6 @@ func (l *Lease) put(ctx context.Context, epoch uint64) error {
 	default:
 		return err
 	}
-}
-
-// newest reports whether no lease has a higher epoch, and this one is there.
-func (l *Lease) newest(ctx context.Context, epoch uint64) (bool, error) {
-	newest := uint64(0)
-	for e, err := range l.s.b.List(ctx, bucket.ListOptions{Prefix: leasePrefix(l.id)}) {
-		if err != nil {
-			return false, err
-		}
-		if _, n, ok := parseLeaseKey(e.Key); ok {
-			newest = max(newest, n)
-		}
-	}
-	return newest == epoch, nil
 }
 
 // keep renews the lease until it is released or lost.
@@ -334,7 +345,7 @@ func (l *Lease) valid() bool { return l.left() > 0 }
 // ensure returns at once if the lease is valid, and else, after a pause of the process or the machine, renews it if
 // nobody has taken it meanwhile.
 func (l *Lease) ensure(ctx context.Context) error {
-	if err := l.Err(); err != nil || l.valid() {
+	if err := l.Err(); err != nil || l.release != nil || l.valid() {
 		return err
 	}
 	return l.renew(ctx)
@@ -403,56 +414,52 @@ func (l *Lease) extend(ctx context.Context) error {
 			return err
 		}
 		l.mu.Lock()
-		l.old = append(l.old, leaseKey(l.id, l.epoch))
-		l.epoch, l.unknown = next, false
 		late := l.s.since(l.sent) >= l.ttl
-		l.doubt = l.doubt || late
+		l.old, l.epoch, l.unknown = append(l.old, leaseKey(l.id, l.epoch)), next, false
+		held := l.held
 		l.mu.Unlock()
 		if late {
-			// The epoch before had run out, and somebody may have had the coroutine meanwhile: perhaps they are gone again.
-			if newest, err := l.newest(ctx, next); err != nil {
+			// The lease had run out, and this is as if it was acquired anew: that counts if nobody has done so before.
+			if still, err := l.untouched(ctx, leaseKey(l.id, held)); err != nil {
 				return err
-			} else if !newest {
+			} else if !still {
 				err = l.overtaken(ctx)
-				_ = l.s.b.Delete(ctx, leaseKey(l.id, next))
+				for made := held + 1; made <= next; made++ {
+					_ = l.s.b.Delete(ctx, leaseKey(l.id, made))
+				}
 				return err
 			}
 		}
 		l.mu.Lock()
-		l.sent = start
+		l.held, l.sent = next, start
 		l.mu.Unlock()
 		if l.valid() {
 			break
 		}
 	}
 	l.sweep(ctx)
-	l.mu.Lock()
-	head := l.head
-	settle := l.doubt && !l.committing && head != nil
-	l.mu.Unlock()
-	if settle {
-		return l.settle(ctx, head)
-	}
 	return nil
 }
 
-// settle asks the store whether the coroutine still stands where the holder has left it, after the lease has lapsed.
-func (l *Lease) settle(ctx context.Context, head *Parent) error {
-	if head != nil {
-		if ok, err := l.s.isNewest(ctx, l.id, head); err != nil {
-			return err
-		} else if !ok {
-			return &DrivenError{Coroutine: l.id, Err: ErrFenced, Cause: errLapsed}
-		}
+// untouched reports whether the store has the lease's object of the last epoch that was good, which whoever had taken the
+// coroutine would have deleted, and no lease of others.
+func (l *Lease) untouched(ctx context.Context, held string) (bool, error) {
+	found, err := l.s.leases(ctx, leasePrefix(l.id))
+	if err != nil {
+		return false, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.doubt = false
-	return nil
+	there := false
+	for _, f := range found {
+		if f.holder.owner != l.holder.owner {
+			return false, nil
+		}
+		there = there || f.key == held
+	}
+	return there, nil
 }
 
 // errLapsed says what has happened to a holder that was paused for longer than its lease, when nobody is left to name.
-var errLapsed = errors.New("its lease ran out, and somebody else has gone on with it since")
+var errLapsed = errors.New("its lease ran out, and somebody else has had it since")
 
 var errReleased = errors.New("its lease was released")
 
