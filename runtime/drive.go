@@ -12,6 +12,9 @@ import (
 // Driver drives a coroutine and commits a snapshot of it at its await points and at its end.
 type Driver struct {
 	Store *snapshot.Store
+	// Lease is the caller's hold on the coroutine, which stays the caller's to release; the coroutine's snapshot must have
+	// been read after it was acquired. Driving stops when it is lost. Nil: the commits' numbers alone keep drivers apart.
+	Lease *snapshot.Lease
 	// OnCommit is called after each commit; nil for nobody.
 	OnCommit func(snapshot.Commit)
 	// OnYield is called, after the commit, with each value that the guest hands out with durun.yield, and returns what the
@@ -34,9 +37,24 @@ const maxDeferredOutput = 16 << 20
 // done. It returns the status at the last commit. With an error, c is left where it was, or closed: what is in the store is
 // what counts. When ctx is done in a wait that was not committed, it is committed before Drive returns.
 //
-// Errors: those of [Coroutine.Resume] and [snapshot.Store.Commit], among them [snapshot.ErrFenced] when another driver
-// has gone on with the coroutine.
+// Errors: those of [Coroutine.Resume], [snapshot.Store.Commit] and [snapshot.Lease.Commit], among them
+// [snapshot.ErrFenced] when another driver has gone on with the coroutine, or the lease is lost. If the lease is held
+// nevertheless (its Err is nil), an earlier driver has made the last commit of its life, and the caller goes on from that
+// one: restores the newest snapshot and drives it.
 func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, error) {
+	if d.Lease == nil {
+		return d.drive(ctx, c)
+	}
+	ctx, cancel := d.Lease.Context(ctx)
+	defer cancel()
+	status, err := d.drive(ctx, c)
+	if lost := d.Lease.Err(); err != nil && lost != nil {
+		err = lost // whatever else went wrong
+	}
+	return status, err
+}
+
+func (d *Driver) drive(ctx context.Context, c *Coroutine) (snapshot.Status, error) {
 	var (
 		last  time.Time // of the last commit, zero if there was none
 		quiet = true    // since then there were quiet awaits only
@@ -95,13 +113,17 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
 	if err != nil {
 		return fmt.Errorf("capture coroutine %s: %w", c.ID(), err)
 	}
-	commit, err := d.Store.Commit(ctx, s)
+	commit := d.Store.Commit
+	if d.Lease != nil {
+		commit = d.Lease.Commit
+	}
+	made, err := commit(ctx, s)
 	if err != nil {
 		return err
 	}
-	c.Committed(commit.AsParent())
+	c.Committed(made.AsParent())
 	if d.OnCommit != nil {
-		d.OnCommit(commit)
+		d.OnCommit(made)
 	}
 	return nil
 }
