@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,7 +32,7 @@ const roundLines = 5
 // stop, or paused until the other has taken over; sometimes the other tries before that. The output is that of a run that
 // nobody disturbed.
 func TestAlternate(t *testing.T) {
-	if runtime.GOOS != "linux" {
+	if goruntime.GOOS != "linux" {
 		t.Skip("other systems don't tell processes apart: each round would wait for a lease to run out")
 	}
 	t.Parallel()

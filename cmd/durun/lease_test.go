@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"runtime"
+	goruntime "runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +77,7 @@ func noLeases(t *testing.T, dir string) {
 
 // TestKilledHolder kills drivers with kill -9: on their own machine they are known to be dead at once.
 func TestKilledHolder(t *testing.T) {
-	if runtime.GOOS != "linux" {
+	if goruntime.GOOS != "linux" {
 		t.Skip("other systems don't tell processes apart")
 	}
 	t.Parallel()

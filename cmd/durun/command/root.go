@@ -52,7 +52,7 @@ func Main(config Config, args []string) int {
 		return code
 	default:
 		a.clearProgress()
-		a.release()
+		_ = a.release()
 		return a.report(leave)
 	}
 }
