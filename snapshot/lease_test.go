@@ -152,6 +152,9 @@ func isDriven(t *testing.T, what string, err, want error, by *Lease) {
 // TestLock acquires coroutines on buckets that have locks.
 func TestLock(t *testing.T) {
 	onBuckets(t, func(t *testing.T, b bucket.Bucket) {
+		if _, ok := b.(bucket.Locker); !ok {
+			t.Skip("it has no locks")
+		}
 		s := NewStore(b)
 		lease := acquire(t, s, LeaseOptions{})
 		waits := LeaseOptions{OnWait: func(Wait) { t.Error("somebody waits for a lock") }}

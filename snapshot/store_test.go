@@ -16,6 +16,7 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/buckettest"
 	"github.com/durun/durun/snapshot/bucket/file"
+	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
 
 var wasm = []byte("\x00asm\x01\x00\x00\x00 and what makes a module")
@@ -98,7 +99,7 @@ func fold(t testing.TB, s *Store, id string, first, last uint64, drop bool) {
 	}
 }
 
-// onBuckets runs a test on each kind of bucket.
+// onBuckets runs a test on each kind of bucket. S3 is a service and a network that fail now and then.
 func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 	t.Run("mem", func(t *testing.T) { f(t, bucket.NewMem()) })
 	t.Run("file", func(t *testing.T) {
@@ -107,6 +108,12 @@ func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 			t.Fatal(err)
 		}
 		f(t, b)
+	})
+	t.Run("s3", func(t *testing.T) {
+		server := s3test.Start(t)
+		c := server.NewBucket(t)
+		server.Plan(s3test.Faults(t, 10))
+		f(t, s3test.Open(t, c))
 	})
 }
 

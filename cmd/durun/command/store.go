@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -44,6 +45,9 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		return nil, err
 	}
 	b, err := bucket.OpenURL(ctx, name, a.Drivers)
+	if u, perr := url.Parse(name); perr == nil && u.User != nil {
+		name = u.Redacted() // refused, but not to be shown either
+	}
 	switch {
 	case errors.Is(err, bucket.ErrURL):
 		return nil, usageError("--store %s: %w", name, err)
