@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	goruntime "runtime"
 	"strconv"
@@ -14,15 +15,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
 
-// The environment of TestAlternate, for long runs and for other stores:
+// The environment of TestAlternate and TestAlternateS3, for long runs:
 //
-//	DURUN_ALTERNATE_ROUNDS=1000 DURUN_ALTERNATE_STORE='s3://bucket/prefix?endpoint=…' go test ./cmd/durun -run Alternate -v -timeout 2h
+//	DURUN_ALTERNATE_ROUNDS=1000 go test ./cmd/durun -run AlternateS3 -v -timeout 2h
 const (
 	alternateRounds = "DURUN_ALTERNATE_ROUNDS"
-	alternateStore  = "DURUN_ALTERNATE_STORE" // a store without locks, empty
 	alternateSeed   = "DURUN_ALTERNATE_SEED"
+	alternateFaults = "DURUN_ALTERNATE_FAULTS" // per cent of requests
 )
 
 // roundLines is how many lines of the program's output a round may take.
@@ -32,25 +35,38 @@ const roundLines = 5
 // stop, or paused until the other has taken over; sometimes the other tries before that. The output is that of a run that
 // nobody disturbed.
 func TestAlternate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	alternate(t, &alternation{dir: dir, store: noLock(dir, "?clock=true")})
+}
+
+// TestAlternateS3 does that in a real S3 service, between which and the processes requests fail now and then.
+func TestAlternateS3(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t)
+	c := server.NewBucket(t)
+	server.Plan(s3test.Faults(t, number(t, alternateFaults, 10)))
+	a := &alternation{dir: t.TempDir(), store: []string{"--store", "s3://" + c.Bucket + "/alternate?endpoint=" + url.QueryEscape(server.URL())}, faulty: true}
+	for name, value := range s3test.Environment() {
+		a.env = append(a.env, name+"="+value)
+	}
+	alternate(t, a)
+}
+
+func alternate(t *testing.T, a *alternation) {
 	if goruntime.GOOS != "linux" {
 		t.Skip("other systems don't tell processes apart: each round would wait for a lease to run out")
 	}
-	t.Parallel()
 	rounds := number(t, alternateRounds, 16)
 	seed := uint64(number(t, alternateSeed, 1))
-	a := &alternation{
-		t: t, dir: t.TempDir(), r: rand.New(rand.NewPCG(seed, 0)),
-		ends: map[string]int{},
-	}
-	a.store, a.faulty = []string{"--store", os.Getenv(alternateStore)}, true
-	if a.store[1] == "" {
-		a.store, a.faulty = noLock(a.dir, "?clock=true"), false
-	}
+	a.t, a.r, a.ends = t, rand.New(rand.NewPCG(seed, 0)), map[string]int{}
 	lines := rounds*roundLines + 20
 	program := fmt.Sprintf("0 !i begin @i 1 + !i @i . cr 3 sleep @i %d = until 1 1 1 1 1 1 1", lines)
 	cur := a.start("run", "--id", "x", guest(t, a.dir, "interp.wasm"), "-c", program)
-	for !cur.line() { // nothing is committed before
-		t.Fatalf("the first run ended early; stderr:\n%s", cur.err.String())
+	for range 2 { // then something is committed
+		if !cur.line() {
+			t.Fatalf("the first run ended early; stderr:\n%s", cur.err.String())
+		}
 	}
 	began := time.Now()
 	for n := range rounds {
@@ -101,6 +117,7 @@ type alternation struct {
 	t      *testing.T
 	dir    string
 	store  []string // the flag
+	env    []string // of the processes
 	faulty bool     // the store may be unavailable
 	r      *rand.Rand
 	ends   map[string]int
@@ -117,6 +134,7 @@ func (a *alternation) start(verb string, args ...string) *driver {
 	a.t.Helper()
 	flags := append(append([]string{}, a.store...), "--lease", "2s")
 	p := prepare(a.t, a.dir, with(verb, flags, args...)...)
+	p.Env = append(p.Env, a.env...)
 	out, err := p.StdoutPipe()
 	if err != nil {
 		a.t.Fatal(err)
@@ -224,7 +242,10 @@ func (a *alternation) running(d *driver) *driver {
 func (a *alternation) look(verb string, args ...string) string {
 	a.t.Helper()
 	for range 20 {
-		p := start(a.t, a.dir, with(verb, a.store, args...)...)
+		p := prepare(a.t, a.dir, with(verb, a.store, args...)...)
+		p.Env = append(p.Env, a.env...)
+		p.Stdout = &p.out
+		p.begin(a.t)
 		switch code := p.end(a.t); {
 		case code == 0:
 			return p.out.String()
