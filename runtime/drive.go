@@ -28,6 +28,16 @@ type Driver struct {
 	// the program's work, which is then done again: what it writes to files and to those who watch its output is written
 	// again, too. 0: every await is committed.
 	Interval time.Duration
+	// Retain says which commits are kept; zero: all. The others are dropped beside the guest, some 64 at a time, and what is
+	// left of them before Drive returns.
+	Retain snapshot.Policy
+	// OnRetain is called after each attempt to drop commits, by any goroutine, one at a time; nil for nobody. An error does
+	// not stop the guest: the commits stay, for the next attempt.
+	OnRetain func(snapshot.Retained, error)
+	// Ensure is called right before and right after the commit that creates the coroutine, and makes sure that all that it
+	// needs is in the store: [snapshot.Store.PutModule]. [snapshot.Store.Collect], running beside, may have found that
+	// nobody needed it. Nil where nobody collects.
+	Ensure func(context.Context) error
 }
 
 // maxDeferredOutput is how much, in bytes, a guest may write before an await is committed in any case.
@@ -54,7 +64,9 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 	return status, err
 }
 
-func (d *Driver) drive(ctx context.Context, c *Coroutine) (snapshot.Status, error) {
+func (d *Driver) drive(ctx context.Context, c *Coroutine) (status snapshot.Status, err error) {
+	r := newRetainer(d, c)
+	defer func() { r.finish(ctx, err != nil) }()
 	var (
 		last  time.Time // of the last commit, zero if there was none
 		quiet = true    // since then there were quiet awaits only
@@ -69,7 +81,7 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 			over, err := d.wait(ctx, c, until)
 			if err != nil && open {
 				// Somebody asks to stop, and the guest stands still: what it has done since the last commit need not be lost.
-				if cerr := d.commit(context.WithoutCancel(ctx), c); cerr != nil {
+				if cerr := d.commit(context.WithoutCancel(ctx), c, r); cerr != nil {
 					err = fmt.Errorf("%w; and: %w", err, cerr)
 				}
 			}
@@ -77,7 +89,7 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 				return c.Status(), err
 			}
 			if over {
-				if err := d.commit(ctx, c); err != nil {
+				if err := d.commit(ctx, c, r); err != nil {
 					return c.Status(), err
 				}
 				last, open = time.Now(), false
@@ -97,7 +109,7 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 			time.Since(last) < d.Interval && c.written <= maxDeferredOutput; open {
 			continue
 		}
-		if err := d.commit(ctx, c); err != nil {
+		if err := d.commit(ctx, c, r); err != nil {
 			return status, err
 		}
 		last, quiet = time.Now(), true
@@ -108,10 +120,19 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 }
 
 // commit commits c as it is.
-func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
+func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 	s, err := c.Snapshot()
 	if err != nil {
 		return fmt.Errorf("capture coroutine %s: %w", c.ID(), err)
+	}
+	ensure := func() error {
+		if s.Seq > 1 || d.Ensure == nil {
+			return nil
+		}
+		return d.Ensure(ctx)
+	}
+	if err := ensure(); err != nil {
+		return err
 	}
 	commit := d.Store.Commit
 	if d.Lease != nil {
@@ -121,7 +142,11 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
 	if err != nil {
 		return err
 	}
+	if err := ensure(); err != nil {
+		return err
+	}
 	c.Committed(made.AsParent())
+	r.committed(ctx)
 	if d.OnCommit != nil {
 		d.OnCommit(made)
 	}

@@ -15,75 +15,102 @@ func Decode(data []byte) (*Snapshot, error) {
 	return s, err
 }
 
-func decode(data []byte) (*Snapshot, *wireManifest, error) {
+func decode(data []byte) (*Snapshot, *Manifest, error) {
 	h, err := verify(data)
 	if err != nil {
 		return nil, nil, err
+	}
+	if h.kind == KindDelta {
+		return nil, nil, corrupt("header", 10, "a delta, which is nothing without its base")
 	}
 	w, s, err := parseManifest(h, data)
 	if err != nil {
 		return nil, nil, err
 	}
-	rest := data[headerSize+h.manifest : len(data)-digestSize]
 	state := &wireState{}
-	var pages [][]byte
-	for _, sec := range w.Sections {
-		stored := rest[:sec.Stored]
-		rest = rest[sec.Stored:]
-		switch sec.ID {
-		case sectionOutput:
-			if s.Output, err = decodeOutput(sec, stored, w.Output); err != nil {
-				return nil, nil, err
-			}
-		case sectionState:
-			content, err := sectionContent(sec, stored)
-			if err != nil {
-				return nil, nil, err
-			}
-			if err := unmarshal("state", 0, content, state); err != nil {
-				return nil, nil, err
-			}
-			if err := state.fill(s); err != nil {
-				return nil, nil, err
-			}
-		case sectionMemory:
-			err := readSection(sec, stored, func(chunk []byte) error {
-				pages = append(pages, chunk)
-				return nil
-			})
-			if err != nil {
-				return nil, nil, err
-			}
-		}
+	c, err := readSections(h, w, data, state)
+	if err != nil {
+		return nil, nil, err
 	}
-	if w.section(sectionState).Raw == 0 {
-		return nil, nil, corrupt("manifest", headerSize, "no state section")
+	s.Output = c.output
+	if err := state.fill(s); err != nil {
+		return nil, nil, err
 	}
 	if len(s.Frames) != int(w.Frames) {
 		return nil, nil, corrupt("frames", -1, "%d frames, but the manifest says %d", len(s.Frames), w.Frames)
 	}
-	if err := s.setPages(state.Runs, int(w.Pages), pages); err != nil {
+	if s.Memory.Pages, err = numberPages(state.Runs, int(w.Pages), c.pages); err != nil {
 		return nil, nil, err
 	}
 	if err := s.validateState(ErrCorrupt); err != nil {
 		return nil, nil, err
 	}
-	return s, w, nil
+	return s, w.manifest(s), nil
 }
 
-// setPages gives the pages their numbers. Each of the chunks but the last is a whole number of pages.
-func (s *Snapshot) setPages(runs []byte, count int, chunks [][]byte) error {
+// contents is what the sections of a snapshot hold beside the state. It aliases nothing.
+type contents struct {
+	output  []Output
+	pages   [][]byte // the memory section in chunks: whole pages each
+	patches []byte
+}
+
+// readSections decodes the sections of a container, which the manifest has, and the state into one that has its kind.
+func readSections(h header, w *wireManifest, data []byte, state *wireState) (contents, error) {
+	var c contents
+	rest := data[headerSize+h.manifest : len(data)-digestSize]
+	if w.section(sectionState).Raw == 0 && h.kind == KindFull {
+		return c, corrupt("manifest", headerSize, "no state section")
+	}
+	for _, sec := range w.Sections {
+		stored := rest[:sec.Stored]
+		rest = rest[sec.Stored:]
+		var err error
+		switch sec.ID {
+		case sectionOutput:
+			c.output, err = decodeOutput(sec, stored, w.Output)
+		case sectionState:
+			var content []byte
+			if content, err = ownContent(sec, stored); err == nil {
+				err = unmarshal("state", 0, content, state)
+			}
+		case sectionMemory:
+			err = readSection(sec, stored, func(chunk []byte) error {
+				c.pages = append(c.pages, chunk)
+				return nil
+			})
+		case sectionPatches:
+			c.patches, err = ownContent(sec, stored)
+		}
+		if err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// ownContent returns a section's whole content, which does not alias stored.
+func ownContent(s section, stored []byte) ([]byte, error) {
+	content, err := sectionContent(s, stored)
+	if s.Codec == codecRaw {
+		content = bytes.Clone(content)
+	}
+	return content, err
+}
+
+// numberPages gives the pages in the chunks, each of which but the last is a whole number of pages, their numbers.
+func numberPages(runs []byte, count int, chunks [][]byte) ([]Page, error) {
 	u := &unpacker{name: "memory", b: runs}
 	total := uint64(0)
 	u.runs(func(_, n uint32) { total += uint64(n) })
 	if u.err != nil {
-		return u.err
+		return nil, u.err
 	}
 	if total != uint64(count) {
-		return corrupt("memory", -1, "%d page numbers for %d pages", total, count)
+		return nil, corrupt("memory", -1, "%d page numbers for %d pages", total, count)
 	}
 	if count == 0 {
-		return nil
+		return nil, nil
 	}
 	list := make([]Page, 0, count) // as many as there are bytes for
 	u = &unpacker{name: "memory", b: runs}
@@ -96,17 +123,13 @@ func (s *Snapshot) setPages(runs []byte, count int, chunks [][]byte) error {
 			list = append(list, Page{Number: first + i, Data: page})
 		}
 	})
-	s.Memory.Pages = list
-	return u.err
+	return list, u.err
 }
 
 func decodeOutput(sec section, stored []byte, size uint64) ([]Output, error) {
-	content, err := sectionContent(sec, stored)
+	content, err := ownContent(sec, stored)
 	if err != nil {
 		return nil, err
-	}
-	if sec.Codec == codecRaw {
-		content = bytes.Clone(content)
 	}
 	u := &unpacker{name: "output", b: content}
 	output := u.output()

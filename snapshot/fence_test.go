@@ -128,9 +128,9 @@ func TestPausedCommit(t *testing.T) {
 				if got := logsOf(t, s, "p"); got != outputOf(1, c.newest) {
 					t.Errorf("output %q", got)
 				}
-				got, _, _, err := s.read(t.Context(), "p", 4, commitKey("p", 4))
-				if is := err == nil && got.ModuleName == "late"; is != c.mine {
-					t.Errorf("commit 4: %v, %v", got, err)
+				four, err := s.peek(t.Context(), "p", 4, commitKey("p", 4))
+				if is := err == nil && four.ModuleName == "late"; is != c.mine {
+					t.Errorf("commit 4: %+v, %v", four, err)
 				}
 			})
 		})

@@ -204,5 +204,14 @@ func parallel(ctx context.Context, width, n int, f func(ctx context.Context, i i
 
 // needs iterates over the earlier commits of the same coroutine that the commit can't be restored without.
 func (m *Manifest) needs() iter.Seq[uint64] {
-	return func(func(uint64) bool) {}
+	return func(yield func(uint64) bool) {
+		if m.Origin == nil || m.Origin.Root.Seq > 0 && !yield(m.Origin.Root.Seq) {
+			return
+		}
+		for seq := m.Origin.Anchor; seq < m.Seq; seq++ {
+			if !yield(seq) {
+				return
+			}
+		}
+	}
 }

@@ -56,9 +56,14 @@ const logOverhead = 256
 // Errors: [ErrNotFound]; [ErrCorrupt] and [ErrVersion] for a commit whose output or needs can't be read: then nothing is
 // dropped from there on.
 func (s *Store) Retain(ctx context.Context, id string, p Policy) (Retained, error) {
+	return s.retain(ctx, id, p, false)
+}
+
+// retain is Retain, or finds out what it would do.
+func (s *Store) retain(ctx context.Context, id string, p Policy, dry bool) (Retained, error) {
 	var done Retained
 	for try := 0; ; try++ {
-		err := s.retain(ctx, id, p, &done)
+		err := s.retainOnce(ctx, id, p, dry, &done)
 		switch {
 		case err == nil:
 			return done, nil
@@ -72,7 +77,13 @@ func (s *Store) Retain(ctx context.Context, id string, p Policy) (Retained, erro
 // errOvertaken is for what was listed and is no more: somebody else drops commits, too.
 var errOvertaken = errors.New("others work on the same coroutine")
 
-func (s *Store) retain(ctx context.Context, id string, p Policy, done *Retained) error {
+func (s *Store) retainOnce(ctx context.Context, id string, p Policy, dry bool, done *Retained) error {
+	if p.IsZero() {
+		// What nobody has ever dropped anything of has nothing left.
+		if _, covered, err := s.listLogs(ctx, id); err != nil || covered == 0 {
+			return err
+		}
+	}
 	h, err := s.history(ctx, id)
 	if err != nil {
 		return err
@@ -86,7 +97,7 @@ func (s *Store) retain(ctx context.Context, id string, p Policy, done *Retained)
 	if err != nil {
 		return err
 	}
-	r := retention{s: s, id: id, history: h, done: done}
+	r := retention{s: s, id: id, history: h, done: done, dry: dry}
 	if err := r.readLogs(ctx); err != nil {
 		return err
 	}
@@ -102,6 +113,10 @@ func (s *Store) retain(ctx context.Context, id string, p Policy, done *Retained)
 			return fmt.Errorf("%w: %w", errOvertaken, corrupt("store", -1, "commit %d is missing", want))
 		}
 		r.drop = append(r.drop, h.manifests[i])
+	}
+	if n := len(r.drop); dry && n > 0 {
+		r.covered, r.drop = r.drop[n-1].Seq, nil
+		return r.clean(ctx)
 	}
 	limit := len(r.drop)
 	for len(r.drop) > 0 {
@@ -143,6 +158,7 @@ type retention struct {
 	drop  []Commit // to be dropped, ascending
 	tight bool     // there is no room to merge logs
 	done  *Retained
+	dry   bool // only count
 }
 
 // span is a log.
@@ -192,6 +208,9 @@ func (r *retention) clean(ctx context.Context) error {
 		return nil
 	}
 	for some := range slices.Chunk(keys, 64) {
+		if r.dry {
+			break
+		}
 		if err := r.confirm(ctx); err != nil {
 			return err
 		}

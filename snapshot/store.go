@@ -73,8 +73,9 @@ func parseSeq(s string) (uint64, bool) {
 	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
 }
 
-// PutModule keeps a module and returns its hash. A module that is there already is not written again. Errors: those of
-// the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+// PutModule keeps a module and returns its hash. A module that is there already is not written again; if [Store.Collect]
+// has condemned it, it no longer is. Who starts a coroutine calls PutModule again right before its first commit, and right
+// after: in between a collector may have found that nobody needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 	if len(wasm) > MaxModule {
 		return Hash{}, &FormatError{
@@ -88,6 +89,9 @@ func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 
 func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
+	if err := s.rescue(ctx, key); err != nil {
+		return fmt.Errorf("keep module %v: %w", h, err)
+	}
 	e, err := s.b.Stat(ctx, key)
 	if err == nil && e.Size == int64(len(wasm)) {
 		if sync, ok := s.b.(bucket.Syncer); ok {
@@ -146,17 +150,13 @@ func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 
 func (s *Store) commitSnapshot(ctx context.Context, snap *Snapshot) (Commit, error) {
 	data, err := Encode(snap)
+	if err == nil {
+		err = s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1)
+	}
 	if err != nil {
 		return Commit{}, err
 	}
-	if err := s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1); err != nil {
-		return Commit{}, err
-	}
-	m, err := DecodeManifest(data)
-	if err != nil {
-		return Commit{}, err
-	}
-	return Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+	return Commit{Manifest: snap.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
 // commit puts an encoded snapshot. If it is to create the coroutine, there must be none of that id.
@@ -210,29 +210,24 @@ func (s *Store) prepare(ctx context.Context, id, key string) error {
 // errExist is for a commit that was to create a coroutine.
 var errExist = fmt.Errorf("%w (%w: it has commits already)", ErrExist, ErrFenced)
 
-// Latest returns a coroutine's newest snapshot, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
-// It never falls back to an older commit; that is the caller's to decide, with [Store.At].
+// Latest returns a coroutine's newest snapshot, complete, decoded and verified; see [Store.Chain] for what it is made of.
+// Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion]. It never falls back to an older commit; that is the caller's to
+// decide, with [Store.At].
 func (s *Store) Latest(ctx context.Context, id string) (*Snapshot, Commit, error) {
-	for try := 0; ; try++ {
-		e, seq, err := s.newest(ctx, id)
-		if err != nil {
-			return nil, Commit{}, err
-		}
-		snap, _, c, err := s.read(ctx, id, seq, e.Key)
-		if errors.Is(err, ErrNotFound) && try < retries && ctx.Err() == nil {
-			continue // dropped meanwhile: there is a newer one, or none
-		}
-		return snap, c, err
-	}
+	return s.At(ctx, id, 0)
 }
 
-// At returns the snapshot of a commit, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
+// At returns the snapshot of a commit, 0 for the newest, as [Store.Latest] does.
 func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commit, error) {
-	if err := s.exists(ctx, id, seq); err != nil {
+	c, err := s.Chain(ctx, id, seq, nil)
+	if err != nil {
 		return nil, Commit{}, err
 	}
-	snap, _, c, err := s.read(ctx, id, seq, commitKey(id, seq))
-	return snap, c, err
+	snap, err := c.Snapshot()
+	if err != nil {
+		return nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", c.Commit.Seq, id, err)
+	}
+	return snap, c.Commit, nil
 }
 
 // exists returns nil if a commit, should it be stored, is part of the coroutine's history.
@@ -276,33 +271,10 @@ func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, er
 	return e, seq, nil
 }
 
-// read reads and decodes a commit.
-func (s *Store) read(ctx context.Context, id string, seq uint64, key string) (*Snapshot, []byte, Commit, error) {
-	data, err := bucket.ReadAll(ctx, s.b, key, math.MaxInt64)
-	switch {
-	case errors.Is(err, bucket.ErrNotExist):
-		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w in %s", seq, id, ErrNotFound, s.b.URL())
-	case err != nil:
-		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
-	}
-	snap, w, err := decode(data)
-	if err == nil {
-		err = isCommit(snap, id, seq)
-	}
-	if err != nil {
-		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
-	}
-	m := w.manifest(snap)
-	if snap.Await != nil { // a copy, without what a listing doesn't have
-		m.Await = &Await{Import: snap.Await.Import, Kind: snap.Await.Kind, Until: snap.Await.Until, Detail: snap.Await.Detail}
-	}
-	return snap, data, Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
-}
-
 // isCommit holds an object to the key that it lies under.
-func isCommit(snap *Snapshot, id string, seq uint64) error {
-	if snap.Coroutine != id || snap.Seq != seq {
-		return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", snap.Seq, snap.Coroutine)
+func isCommit(m *Manifest, id string, seq uint64) error {
+	if m.Coroutine != id || m.Seq != seq {
+		return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", m.Seq, m.Coroutine)
 	}
 	return nil
 }

@@ -1,0 +1,322 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// MaxChain is the largest number of deltas that a chain may have behind its anchor, by the format. [MaxDeltas] is how
+// many durun makes.
+const MaxChain = 256
+
+// Ref names a stored snapshot by its digest: commit Seq of the same coroutine or, if Seq is 0, the shared base Name.
+type Ref struct {
+	Seq  uint64
+	Name string
+	Hash Hash
+}
+
+// String names the snapshot for people.
+func (r Ref) String() string {
+	if r.Seq == 0 {
+		return "base " + r.Name
+	}
+	return fmt.Sprintf("commit %d", r.Seq)
+}
+
+// Origin is where a delta's chain begins. A chain is a full snapshot, the root; then its anchor, a delta against the root;
+// then deltas, each against its parent. So from this alone follows what has to be read to restore a delta: the root,
+// and the commits from the anchor to the delta.
+type Origin struct {
+	Root      Ref
+	RootBytes int64  // size of the root, encoded
+	Anchor    uint64 // the anchor's number, which is the delta's own if it is the anchor
+}
+
+// Base makes a snapshot a delta. A [Lineage] tells which.
+type Base struct {
+	Origin
+	// State is the snapshot against which the delta is: the root if the delta is the chain's anchor, else the parent. Its
+	// pages are not looked at.
+	State *Snapshot
+}
+
+// Delta is a decoded delta: a snapshot as far as it differs from its base's.
+type Delta struct {
+	Manifest
+	Hash    Hash     // its [Digest]
+	Bytes   int64    // its size, encoded
+	Output  []Output // what the guest wrote since the parent commit
+	Pages   []Page   // pages to be replaced whole, by number ascending
+	Patches []Patch  // pages to be patched, by number ascending; none is among Pages
+	state   wireState
+}
+
+// DecodeDelta decodes and verifies an encoded delta, as [Decode] does a full snapshot. Whether it fits its base is seen
+// when it is applied.
+//
+// Errors: a [*FormatError] with [ErrCorrupt] or [ErrVersion].
+func DecodeDelta(data []byte) (*Delta, error) {
+	h, err := verify(data)
+	if err != nil {
+		return nil, err
+	}
+	if h.kind == KindFull {
+		return nil, corrupt("header", 10, "a full snapshot, not a delta")
+	}
+	w, s, err := parseManifest(h, data)
+	if err != nil {
+		return nil, err
+	}
+	d := &Delta{Manifest: *w.manifest(s), Hash: Digest(data), Bytes: int64(len(data)), state: wireState{delta: true}}
+	c, err := readSections(h, w, data, &d.state)
+	if err != nil {
+		return nil, err
+	}
+	d.Output = c.output
+	if w.section(sectionState).Raw == 1 {
+		return nil, corrupt("state", 0, "it is empty, and there nevertheless")
+	}
+	if d.state.Results != nil || d.state.Runs != nil && len(d.state.Runs) == 0 {
+		return nil, corrupt("state", -1, "results, or an empty list of pages")
+	}
+	if d.Pages, err = numberPages(d.state.Runs, int(w.Pages), c.pages); err != nil {
+		return nil, err
+	}
+	u := &unpacker{name: "patches", b: c.patches}
+	if d.Patches = u.patches(int(w.Patches)); u.err != nil {
+		return nil, u.err
+	}
+	return d, d.check()
+}
+
+// check checks that the pages lie in the memory, and each is there once.
+func (d *Delta) check() error {
+	end := uint32(d.MemorySize / PageSize)
+	if n := len(d.Pages); n > 0 && d.Pages[n-1].Number >= end {
+		return corrupt("memory", -1, "page %d is beyond the memory's %d bytes", d.Pages[n-1].Number, d.MemorySize)
+	}
+	if n := len(d.Patches); n > 0 && d.Patches[n-1].Number >= end {
+		return corrupt("patches", -1, "page %d is beyond the memory's %d bytes", d.Patches[n-1].Number, d.MemorySize)
+	}
+	pages := d.Pages
+	for _, p := range d.Patches {
+		for len(pages) > 0 && pages[0].Number < p.Number {
+			pages = pages[1:]
+		}
+		if len(pages) > 0 && pages[0].Number == p.Number {
+			return corrupt("patches", -1, "page %d is there whole", p.Number)
+		}
+	}
+	return nil
+}
+
+// ref names the delta as a base.
+func (d *Delta) ref() Ref { return Ref{Seq: d.Seq, Hash: d.Hash} }
+
+// State returns the snapshot that the delta is, without its pages, given that of its base. It shares parts with base,
+// neither of which may be changed then.
+//
+// Errors: a [*FormatError] with [ErrCorrupt] if the delta doesn't fit the base.
+func (d *Delta) State(base *Snapshot) (*Snapshot, error) {
+	s, err := d.next(base)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.validateState(ErrCorrupt)
+}
+
+// next is State without a look at whether the result is sound.
+func (d *Delta) next(base *Snapshot) (*Snapshot, error) {
+	bad := func(section, format string, args ...any) (*Snapshot, error) {
+		return nil, corrupt(section, -1, format, args...)
+	}
+	switch {
+	case base.Status != Suspended || base.Await == nil:
+		return bad("manifest", "a delta against a coroutine that has ended")
+	case base.Module != d.Module:
+		return bad("manifest", "a delta against a snapshot of another module")
+	case base.Memory.Size > d.MemorySize || base.Memory.Max != d.MemoryMax:
+		return bad("manifest", "a memory of %d bytes, at most %d, that had %d, at most %d", d.MemorySize, d.MemoryMax, base.Memory.Size, base.Memory.Max)
+	}
+	s := &Snapshot{
+		Module: d.Module, ModuleName: d.ModuleName, Coroutine: d.Coroutine, Seq: d.Seq, Parent: d.Parent, Time: d.Time,
+		Status: d.Status, Entry: d.Entry, ExitCode: d.ExitCode, Error: d.Error,
+		Args: base.Args, InStart: base.InStart, Frames: base.Frames, Globals: base.Globals, Tables: base.Tables,
+		DroppedData: base.DroppedData, DroppedElements: base.DroppedElements, Host: base.Host, Grants: base.Grants,
+		Memory: Memory{Size: d.MemorySize, Max: d.MemoryMax},
+		Output: d.Output,
+	}
+	a := *d.Await
+	a.Args, a.Data = base.Await.Args, base.Await.Data
+	s.Await = &a
+	if err := d.state.apply(s); err != nil {
+		return nil, err
+	}
+	if len(s.Frames) != d.Frames {
+		return bad("frames", "%d frames, but the manifest says %d", len(s.Frames), d.Frames)
+	}
+	return s, nil
+}
+
+// apply changes a snapshot that has its base's state by what the state of a delta has.
+func (w *wireState) apply(s *Snapshot) error {
+	var err error
+	unpack := func(name string, b []byte, f func(u *unpacker)) {
+		if b == nil {
+			return
+		}
+		u := &unpacker{name: name, b: b, err: err}
+		f(u)
+		err = u.err
+	}
+	unpack("state", w.Args, func(u *unpacker) { s.Args = u.values() })
+	unpack("state", w.AwaitArgs, func(u *unpacker) { s.Await.Args = u.values() })
+	if w.AwaitData != nil {
+		s.Await.Data = orNil(w.AwaitData)
+	}
+	if w.InStart != nil {
+		s.InStart = *w.InStart
+	}
+	unpack("frames", w.Frames, func(u *unpacker) {
+		kept := int(u.uvarint(MaxFrames))
+		if kept > len(s.Frames) {
+			u.fail("%d frames are kept of %d", kept, len(s.Frames))
+			return
+		}
+		inner := u.frames()
+		s.Frames = append(s.Frames[:kept:kept], inner...)
+		if len(s.Frames) == 0 {
+			s.Frames = nil
+		}
+	})
+	unpack("globals", w.Globals, func(u *unpacker) { s.Globals = u.globals() })
+	if err == nil && w.Tables != nil {
+		s.Tables, err = unpackTables(w.Tables)
+	}
+	unpack("dropped segments", w.DroppedData, func(u *unpacker) { s.DroppedData = u.ascending() })
+	unpack("dropped segments", w.DroppedElements, func(u *unpacker) { s.DroppedElements = u.ascending() })
+	if err == nil && w.Host != nil {
+		s.Host, err = unpackHost(w.Host, s.Host)
+	}
+	if w.Grants != nil {
+		s.Grants = unpackGrants(w.Grants)
+	}
+	return err
+}
+
+func unpackHost(host []wireSection, base []Section) ([]Section, error) {
+	var list []Section
+	for _, h := range host {
+		old, ok := findSection(base, h.Name)
+		if h.Same {
+			if !ok {
+				return nil, corrupt("host sections", -1, "%q is as in the base, which doesn't have it", h.Name)
+			}
+			list = append(list, old)
+			continue
+		}
+		if uint64(h.Prefix)+uint64(h.Suffix) > uint64(len(old.Data)) {
+			return nil, corrupt("host sections", -1, "%q keeps %d and %d bytes of %d", h.Name, h.Prefix, h.Suffix, len(old.Data))
+		}
+		data := make([]byte, 0, int(h.Prefix)+len(h.Data)+int(h.Suffix))
+		data = append(append(append(data, old.Data[:h.Prefix]...), h.Data...), old.Data[len(old.Data)-int(h.Suffix):]...)
+		list = append(list, Section{Name: h.Name, Version: h.Version, Data: orNil(data)})
+	}
+	return list, nil
+}
+
+// Apply changes mem from the content of the base's memory to that of the delta's. mem must have the size of the delta's
+// memory; what the base's does not reach is zero. It must be that the base has the pages that are patched, which the
+// delta cannot know.
+func (d *Delta) Apply(mem []byte) {
+	for _, p := range d.Pages {
+		copy(mem[int(p.Number)*PageSize:], p.Data)
+	}
+	for _, p := range d.Patches {
+		p.Apply((*[PageSize]byte)(mem[int(p.Number)*PageSize:]))
+	}
+}
+
+// splitPages appends to the scratch buffer the patches of those pages of a delta for which one is short, and returns the
+// others, how many are patched, and the patches.
+func splitPages(pages []Page, scratch *[]byte) (whole []Page, patched int, patches []byte) {
+	b := *scratch
+	start := len(b)
+	next := uint32(0)
+	for i := range pages {
+		p := &pages[i]
+		page := (*[PageSize]byte)(p.Data)
+		var old *[PageSize]byte
+		zero := uint64(1)
+		if p.Old != nil {
+			old, zero = (*[PageSize]byte)(p.Old), 0
+		}
+		before := len(b)
+		head := func() { b = binary.AppendUvarint(b[:before], uint64(p.Number-next)<<1|zero) }
+		head()
+		at := len(b)
+		if b = appendPatch(b, old, page); len(b) == at && old != nil {
+			zero = 1
+			head()
+			at = len(b)
+			b = appendPatch(b, nil, page)
+		}
+		if old != nil && len(b) == at+1 && b[at] == 0 && zero == 0 {
+			b = b[:before] // it has not changed
+			continue
+		}
+		if len(b) == at {
+			b = b[:before]
+			if whole == nil {
+				whole = make([]Page, 0, len(pages)-i)
+			}
+			whole = append(whole, *p)
+			continue
+		}
+		patched++
+		next = p.Number + 1
+	}
+	*scratch = b
+	return whole, patched, b[start:len(b):len(b)]
+}
+
+// validateBase holds a snapshot to the rules of a delta.
+func (s *Snapshot) validateBase(kind error) error {
+	bad := func(format string, args ...any) error {
+		return &FormatError{Section: "manifest", Offset: -1, Msg: fmt.Sprintf(format, args...), Err: kind}
+	}
+	o := &s.Base.Origin
+	switch {
+	case s.Status != Suspended:
+		return bad("a delta of a coroutine that has ended")
+	case o.Root.Seq != 0 && o.Root.Name != "" || o.Root.Seq == 0 && ValidID(o.Root.Name) != nil:
+		return bad("a chain's root that is neither a commit nor a base")
+	case o.Root.Seq >= o.Anchor || o.Anchor > s.Seq || s.Seq-o.Anchor > MaxChain:
+		return bad("delta %d of a chain with root %d and anchor %d", s.Seq, o.Root.Seq, o.Anchor)
+	case o.RootBytes <= 0:
+		return bad("a root of %d bytes", o.RootBytes)
+	case s.Parent == nil && s.Seq > 1:
+		return bad("a delta without a parent")
+	case s.Parent != nil && s.Parent.Seq == o.Root.Seq && s.Parent.Hash != o.Root.Hash:
+		return bad("a parent that is the root, and has another digest")
+	}
+	base := s.Base.State
+	if base == nil {
+		return nil // decoded
+	}
+	switch {
+	case base.Status != Suspended || base.Await == nil:
+		return bad("a delta against a coroutine that has ended")
+	case base.Module != s.Module:
+		return bad("a delta against a snapshot of another module")
+	case base.Memory.Size > s.Memory.Size || base.Memory.Max != s.Memory.Max:
+		return bad("a memory that shrinks, or has another limit")
+	}
+	for _, p := range s.Memory.Pages {
+		if p.Old != nil && len(p.Old) != PageSize {
+			return bad("page %d had %d bytes", p.Number, len(p.Old))
+		}
+	}
+	return nil
+}

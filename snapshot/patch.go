@@ -1,0 +1,124 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Patch changes a page of [PageSize] bytes: some words of 8 bytes, each XORed. It is made by [DecodeDelta], which has
+// found it sound.
+type Patch struct {
+	Number uint32 // of the page
+	// Zero says that the patch is over zeros: the page's old content doesn't matter.
+	Zero  bool
+	words []byte
+}
+
+// maxPatch is the size, in bytes, beyond which a page is better stored whole, where it can be compressed.
+const maxPatch = PageSize / 2
+
+const pageWords = PageSize / 8
+
+// Apply patches a page in place.
+func (p Patch) Apply(page *[PageSize]byte) {
+	if p.Zero {
+		clear(page[:])
+	}
+	at := 0
+	for b := p.words; len(b) > 0; {
+		mask := b[0]
+		gap, n := uint(b[1]), 2
+		if gap >= 0x80 {
+			gap, n = gap&0x7f|uint(b[2])<<7, 3
+		}
+		at += int(gap)
+		b = b[n:]
+		word := page[at*8 : at*8+8]
+		for ; mask != 0; mask &= mask - 1 {
+			word[bits.TrailingZeros8(mask)] ^= b[0]
+			b = b[1:]
+		}
+		at++
+	}
+}
+
+// appendPatch appends the patch that makes page of old, or of zeros if old is nil, without its number. It gives up, and
+// returns b, if that takes more than maxPatch bytes. FORMAT.md specifies it.
+func appendPatch(b []byte, old, page *[PageSize]byte) []byte {
+	start := len(b)
+	last := -1
+	for i := range pageWords {
+		x := binary.LittleEndian.Uint64(page[i*8:])
+		if old != nil {
+			x ^= binary.LittleEndian.Uint64(old[i*8:])
+		}
+		if x == 0 {
+			continue
+		}
+		if len(b)-start > maxPatch {
+			return b[:start]
+		}
+		at := len(b)
+		b = binary.AppendUvarint(append(b, 0), uint64(i-last-1))
+		last = i
+		mask := byte(0)
+		for x != 0 {
+			k := bits.TrailingZeros64(x) / 8
+			mask |= 1 << k
+			b = append(b, byte(x>>(8*k)))
+			x &^= 0xff << (8 * k)
+		}
+		b[at] = mask
+	}
+	if len(b)-start > maxPatch {
+		return b[:start]
+	}
+	return append(b, 0)
+}
+
+// patches reads patches to the end of the content, which they alias, and checks them.
+func (u *unpacker) patches(count int) []Patch {
+	var list []Patch
+	next := uint64(0)
+	for u.more() {
+		if len(list) == count {
+			u.fail("more than %d patches", count)
+			return nil
+		}
+		head := u.uvarint(2*(MaxMemory/PageSize) + 1)
+		p := Patch{Zero: head&1 != 0}
+		number := next + head>>1
+		if number >= MaxMemory/PageSize {
+			u.fail("page %d is beyond any memory", number)
+		}
+		p.Number, next = uint32(number), number+1
+		start, at := u.at, uint64(0)
+		for {
+			mask := u.byte()
+			if mask == 0 {
+				break
+			}
+			at += u.uvarint(pageWords)
+			if at >= pageWords {
+				u.fail("page %d: a word beyond its end", number)
+			}
+			at++
+			for _, x := range u.bytes(bits.OnesCount8(mask)) {
+				if x == 0 {
+					u.fail("page %d: a byte that doesn't change", number)
+				}
+			}
+		}
+		if u.err != nil {
+			return nil
+		}
+		if p.words = u.b[start : u.at-1 : u.at-1]; len(p.words) == 0 && !p.Zero {
+			u.fail("page %d: nothing changes", number)
+		}
+		list = append(list, p)
+	}
+	if u.err == nil && len(list) != count {
+		u.fail("%d patches instead of %d", len(list), count)
+	}
+	return list
+}
