@@ -104,6 +104,14 @@ func (u *unpacker) head(major byte) uint64 {
 	return u.argument(h)
 }
 
+// peek returns the major type of the next item, or of none.
+func (u *unpacker) peek() byte {
+	if !u.more() {
+		return 0xff
+	}
+	return u.b[u.at] >> 5
+}
+
 // argument reads the argument of an item that starts with h.
 func (u *unpacker) argument(h byte) uint64 {
 	n := uint64(h & 31)

@@ -39,7 +39,7 @@ func decode(data []byte) (*Snapshot, *Manifest, error) {
 	if len(s.Frames) != int(w.Frames) {
 		return nil, nil, corrupt("frames", -1, "%d frames, but the manifest says %d", len(s.Frames), w.Frames)
 	}
-	if s.Memory.Pages, err = numberPages(state.Runs, int(w.Pages), c.pages); err != nil {
+	if s.Memory.Pages, err = fullPages(state.Runs, w, c); err != nil {
 		return nil, nil, err
 	}
 	if err := s.validateState(ErrCorrupt); err != nil {
@@ -96,6 +96,32 @@ func ownContent(s section, stored []byte) ([]byte, error) {
 		content = bytes.Clone(content)
 	}
 	return content, err
+}
+
+// fullPages returns the pages of a full snapshot, those among them that are stored as patches over zeros included.
+func fullPages(runs []byte, w *wireManifest, c contents) ([]Page, error) {
+	whole, err := numberPages(runs, int(w.Pages), c.pages)
+	if err != nil || w.Patches == 0 {
+		return whole, err
+	}
+	u := &unpacker{name: "patches", b: c.patches}
+	patches := u.patches(int(w.Patches))
+	if u.err != nil {
+		return nil, u.err
+	}
+	pages := make([]Page, 0, len(whole)+len(patches))
+	for _, p := range patches {
+		if !p.Zero {
+			return nil, corrupt("patches", -1, "page %d is patched, and there is no base", p.Number)
+		}
+		for len(whole) > 0 && whole[0].Number < p.Number {
+			pages, whole = append(pages, whole[0]), whole[1:]
+		}
+		data := make([]byte, PageSize)
+		p.Apply((*[PageSize]byte)(data))
+		pages = append(pages, Page{Number: p.Number, Data: data})
+	}
+	return append(pages, whole...), nil // in order, or validateState finds it
 }
 
 // numberPages gives the pages in the chunks, each of which but the last is a whole number of pages, their numbers.

@@ -1,8 +1,8 @@
 package snapshot
 
 import (
-	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // MaxChain is the largest number of deltas that a chain may have behind its anchor, by the format. [MaxDeltas] is how
@@ -208,20 +208,23 @@ func (w *wireState) apply(s *Snapshot) error {
 func unpackHost(host []wireSection, base []Section) ([]Section, error) {
 	var list []Section
 	for _, h := range host {
-		old, ok := findSection(base, h.Name)
+		if h.Name != "" {
+			list = append(list, Section{Name: h.Name, Version: h.Version, Data: orNil(h.Data)})
+			continue
+		}
+		if int(h.Index) >= len(base) {
+			return nil, corrupt("host sections", -1, "number %d of the base's %d", h.Index, len(base))
+		}
+		old := base[h.Index]
 		if h.Same {
-			if !ok {
-				return nil, corrupt("host sections", -1, "%q is as in the base, which doesn't have it", h.Name)
-			}
 			list = append(list, old)
 			continue
 		}
 		if uint64(h.Prefix)+uint64(h.Suffix) > uint64(len(old.Data)) {
-			return nil, corrupt("host sections", -1, "%q keeps %d and %d bytes of %d", h.Name, h.Prefix, h.Suffix, len(old.Data))
+			return nil, corrupt("host sections", -1, "%q keeps %d and %d bytes of %d", old.Name, h.Prefix, h.Suffix, len(old.Data))
 		}
-		data := make([]byte, 0, int(h.Prefix)+len(h.Data)+int(h.Suffix))
-		data = append(append(append(data, old.Data[:h.Prefix]...), h.Data...), old.Data[len(old.Data)-int(h.Suffix):]...)
-		list = append(list, Section{Name: h.Name, Version: h.Version, Data: orNil(data)})
+		data := slices.Concat(old.Data[:h.Prefix], h.Data, old.Data[len(old.Data)-int(h.Suffix):])
+		list = append(list, Section{Name: old.Name, Version: h.Version, Data: orNil(data)})
 	}
 	return list, nil
 }
@@ -236,49 +239,6 @@ func (d *Delta) Apply(mem []byte) {
 	for _, p := range d.Patches {
 		p.Apply((*[PageSize]byte)(mem[int(p.Number)*PageSize:]))
 	}
-}
-
-// splitPages appends to the scratch buffer the patches of those pages of a delta for which one is short, and returns the
-// others, how many are patched, and the patches.
-func splitPages(pages []Page, scratch *[]byte) (whole []Page, patched int, patches []byte) {
-	b := *scratch
-	start := len(b)
-	next := uint32(0)
-	for i := range pages {
-		p := &pages[i]
-		page := (*[PageSize]byte)(p.Data)
-		var old *[PageSize]byte
-		zero := uint64(1)
-		if p.Old != nil {
-			old, zero = (*[PageSize]byte)(p.Old), 0
-		}
-		before := len(b)
-		head := func() { b = binary.AppendUvarint(b[:before], uint64(p.Number-next)<<1|zero) }
-		head()
-		at := len(b)
-		if b = appendPatch(b, old, page); len(b) == at && old != nil {
-			zero = 1
-			head()
-			at = len(b)
-			b = appendPatch(b, nil, page)
-		}
-		if old != nil && len(b) == at+1 && b[at] == 0 && zero == 0 {
-			b = b[:before] // it has not changed
-			continue
-		}
-		if len(b) == at {
-			b = b[:before]
-			if whole == nil {
-				whole = make([]Page, 0, len(pages)-i)
-			}
-			whole = append(whole, *p)
-			continue
-		}
-		patched++
-		next = p.Number + 1
-	}
-	*scratch = b
-	return whole, patched, b[start:len(b):len(b)]
 }
 
 // validateBase holds a snapshot to the rules of a delta.

@@ -2,8 +2,11 @@ package snapshot
 
 import (
 	"bytes"
+	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -159,7 +162,7 @@ func TestPatches(t *testing.T) {
 		editPage(r, page[:])
 		pages := []Page{{Number: uint32(r.IntN(100)), Data: page[:], Old: old[:]}, {Number: 200, Data: page[:]}}
 		var scratch []byte
-		whole, n, patches := splitPages(pages, &scratch)
+		whole, n, patches := splitPages(pages, maxPatch, &scratch)
 		u := &unpacker{name: "patches", b: patches}
 		got := u.patches(n)
 		if u.err != nil {
@@ -179,6 +182,159 @@ func TestPatches(t *testing.T) {
 		}
 		if unchanged := *old == *page; len(whole)+len(got) != 2 && !unchanged || unchanged && len(whole)+len(got) != 1 {
 			t.Fatalf("%d: %d whole and %d patched pages", i, len(whole), len(got))
+		}
+	}
+}
+
+// TestHostileDeltas decodes and applies deltas whose checksums match and whose contents don't.
+func TestHostileDeltas(t *testing.T) {
+	c := chainSamples(t)["all"]
+	base, good := c.whole[0], c.snaps[1]
+	manifest := func(f func(*wireManifest)) func(*wireManifest, *wireState) {
+		return func(m *wireManifest, _ *wireState) { f(m) }
+	}
+	state := func(f func(*wireState)) func(*wireManifest, *wireState) {
+		return func(_ *wireManifest, s *wireState) { f(s) }
+	}
+	for name, change := range map[string]func(*wireManifest, *wireState){
+		"no chain":             manifest(func(m *wireManifest) { m.Origin = nil }),
+		"root is itself":       manifest(func(m *wireManifest) { m.Origin.Seq = m.Seq }),
+		"root behind":          manifest(func(m *wireManifest) { m.Origin.Seq = m.Origin.Anchor + 1 }),
+		"anchor behind":        manifest(func(m *wireManifest) { m.Origin.Anchor = m.Seq + 1 }),
+		"anchor is the root":   manifest(func(m *wireManifest) { m.Origin.Anchor = m.Origin.Seq }),
+		"long chain":           manifest(func(m *wireManifest) { m.Seq, m.Parent.Seq = m.Seq+MaxChain+1, m.Seq+MaxChain }),
+		"two roots":            manifest(func(m *wireManifest) { m.Origin.Name = "py" }),
+		"no root":              manifest(func(m *wireManifest) { m.Origin.Seq = 0 }),
+		"root's name":          manifest(func(m *wireManifest) { m.Origin.Seq, m.Origin.Name = 0, "../x" }),
+		"root's digest":        manifest(func(m *wireManifest) { m.Origin.Hash = m.Origin.Hash[1:] }),
+		"root of 0 bytes":      manifest(func(m *wireManifest) { m.Origin.Bytes = 0 }),
+		"root of many bytes":   manifest(func(m *wireManifest) { m.Origin.Bytes = math.MaxUint64 }),
+		"parent, not the root": manifest(func(m *wireManifest) { m.Parent.Hash = make([]byte, 32) }),
+		"no parent":            manifest(func(m *wireManifest) { m.Parent = nil }),
+		"ended":                manifest(func(m *wireManifest) { m.Status, m.Await, m.Frames = 2, nil, 0 }),
+		"other module":         manifest(func(m *wireManifest) { m.Module = make([]byte, 32) }),
+		"memory shrinks":       manifest(func(m *wireManifest) { m.MemorySize = WasmPageSize }),
+		"memory's limit":       manifest(func(m *wireManifest) { m.MemoryMax = 0 }),
+		"fewer patches":        manifest(func(m *wireManifest) { m.Patches-- }),
+		"more patches":         manifest(func(m *wireManifest) { m.Patches++ }),
+		"many patches":         manifest(func(m *wireManifest) { m.Patches = math.MaxUint32 }),
+		"more pages":           manifest(func(m *wireManifest) { m.Pages++ }),
+		"frames":               manifest(func(m *wireManifest) { m.Frames++ }),
+		"results":              state(func(s *wireState) { s.Results = []byte{} }),
+		"no frames":            state(func(s *wireState) { s.Frames = []byte{} }),
+		"frames kept":          state(func(s *wireState) { s.Frames = []byte{4} }),
+		"many frames kept":     state(func(s *wireState) { s.Frames = []byte{0xff, 0xff, 0xff, 0xff, 0x0f} }),
+		"no pages":             state(func(s *wireState) { s.Runs = nil }),
+		"host section":         state(func(s *wireState) { s.Host = []wireSection{{Index: 3, Same: true}} }),
+		"host section twice":   state(func(s *wireState) { s.Host = []wireSection{{Same: true}, {Same: true}} }),
+		"host section's order": state(func(s *wireState) { s.Host = []wireSection{{Index: 1, Same: true}, {Same: true}} }),
+		"host section's ends":  state(func(s *wireState) { s.Host = []wireSection{{Index: 2, Prefix: 500, Suffix: 101}} }),
+		"host section's start": state(func(s *wireState) { s.Host = []wireSection{{Index: 2, Prefix: math.MaxUint32, Suffix: 1}} }),
+		"globals":              state(func(s *wireState) { s.Globals = []byte{0} }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := forge(t, good, change)
+			d, err := DecodeDelta(data)
+			if err == nil {
+				_, err = d.State(base)
+			}
+			var fe *FormatError
+			if !errors.Is(err, ErrCorrupt) || !errors.As(err, &fe) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if data := forge(t, good, func(*wireManifest, *wireState) {}); !bytes.Equal(data, c.encoded[1]) {
+		t.Error("unchanged, it is not what Encode gives")
+	}
+	if _, err := Decode(c.encoded[1]); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "delta") {
+		t.Errorf("a delta as a full snapshot: %v", err)
+	}
+	if _, err := DecodeDelta(c.encoded[0]); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "full") {
+		t.Errorf("a full snapshot as a delta: %v", err)
+	}
+}
+
+// TestHostilePatches decodes patches that the format doesn't allow.
+func TestHostilePatches(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"cut":              {2, 1, 0, 5},
+		"cut in a word":    {2, 3, 0, 5},
+		"nothing":          {2, 0},
+		"byte 0":           {2, 1, 0, 0, 0},
+		"word beyond":      {2, 1, 0x80, 4, 5, 0},
+		"second beyond":    {2, 1, 0xff, 3, 5, 1, 0, 5, 0},
+		"page beyond":      {0x80, 0x80, 0x80, 1, 1, 0, 5, 0},
+		"not shortest":     {0x82, 0, 1, 0, 5, 0},
+		"gap not shortest": {2, 1, 0x80, 0, 5, 0},
+		"two":              {2, 1, 0, 5, 0, 0, 1, 0, 5, 0},
+		"none":             {},
+	} {
+		u := &unpacker{name: "patches", b: b}
+		if list := u.patches(1); !errors.Is(u.err, ErrCorrupt) {
+			t.Errorf("%s: %v, %v", name, list, u.err)
+		}
+	}
+}
+
+// TestHostileChain folds deltas that don't belong together.
+func TestHostileChain(t *testing.T) {
+	c := chainSamples(t)["all"]
+	chain := func() *Chain {
+		chain := &Chain{Root: c.whole[0]}
+		for _, data := range c.encoded[1:5] {
+			d, err := DecodeDelta(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chain.Deltas = append(chain.Deltas, d)
+		}
+		chain.Commit.Manifest = chain.Deltas[3].Manifest
+		return chain
+	}
+	good := chain()
+	snap, err := good.Snapshot()
+	if err = errors.Join(err, good.check()); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "folded", snap, c.whole[4])
+	for name, change := range map[string]func(c *Chain){
+		"another chain":  func(c *Chain) { c.Deltas[1].Origin.Anchor-- },
+		"another root":   func(c *Chain) { c.Deltas[0].Origin.Root.Hash[0]++ },
+		"another parent": func(c *Chain) { c.Deltas[2].Parent.Hash[0]++ },
+		"page not there": func(c *Chain) { c.Deltas[3].Patches[0].Number, c.Deltas[3].Patches[0].Zero = 70, false },
+		"root has ended": func(c *Chain) { ended := *c.Root; ended.Status = Completed; c.Root = &ended },
+	} {
+		c := chain()
+		change(c)
+		err := c.check()
+		if err == nil {
+			_, err = c.Snapshot()
+		}
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestInvalidDeltas(t *testing.T) {
+	c := chainSamples(t)["all"]
+	for name, change := range map[string]func(*Snapshot){
+		"base has ended": func(s *Snapshot) { b := *s.Base.State; b.Status, b.Await = Completed, nil; s.Base.State = &b },
+		"other module":   func(s *Snapshot) { b := *s.Base.State; b.Module = Hash{}; s.Base.State = &b },
+		"memory shrinks": func(s *Snapshot) { b := *s.Base.State; b.Memory.Size = MaxMemory; s.Base.State = &b },
+		"old page":       func(s *Snapshot) { s.Memory.Pages[0].Old = []byte{1} },
+		"anchor":         func(s *Snapshot) { s.Base.Anchor++ },
+		"no root":        func(s *Snapshot) { s.Base.Root = Ref{} },
+		"ended":          func(s *Snapshot) { s.Status, s.Await, s.Frames = Completed, nil, nil },
+	} {
+		s := *c.snaps[1]
+		s.Memory.Pages = slices.Clone(s.Memory.Pages)
+		b := *s.Base
+		s.Base = &b
+		change(&s)
+		if _, err := Encode(&s); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -20,6 +20,9 @@ func Encode(s *Snapshot) ([]byte, error) {
 	return bytes.Clone(data), err
 }
 
+// gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
+const gather = 64 << 10
+
 // encodeTo encodes a snapshot into a scratch buffer, which the result aliases.
 func encodeTo(to *[]byte, s *Snapshot) ([]byte, error) {
 	if err := s.Validate(); err != nil {
@@ -29,8 +32,11 @@ func encodeTo(to *[]byte, s *Snapshot) ([]byte, error) {
 	defer putScratch(scratch)
 	pages, patched := s.Memory.Pages, 0
 	var patches []byte
-	if s.Base != nil {
-		pages, patched, patches = splitPages(pages, scratch)
+	switch {
+	case s.Base != nil:
+		pages, patched, patches = splitPages(pages, maxPatch, scratch)
+	case len(pages)*PageSize <= gather:
+		pages, patched, patches = splitPages(pages, maxZeroPatch, scratch)
 	}
 	packed := getScratch()
 	defer putScratch(packed)
@@ -49,15 +55,25 @@ func encodeTo(to *[]byte, s *Snapshot) ([]byte, error) {
 	if len(state) > 1 || s.Base == nil {
 		parts = append(parts, part{id: sectionState, raw: uint64(len(state)), content: state})
 	}
-	if n := uint64(len(pages)); n > 0 {
-		parts = append(parts, part{id: sectionMemory, raw: n * PageSize, write: func(w io.Writer) error {
+	if len(pages) > 0 {
+		p := part{id: sectionMemory, raw: uint64(len(pages)) * PageSize}
+		if p.raw <= gather {
+			start := len(*scratch)
 			for i := range pages {
-				if _, err := w.Write(pages[i].Data); err != nil {
-					return err
-				}
+				*scratch = append(*scratch, pages[i].Data...)
 			}
-			return nil
-		}})
+			p.content = (*scratch)[start:]
+		} else {
+			p.write = func(w io.Writer) error {
+				for i := range pages {
+					if _, err := w.Write(pages[i].Data); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		}
+		parts = append(parts, p)
 	}
 	kind := KindFull
 	if s.Base != nil {

@@ -340,7 +340,7 @@ func TestHostile(t *testing.T) {
 		"output":                  manifest(func(m *wireManifest) { m.Output++ }),
 		"much output":             manifest(func(m *wireManifest) { m.Output = math.MaxUint64 }),
 		"no sections":             manifest(func(m *wireManifest) { m.Sections = nil }),
-		"a section less":          manifest(func(m *wireManifest) { m.Sections = m.Sections[:2] }),
+		"a section less":          manifest(func(m *wireManifest) { m.Sections = m.Sections[:3] }),
 		"sections in other order": manifest(func(m *wireManifest) { m.Sections[0], m.Sections[1] = m.Sections[1], m.Sections[0] }),
 		"a section twice":         manifest(func(m *wireManifest) { m.Sections[1].ID = 1 }),
 		"an unknown section":      manifest(func(m *wireManifest) { m.Sections[2].ID = 9 }),
@@ -353,7 +353,7 @@ func TestHostile(t *testing.T) {
 		"content longer":          manifest(func(m *wireManifest) { m.Sections[1].Raw++ }),
 		"content shorter":         manifest(func(m *wireManifest) { m.Sections[1].Raw-- }),
 		"content of 4 GiB": manifest(func(m *wireManifest) {
-			m.MemorySize, m.MemoryMax, m.Pages, m.Sections[2].Raw = MaxMemory, 0, MaxMemory/PageSize, MaxMemory
+			m.MemorySize, m.MemoryMax, m.Pages, m.Sections[2].Raw = MaxMemory, 0, MaxMemory/PageSize-2, MaxMemory-2*PageSize
 		}),
 		"state of 1 GiB":          manifest(func(m *wireManifest) { m.Sections[1].Raw = MaxState }),
 		"state of more":           manifest(func(m *wireManifest) { m.Sections[1].Raw = math.MaxUint64 }),
@@ -413,21 +413,34 @@ func TestHostile(t *testing.T) {
 // forge encodes a snapshot after change has changed its manifest and state, which need not be valid any more.
 func forge(t *testing.T, s *Snapshot, change func(*wireManifest, *wireState)) []byte {
 	t.Helper()
-	var scratch []byte
-	st := s.wireState(s.Memory.Pages, &scratch)
-	change(s.wireManifest(make([]section, 3)), st)
+	limit := maxZeroPatch
+	kind := KindFull
+	if s.Base != nil {
+		kind, limit = KindDelta, maxPatch
+	}
+	whole, patched, patches := splitPages(s.Memory.Pages, limit, new([]byte))
+	m, st := s.wireManifest(nil), s.wireState(whole, new([]byte))
+	m.Pages, m.Patches, m.Sections = uint32(len(whole)), uint32(patched), make([]section, 4)
+	change(m, st)
 	var output, pages bytes.Buffer
 	if err := writeOutput(&output, s.Output); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range s.Memory.Pages {
+	for _, p := range whole {
 		pages.Write(p.Data)
 	}
-	parts := []part{bytesPart(sectionOutput, output.Bytes()), bytesPart(sectionState, st.append(nil)), bytesPart(sectionMemory, pages.Bytes())}
-	m := s.wireManifest(nil)
-	data, err := encodeContainer(new([]byte), KindFull, 8<<20, parts, func(b []byte, sections sectionTable) []byte {
-		m.Sections = sections
-		change(m, s.wireState(s.Memory.Pages, new([]byte)))
+	var parts []part
+	for id, content := range [][]byte{
+		sectionOutput: output.Bytes(), sectionState: st.append(nil), sectionMemory: pages.Bytes(), sectionPatches: patches,
+	} {
+		if len(content) > 0 {
+			parts = append(parts, bytesPart(uint8(id), content))
+		}
+	}
+	data, err := encodeContainer(new([]byte), kind, 8<<20, parts, func(b []byte, sections sectionTable) []byte {
+		m = s.wireManifest(sections)
+		m.Pages, m.Patches = uint32(len(whole)), uint32(patched)
+		change(m, s.wireState(whole, new([]byte)))
 		return m.append(b)
 	})
 	if err != nil {

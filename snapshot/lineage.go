@@ -8,6 +8,9 @@ const (
 	// slack is what a chain may hold beyond a share of its root before it is compacted, in bytes: so that small roots don't
 	// make for short chains.
 	slack = 64 << 10
+	// tiny is the size in bytes up to which a full snapshot isn't worth a chain: it costs about what a delta does, and a
+	// restore reads one object.
+	tiny = 4 << 10
 )
 
 // Since says from when on the pages that go into a snapshot have changed.
@@ -29,6 +32,8 @@ const (
 //   - then comes a new anchor, a delta against the root of all that has changed since: it replaces the anchor and the deltas
 //   - or, if the last anchor has more bytes than half of the root and 64 KiB, a full snapshot, the root of a new chain
 //
+// A root of at most 4 KiB has no deltas: what follows it is full again.
+//
 // The zero value is the lineage of a coroutine without commits. It is a plain value; see [Chain.Lineage] for that of a
 // stored coroutine.
 type Lineage struct {
@@ -48,7 +53,7 @@ func FromBase(base Commit) Lineage {
 func (l *Lineage) Next() Since {
 	limit := l.origin.RootBytes/2 + slack
 	switch {
-	case l.origin.RootBytes == 0:
+	case l.origin.RootBytes <= tiny: // or there is none
 		return SinceImage
 	case l.origin.Anchor == 0:
 		return SinceRoot

@@ -402,7 +402,7 @@ func parseManifest(h header, data []byte) (*wireManifest, *Snapshot, error) {
 		return nil, nil, corrupt("manifest", headerSize, format, args...)
 	}
 	allowed := []uint8{sectionOutput, sectionState, sectionMemory, sectionPatches}
-	if h.kind == KindFull {
+	if h.version < Version2 {
 		allowed = allowed[:3]
 	}
 	if err := h.checkSections(w.Sections, allowed...); err != nil {

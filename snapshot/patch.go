@@ -14,8 +14,11 @@ type Patch struct {
 	words []byte
 }
 
-// maxPatch is the size, in bytes, beyond which a page is better stored whole, where it can be compressed.
-const maxPatch = PageSize / 2
+// Pages whose patches have more bytes are better stored whole, where they can be compressed.
+const (
+	maxPatch     = PageSize / 2 // of deltas
+	maxZeroPatch = PageSize / 8 // of full snapshots, whose pages differ from zeros everywhere
+)
 
 const pageWords = PageSize / 8
 
@@ -43,35 +46,37 @@ func (p Patch) Apply(page *[PageSize]byte) {
 }
 
 // appendPatch appends the patch that makes page of old, or of zeros if old is nil, without its number. It gives up, and
-// returns b, if that takes more than maxPatch bytes. FORMAT.md specifies it.
-func appendPatch(b []byte, old, page *[PageSize]byte) []byte {
+// returns b, if the words take more than limit bytes. FORMAT.md specifies it.
+func appendPatch(b []byte, old, page *[PageSize]byte, limit int) []byte {
+	if old == nil {
+		old = &zeroPage
+	}
 	start := len(b)
 	last := -1
-	for i := range pageWords {
-		x := binary.LittleEndian.Uint64(page[i*8:])
-		if old != nil {
-			x ^= binary.LittleEndian.Uint64(old[i*8:])
-		}
-		if x == 0 {
+	for at := 0; at < PageSize; at += 32 {
+		was, is := (*[32]byte)(old[at:]), (*[32]byte)(page[at:])
+		if *was == *is {
 			continue
 		}
-		if len(b)-start > maxPatch {
+		for i := 0; i < 32; i += 8 {
+			x := binary.LittleEndian.Uint64(was[i:]) ^ binary.LittleEndian.Uint64(is[i:])
+			if x == 0 {
+				continue
+			}
+			word := (at + i) / 8
+			mask := len(b)
+			b = binary.AppendUvarint(append(b, 0), uint64(word-last-1))
+			last = word
+			for x != 0 {
+				k := bits.TrailingZeros64(x) / 8
+				b[mask] |= 1 << k
+				b = append(b, byte(x>>(8*k)))
+				x &^= 0xff << (8 * k)
+			}
+		}
+		if len(b)-start > limit {
 			return b[:start]
 		}
-		at := len(b)
-		b = binary.AppendUvarint(append(b, 0), uint64(i-last-1))
-		last = i
-		mask := byte(0)
-		for x != 0 {
-			k := bits.TrailingZeros64(x) / 8
-			mask |= 1 << k
-			b = append(b, byte(x>>(8*k)))
-			x &^= 0xff << (8 * k)
-		}
-		b[at] = mask
-	}
-	if len(b)-start > maxPatch {
-		return b[:start]
 	}
 	return append(b, 0)
 }
@@ -121,4 +126,48 @@ func (u *unpacker) patches(count int) []Patch {
 		u.fail("%d patches instead of %d", len(list), count)
 	}
 	return list
+}
+
+// splitPages appends to the scratch buffer the patches of those pages for which one is short, and returns the other pages,
+// how many are patched, and the patches. A page that equals its old content is left out.
+func splitPages(pages []Page, limit int, scratch *[]byte) (whole []Page, patched int, patches []byte) {
+	b := *scratch
+	start := len(b)
+	next := uint32(0)
+	for i := range pages {
+		p := &pages[i]
+		page := (*[PageSize]byte)(p.Data)
+		before := len(b)
+		// try appends the patch over old, nil for zeros, and reports whether it is short.
+		try := func(old *[PageSize]byte) bool {
+			zero := uint64(0)
+			if old == nil {
+				zero = 1
+			}
+			b = binary.AppendUvarint(b[:before], uint64(p.Number-next)<<1|zero)
+			at := len(b)
+			b = appendPatch(b, old, page, limit)
+			return len(b) > at
+		}
+		ok := false
+		if p.Old != nil {
+			old := (*[PageSize]byte)(p.Old)
+			if *old == *page {
+				continue
+			}
+			ok = try(old)
+		}
+		if ok = ok || try(nil); ok {
+			patched++
+			next = p.Number + 1
+			continue
+		}
+		b = b[:before]
+		if whole == nil {
+			whole = make([]Page, 0, len(pages)-i)
+		}
+		whole = append(whole, *p)
+	}
+	*scratch = b
+	return whole, patched, b[start:len(b):len(b)]
 }

@@ -34,13 +34,13 @@ type wireTable struct {
 	Elements []byte
 }
 
-// wireSection is the state of a host module. In a delta it may be as in the base, or the first Prefix and the last
-// Suffix bytes of its data may.
+// wireSection is the state of a host module. In a delta it may be one of the base's, of which it says how it differs.
 type wireSection struct {
-	Name           string
-	Same           bool
+	Name           string // empty for one of the base's
+	Index          uint32 // in the base's list
+	Same           bool   // as in the base
 	Version        uint32
-	Prefix, Suffix uint32
+	Prefix, Suffix uint32 // how many bytes stay of the base's data at its start and end
 	Data           []byte
 }
 
@@ -81,7 +81,7 @@ func (w *wireState) append(b []byte) []byte {
 		m.key(12)
 		m.b = appendHead(m.b, cborArray, uint64(len(w.Host)))
 		for i := range w.Host {
-			m.b = w.Host[i].append(m.b, w.delta)
+			m.b = w.Host[i].append(m.b)
 		}
 	}
 	if len(w.Grants) > 0 || w.delta && w.Grants != nil {
@@ -95,12 +95,12 @@ func (w *wireState) append(b []byte) []byte {
 	return m.b
 }
 
-func (h *wireSection) append(b []byte, delta bool) []byte {
+func (h *wireSection) append(b []byte) []byte {
 	switch {
 	case h.Same:
-		return appendText(appendHead(b, cborArray, 1), h.Name)
-	case delta:
-		b = appendText(appendHead(b, cborArray, 5), h.Name)
+		return appendUint(b, uint64(h.Index))
+	case h.Name == "":
+		b = appendUint(appendHead(b, cborArray, 5), uint64(h.Index))
 		b = appendUint(b, uint64(h.Version))
 		b = appendUint(appendUint(b, uint64(h.Prefix)), uint64(h.Suffix))
 		return appendBytes(b, h.Data)
@@ -160,17 +160,19 @@ func (w *wireState) decode(u *unpacker) {
 }
 
 func (h *wireSection) decode(u *unpacker, delta bool) {
-	n := u.count()
-	h.Name = u.text()
-	switch {
-	case u.err != nil:
-	case n == 1 && delta:
-		h.Same = true
-	case n == 3 && !delta:
-		h.Version, h.Data = uint32(u.number(math.MaxUint32)), u.blob()
+	if delta && u.peek() == cborUint {
+		h.Same, h.Index = true, uint32(u.number(maxList))
+		return
+	}
+	switch n := u.count(); {
 	case n == 5 && delta:
-		h.Version = uint32(u.number(math.MaxUint32))
+		h.Index, h.Version = uint32(u.number(maxList)), uint32(u.number(math.MaxUint32))
 		h.Prefix, h.Suffix, h.Data = uint32(u.number(MaxState)), uint32(u.number(MaxState)), u.blob()
+	case n == 3:
+		h.Name, h.Version, h.Data = u.text(), uint32(u.number(math.MaxUint32)), u.blob()
+		if h.Name == "" {
+			u.fail("a host section without a name")
+		}
 	default:
 		u.fail("a host section of %d elements", n)
 	}
@@ -267,30 +269,32 @@ func wireHost(host, base []Section) []wireSection {
 	}
 	list := make([]wireSection, len(host))
 	for i, h := range host {
-		old, _ := findSection(base, h.Name)
+		k, ok := findSection(base, h.Name)
+		if !ok {
+			list[i] = wireSection{Name: h.Name, Version: h.Version, Data: h.Data}
+			continue
+		}
+		old, data := base[k], h.Data
+		if old.Version == h.Version && bytes.Equal(old.Data, data) {
+			list[i] = wireSection{Index: uint32(k), Same: true}
+			continue
+		}
 		prefix, suffix := 0, 0
-		for prefix < min(len(old.Data), len(h.Data)) && old.Data[prefix] == h.Data[prefix] {
+		for prefix < min(len(old.Data), len(data)) && old.Data[prefix] == data[prefix] {
 			prefix++
 		}
-		for suffix < min(len(old.Data), len(h.Data))-prefix && old.Data[len(old.Data)-1-suffix] == h.Data[len(h.Data)-1-suffix] {
+		for suffix < min(len(old.Data), len(data))-prefix && old.Data[len(old.Data)-1-suffix] == data[len(data)-1-suffix] {
 			suffix++
 		}
 		list[i] = wireSection{
-			Name: h.Name, Version: h.Version, Prefix: uint32(prefix), Suffix: uint32(suffix), Data: h.Data[prefix : len(h.Data)-suffix],
-		}
-		if old.Name == h.Name && old.Version == h.Version && prefix == len(h.Data) && prefix == len(old.Data) {
-			list[i] = wireSection{Name: h.Name, Same: true}
+			Index: uint32(k), Version: h.Version, Prefix: uint32(prefix), Suffix: uint32(suffix), Data: data[prefix : len(data)-suffix],
 		}
 	}
 	return list
 }
 
-func findSection(list []Section, name string) (Section, bool) {
-	i, ok := slices.BinarySearchFunc(list, name, func(s Section, name string) int { return strings.Compare(s.Name, name) })
-	if !ok {
-		return Section{}, false
-	}
-	return list[i], true
+func findSection(list []Section, name string) (int, bool) {
+	return slices.BinarySearchFunc(list, name, func(s Section, name string) int { return strings.Compare(s.Name, name) })
 }
 
 func wireGrants(grants []Grant) []wireGrant {

@@ -61,6 +61,7 @@ func Main(config Config, args []string) int {
 type app struct {
 	Config
 	storeURL string
+	sync     syncFlag
 
 	abandoned chan error // takes the error of a command that can't be waited for
 

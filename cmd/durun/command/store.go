@@ -44,7 +44,11 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := bucket.OpenURL(ctx, name, a.Drivers)
+	location, err := a.sync.apply(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bucket.OpenURL(ctx, location, a.Drivers)
 	if u, perr := url.Parse(name); perr == nil && u.User != nil {
 		name = u.Redacted() // refused, but not to be shown either
 	}
