@@ -37,7 +37,7 @@ const roundLines = 5
 func TestAlternate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	alternate(t, &alternation{dir: dir, store: noLock(dir, "?clock=true")})
+	alternate(t, &alternation{dir: dir, store: noLock(dir, "clock=true")})
 }
 
 // TestAlternateS3 does that in a real S3 service, between which and the processes requests fail now and then.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/url"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -21,7 +22,8 @@ import (
 
 // noLock is the flag for the store in the folder dir, without its locks.
 func noLock(dir, query string) []string {
-	return []string{"--store", "nolock://" + filepath.ToSlash(filepath.Join(dir, "store")) + query}
+	u := url.URL{Scheme: "nolock", Path: filepath.ToSlash(filepath.Join(dir, "store")), RawQuery: query}
+	return []string{"--store", u.String()}
 }
 
 func with(verb string, flags []string, args ...string) []string {
@@ -32,8 +34,8 @@ func with(verb string, flags []string, args ...string) []string {
 // coroutine to its end; when the first goes on, it finds that it has lost.
 func TestPausedDriver(t *testing.T) {
 	t.Parallel()
-	for _, query := range []string{"", "?clock=true"} {
-		t.Run(query, func(t *testing.T) {
+	for name, query := range map[string]string{"no clock": "", "clock": "clock=true"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			flags := append(noLock(dir, query), "--lease", "1s")
@@ -103,7 +105,7 @@ func TestKilledHolder(t *testing.T) {
 func TestHolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	flags := noLock(dir, "?clock=true")
+	flags := noLock(dir, "clock=true")
 	p, _, line := startLines(t, dir, with("run", flags, "--lease", "1s", "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 600000 sleep")...)
 	line()
 	for deadline := time.Now().Add(20 * time.Second); ; {
