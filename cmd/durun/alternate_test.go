@@ -4,11 +4,12 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
 	"strconv"
 	"strings"
@@ -16,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/file"
 	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
 
@@ -37,7 +41,13 @@ const roundLines = 5
 func TestAlternate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	alternate(t, &alternation{dir: dir, store: noLock(dir, "clock=true")})
+	alternate(t, &alternation{dir: dir, store: noLock(dir, "clock=true"), open: func() bucket.Bucket {
+		b, err := file.Open(filepath.Join(dir, "store"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}})
 }
 
 // TestAlternateS3 does that in a real S3 service, between which and the processes requests fail now and then.
@@ -46,7 +56,15 @@ func TestAlternateS3(t *testing.T) {
 	server := s3test.Start(t)
 	c := server.NewBucket(t)
 	server.Plan(s3test.Faults(t, number(t, alternateFaults, 10)))
-	a := &alternation{dir: t.TempDir(), store: []string{"--store", "s3://" + c.Bucket + "/alternate?endpoint=" + url.QueryEscape(server.URL())}, faulty: true}
+	c.Prefix = "alternate"
+	a := &alternation{
+		dir: t.TempDir(), faulty: true,
+		store: []string{"--store", "s3://" + c.Bucket + "/" + c.Prefix + "?endpoint=" + url.QueryEscape(server.URL())},
+		open: func() bucket.Bucket {
+			server.Plan(nil)
+			return s3test.Open(t, c)
+		},
+	}
 	for name, value := range s3test.Environment() {
 		a.env = append(a.env, name+"="+value)
 	}
@@ -81,20 +99,25 @@ func alternate(t *testing.T, a *alternation) {
 	}
 	t.Logf("seed %d: %d rounds in %v; how the processes ended: %v", seed, rounds, time.Since(began).Round(time.Millisecond), a.ends)
 
-	var want strings.Builder
+	store := snapshot.NewStore(a.open())
+	defer store.Bucket().Close()
+	var want, got bytes.Buffer
 	for i := range lines {
 		fmt.Fprintf(&want, "%d \n", i+1)
 	}
-	if got := a.look("logs", "x"); got != want.String() {
-		t.Errorf("the output has %d bytes, want %d:\n%s", len(got), want.Len(), got)
+	if err := store.Logs(t.Context(), "x", &got, &got); err != nil {
+		t.Fatal(err)
 	}
-	var history []struct{ Seq int }
-	if err := json.Unmarshal([]byte(a.look("history", "-o", "json", "x")), &history); err != nil {
+	if !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Errorf("the output has %d bytes, want %d:\n%s", got.Len(), want.Len(), &got)
+	}
+	history, err := store.History(t.Context(), "x")
+	if err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range history {
-		if c.Seq != i+1 {
-			t.Fatalf("commit %d follows %d", c.Seq, i)
+		if c.Err != nil || c.Seq != uint64(i)+1 {
+			t.Fatalf("commit %d follows %d; %v", c.Seq, i, c.Err)
 		}
 	}
 }
@@ -116,9 +139,10 @@ func number(t *testing.T, name string, usual int) int {
 type alternation struct {
 	t      *testing.T
 	dir    string
-	store  []string // the flag
-	env    []string // of the processes
-	faulty bool     // the store may be unavailable
+	store  []string             // the flag
+	env    []string             // of the processes
+	open   func() bucket.Bucket // when all is over
+	faulty bool                 // the store may be unavailable
 	r      *rand.Rand
 	ends   map[string]int
 }
@@ -236,23 +260,4 @@ func (a *alternation) running(d *driver) *driver {
 		d = a.start("resume", "x")
 	}
 	return d
-}
-
-// look runs a command that reads, and returns what it prints.
-func (a *alternation) look(verb string, args ...string) string {
-	a.t.Helper()
-	for range 20 {
-		p := prepare(a.t, a.dir, with(verb, a.store, args...)...)
-		p.Env = append(p.Env, a.env...)
-		p.Stdout = &p.out
-		p.begin(a.t)
-		switch code := p.end(a.t); {
-		case code == 0:
-			return p.out.String()
-		case code != 69 || !a.faulty:
-			a.t.Fatalf("%s: exit code %d; stderr:\n%s", verb, code, p.err.String())
-		}
-	}
-	a.t.Fatalf("%s: the store is never available", verb)
-	return ""
 }
