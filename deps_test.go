@@ -48,6 +48,8 @@ var rules = []struct {
 	},
 	{from: "./snapshot", never: append([]string{"./snapshot/bucket/file", "./snapshot/bucket/s3"}, sdks...)},
 	{from: "./snapshot/bucket/...", except: []string{"./snapshot/bucket/buckettest"}, never: []string{"./snapshot"}},
+	{from: "./snapshot/bucket/...", except: []string{"./snapshot/bucket/s3/..."}, never: sdks},
+	{from: "./...", except: []string{"./snapshot/bucket/s3/..."}, direct: sdks},
 	{from: "./hostabi/...", never: append([]string{"./runtime/...", "./cmd/..."}, sdks...)},
 	{
 		from:   "./runtime/...",

@@ -12,6 +12,9 @@ import (
 // Driver drives a coroutine and commits a snapshot of it at its await points and at its end.
 type Driver struct {
 	Store *snapshot.Store
+	// Lease is the caller's hold on the coroutine, which stays the caller's to release; the coroutine's snapshot must have
+	// been read after it was acquired. Driving stops when it is lost. Nil: the commits' numbers alone keep drivers apart.
+	Lease *snapshot.Lease
 	// OnCommit is called after each commit; nil for nobody.
 	OnCommit func(snapshot.Commit)
 	// OnYield is called, after the commit, with each value that the guest hands out with durun.yield, and returns what the
@@ -44,9 +47,24 @@ const maxDeferredOutput = 16 << 20
 // done. It returns the status at the last commit. With an error, c is left where it was, or closed: what is in the store is
 // what counts. When ctx is done in a wait that was not committed, it is committed before Drive returns.
 //
-// Errors: those of [Coroutine.Resume] and [snapshot.Store.Commit], among them [snapshot.ErrFenced] when another driver
-// has gone on with the coroutine.
-func (d *Driver) Drive(ctx context.Context, c *Coroutine) (status snapshot.Status, err error) {
+// Errors: those of [Coroutine.Resume], [snapshot.Store.Commit] and [snapshot.Lease.Commit], among them
+// [snapshot.ErrFenced] when another driver has gone on with the coroutine, or the lease is lost. If the lease is held
+// nevertheless (its Err is nil), an earlier driver has made the last commit of its life, and the caller goes on from that
+// one: restores the newest snapshot and drives it.
+func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, error) {
+	if d.Lease == nil {
+		return d.drive(ctx, c)
+	}
+	ctx, cancel := d.Lease.Context(ctx)
+	defer cancel()
+	status, err := d.drive(ctx, c)
+	if lost := d.Lease.Err(); err != nil && lost != nil {
+		err = lost // whatever else went wrong
+	}
+	return status, err
+}
+
+func (d *Driver) drive(ctx context.Context, c *Coroutine) (status snapshot.Status, err error) {
 	r := newRetainer(d, c)
 	defer func() { r.finish(ctx, err != nil) }()
 	var (
@@ -116,17 +134,21 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 	if err := ensure(); err != nil {
 		return err
 	}
-	commit, err := d.Store.Commit(ctx, s)
+	commit := d.Store.Commit
+	if d.Lease != nil {
+		commit = d.Lease.Commit
+	}
+	made, err := commit(ctx, s)
 	if err != nil {
 		return err
 	}
 	if err := ensure(); err != nil {
 		return err
 	}
-	c.Committed(commit.AsParent())
+	c.Committed(made.AsParent())
 	r.committed(ctx)
 	if d.OnCommit != nil {
-		d.OnCommit(commit)
+		d.OnCommit(made)
 	}
 	return nil
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 )
 
-// Delete removes a coroutine: its commits, output, leases and messages. The module stays, since others may need it.
+// Delete removes a coroutine: its commits, output and messages. The module stays, since others may need it.
 // From the first write on the coroutine is gone for every reader, so that one whose deletion is cut short never looks
-// alive; deleting it again, or creating one of that id, finishes the job. The caller should hold the [Store.Lock].
+// alive; deleting it again, or creating one of that id, finishes the job. The caller should hold its lease,
+// see [Store.Acquire], which Release takes away.
 //
 // Errors: [ErrNotFound].
 func (s *Store) Delete(ctx context.Context, id string) error {
@@ -68,7 +69,7 @@ func (s *Store) bury(ctx context.Context, id string) error {
 // remove removes what there is of a coroutine that has its tombstone, and then that.
 func (s *Store) remove(ctx context.Context, id string) error {
 	stone := coroutinePrefix(id) + tombstone
-	for _, prefix := range []string{inboxPrefix + id + "/", leasesPrefix + id + "/", logsPrefix + id + "/", coroutinePrefix(id)} {
+	for _, prefix := range []string{inboxPrefix + id + "/", logsPrefix + id + "/", coroutinePrefix(id)} {
 		if err := s.deleteAll(ctx, prefix, stone); err != nil {
 			return err
 		}

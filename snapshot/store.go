@@ -18,11 +18,12 @@ import (
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
 	b        bucket.Bucket
-	inMemory int64 // bytes; the constant, but in tests
+	local    func() instant // this machine's clocks
+	inMemory int64          // bytes; the constant, but in tests
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b: b, inMemory: inMemory} }
+func NewStore(b bucket.Bucket) *Store { return &Store{b: b, local: now, inMemory: inMemory} }
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
@@ -139,12 +140,20 @@ func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
 // Errors: [ErrFenced]; for number 1, [ErrExist] together with ErrFenced; [ErrInvalid]; [bucket.ErrFull] and the others
 // of the bucket.
 func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
+	c, err := s.commitSnapshot(ctx, snap)
+	if err != nil {
+		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+	}
+	return c, nil
+}
+
+func (s *Store) commitSnapshot(ctx context.Context, snap *Snapshot) (Commit, error) {
 	data, err := Encode(snap)
 	if err == nil {
 		err = s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1)
 	}
 	if err != nil {
-		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+		return Commit{}, err
 	}
 	return Commit{Manifest: snap.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
@@ -271,27 +280,4 @@ func isCommit(m *Manifest, id string, seq uint64) error {
 
 func moved(id string, seq uint64) error {
 	return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", seq, id)
-}
-
-// Lock makes the caller the coroutine's only driver, until it calls release or its process ends, however it ends. It
-// returns at once, with [ErrBusy] if somebody else has the lock. The coroutine need not exist. Release may be called
-// more than once. On a bucket without locks Lock does nothing, and the commits' fence alone keeps drivers apart.
-func (s *Store) Lock(ctx context.Context, id string) (release func() error, err error) {
-	if err := ValidID(id); err != nil {
-		return nil, err
-	}
-	l, ok := s.b.(bucket.Locker)
-	if !ok {
-		return func() error { return nil }, nil
-	}
-	release, err = l.TryLock(ctx, leasesPrefix+id)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		return func() error { return nil }, nil
-	case errors.Is(err, bucket.ErrLocked):
-		return nil, fmt.Errorf("coroutine %s: %w: somebody else drives it", id, ErrBusy)
-	case err != nil:
-		return nil, fmt.Errorf("lock coroutine %s: %w", id, err)
-	}
-	return release, nil
 }
