@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +20,17 @@ import (
 // napper starts the interpreter in C with a program that sleeps nine times, for a time in milliseconds.
 func napper(t *testing.T, clock wasi.Clock, millis string) *Coroutine {
 	t.Helper()
+	return napperOf(t, clock, millis, 9)
+}
+
+// napperOf is napper for a number of naps.
+func napperOf(t *testing.T, clock wasi.Clock, millis string, naps int) *Coroutine {
+	t.Helper()
 	binary, err := os.ReadFile(filepath.Join("..", "testdata", "guests", "interp.wasm"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := "0 !i begin @i 1 + !i @i . cr " + millis + " sleep @i 9 = until"
+	program := "0 !i begin @i 1 + !i @i . cr " + millis + " sleep @i " + strconv.Itoa(naps) + " = until"
 	host, err := wasi.New(wasi.Config{Args: []string{"interp", "-c", program}, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
