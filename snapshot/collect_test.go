@@ -588,4 +588,3 @@ func TestDeleteBaseCrashes(t *testing.T) {
 		}
 	}
 }
-
