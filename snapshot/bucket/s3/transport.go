@@ -14,7 +14,7 @@ import (
 
 const (
 	dialTimeout  = 5 * time.Second
-	stallTimeout = 20 * time.Second // without a byte in either direction
+	stallTimeout = 30 * time.Second // without a byte in either direction
 	idleTimeout  = 30 * time.Second // services close idle connections after about as long
 	idlePerHost  = 64               // restores and many coroutines at once read in parallel
 )

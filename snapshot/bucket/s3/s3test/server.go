@@ -168,8 +168,3 @@ func Open(tb testing.TB, c s3.Config) *s3.Bucket {
 	}
 	return b
 }
-
-// Environment is what a process needs to use the service.
-func Environment() map[string]string {
-	return map[string]string{"AWS_ACCESS_KEY_ID": AccessKeyID, "AWS_SECRET_ACCESS_KEY": SecretAccessKey}
-}
