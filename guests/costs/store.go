@@ -230,7 +230,7 @@ func newCommits(ctx context.Context, module *runtime.Module, store *snapshot.Sto
 		case status != snapshot.Suspended:
 			return errors.Join(errors.New("the guest ended"), c.Err())
 		}
-		s, err := c.Snapshot()
+		s, err := c.Capture()
 		if err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func newCommits(ctx context.Context, module *runtime.Module, store *snapshot.Sto
 		if *size == 0 {
 			*size = int(commit.Bytes)
 		}
-		c.Committed(commit.AsParent())
+		c.Committed(commit)
 		return c.Wait(ctx)
 	}, nil
 }
