@@ -19,6 +19,7 @@ import (
 
 	"github.com/durun/durun/cmd/durun/command"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 	"github.com/durun/durun/snapshot/bucket/file"
 	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
@@ -51,14 +52,31 @@ func (c *cached) Run() int {
 	return c.M.Run()
 }
 
-// run is the command with one driver more: full://FOLDER?puts=N is a folder that takes N objects and is full then. It
-// says nothing of slow work, which depends on the machine.
+// run is the command with more drivers: full://FOLDER?puts=N is a folder that takes N objects and is full then, and
+// nolock://FOLDER is one without locks, as object storage is, with a clock if clock=true is given. It says nothing of slow
+// work, which depends on the machine.
 func run() int {
 	c := config()
-	c.Drivers["full"] = openFull
+	c.Drivers["full"], c.Drivers["nolock"] = openFull, openNoLock
 	c.Patience = time.Hour
 	return command.Main(c, os.Args[1:])
 }
+
+func openNoLock(_ context.Context, u *url.URL) (bucket.Bucket, error) {
+	b, err := file.Open(filepath.FromSlash(u.Path))
+	if err != nil {
+		return nil, err
+	}
+	hidden := buckettest.NoLock(b)
+	if u.Query().Get("clock") == "true" {
+		return clockBucket{hidden}, nil
+	}
+	return hidden, nil
+}
+
+type clockBucket struct{ bucket.Bucket }
+
+func (clockBucket) Now(context.Context) (time.Time, error) { return time.Now(), nil }
 
 type fullBucket struct {
 	*file.Bucket

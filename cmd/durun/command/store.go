@@ -10,7 +10,6 @@ import (
 	goruntime "runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
@@ -85,36 +84,6 @@ func (a *app) openStore(ctx context.Context) (*store, error) {
 		return nil, err
 	}
 	return &store{snapshot.NewStore(b)}, nil
-}
-
-// How long lock goes on trying: driven looks whether there is a driver by taking the lock itself, for a moment.
-const (
-	lockPatience = 300 * time.Millisecond
-	lockInterval = 10 * time.Millisecond
-)
-
-// lock makes the command the coroutine's driver.
-func (s *store) lock(ctx context.Context, id string) (release func() error, err error) {
-	for deadline := time.Now().Add(lockPatience); ; {
-		release, err = s.Lock(ctx, id)
-		if !errors.Is(err, snapshot.ErrBusy) || time.Now().After(deadline) {
-			return release, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(lockInterval):
-		}
-	}
-}
-
-// driven reports whether somebody drives the coroutine now, as far as that can be known.
-func (s *store) driven(ctx context.Context, id string) bool {
-	release, err := s.Lock(ctx, id)
-	if err == nil {
-		err = release()
-	}
-	return errors.Is(err, snapshot.ErrBusy)
 }
 
 // load returns the snapshot that an argument ID[@SEQ] means.
