@@ -113,7 +113,7 @@ func (b *Bucket) pastEnd(ctx context.Context, key string, x *exchange) (opened, 
 func extent(status int, h http.Header, offset, length int64) (size, n int64, err error) {
 	if status == http.StatusPartialContent {
 		var first, last int64
-		if _, err := fmt.Sscanf(h.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil || first != offset || last < first || size <= last {
+		if _, err := fmt.Sscanf(h.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil || first != offset || last < first || size <= last || length >= 0 && last-first >= length {
 			return 0, 0, fmt.Errorf("a range from %d on was asked for, and the answer has Content-Range: %q", offset, h.Get("Content-Range"))
 		}
 		return size, last - first + 1, nil
