@@ -393,6 +393,21 @@ func TestAcquireWaiting(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 	})
+	bubble(t, func(t *testing.T) { // another one has it next, under the same number, for longer
+		b, first, s := setup()
+		l := acquire(t, NewStore(first), LeaseOptions{TTL: 3 * time.Second})
+		var next *Lease
+		time.AfterFunc(500*time.Millisecond, func() {
+			_ = l.Release()
+			next = acquire(t, NewStore(newRemote(b)), LeaseOptions{TTL: time.Minute})
+		})
+		_, err := s.Acquire(t.Context(), "p", nothing)
+		isDriven(t, "who has waited for another", err, ErrBusy, next)
+		if err := next.Err(); err != nil {
+			t.Error(err)
+		}
+		_ = next.Release()
+	})
 	bubble(t, func(t *testing.T) { // several wait for one that is dead: one gets it
 		b, first, _ := setup()
 		l := acquire(t, NewStore(first), LeaseOptions{})
