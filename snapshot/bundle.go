@@ -146,6 +146,7 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 		return Commit{}, err
 	}
 	defer lease.Release()
+	s = lease.guarded()
 
 	data, logs := in.commit, in.log
 	if id != in.id || len(snap.Grants) > 0 {
@@ -173,6 +174,10 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 	if snap.Seq > 1 {
 		if err := bucket.PutBytes(ctx, s.b, logKey(id, snap.Seq-1), logs); err != nil {
 			return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
+		}
+		if err := lease.ensure(ctx); err != nil {
+			// It was too late: the coroutine that is there now, if any, has no such past.
+			return Commit{}, errors.Join(err, lease.s.b.Delete(ctx, logKey(id, snap.Seq-1)))
 		}
 	}
 	if err := bucket.PutBytes(ctx, s.b, key, data); err != nil {

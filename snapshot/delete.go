@@ -13,8 +13,8 @@ import (
 
 // Delete removes a coroutine: its commits, output and messages. The module stays, since others may need it.
 // From the first write on the coroutine is gone for every reader, so that one whose deletion is cut short never looks
-// alive; deleting it again, or creating one of that id, finishes the job. The caller should hold its lease,
-// see [Store.Acquire], which Release takes away.
+// alive; deleting it again, or creating one of that id, finishes the job. Nobody may drive the coroutine meanwhile, nor
+// create one of that id: [Lease.Delete] sees to that.
 //
 // Errors: [ErrNotFound].
 func (s *Store) Delete(ctx context.Context, id string) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -49,6 +51,56 @@ func (l *Lease) commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 		return Commit{}, lost
 	}
 	return c, err
+}
+
+// Delete is [Store.Delete] for the lease's holder. It stops if the lease is lost, so that a coroutine of that id which others
+// have created since is left alone. The lease itself is the caller's to release.
+//
+// Errors: as Store.Delete; a [*DrivenError] that is [ErrFenced] if the lease is lost.
+func (l *Lease) Delete(ctx context.Context) error { return l.guarded().Delete(ctx, l.id) }
+
+// guarded returns the store as the lease's holder uses it, who makes no change without it.
+func (l *Lease) guarded() *Store {
+	if l.release != nil {
+		return l.s
+	}
+	return &Store{b: guard{l.s.b, l}, local: l.s.local}
+}
+
+// guard is a bucket in which nothing is changed without a lease.
+type guard struct {
+	bucket.Bucket
+	l *Lease
+}
+
+func (g guard) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	if err := g.l.ensure(ctx); err != nil {
+		return err
+	}
+	return g.Bucket.Put(ctx, key, body, size)
+}
+
+func (g guard) Delete(ctx context.Context, key string) error {
+	if err := g.l.ensure(ctx); err != nil {
+		return err
+	}
+	return g.Bucket.Delete(ctx, key)
+}
+
+// Now implements [bucket.Clock].
+func (g guard) Now(ctx context.Context) (time.Time, error) {
+	if c, ok := g.Bucket.(bucket.Clock); ok {
+		return c.Now(ctx)
+	}
+	return time.Time{}, errors.ErrUnsupported
+}
+
+// Sync implements [bucket.Syncer].
+func (g guard) Sync(ctx context.Context, key string) error {
+	if s, ok := g.Bucket.(bucket.Syncer); ok {
+		return s.Sync(ctx, key)
+	}
+	return nil
 }
 
 // withdraw deletes a commit that was made without a lease, if nobody can go on from it.

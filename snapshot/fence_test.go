@@ -37,7 +37,7 @@ func driveOn(t *testing.T, l *Lease, last uint64) Commit {
 func remove(t *testing.T, s *Store) {
 	t.Helper()
 	l := acquire(t, s, LeaseOptions{})
-	if err := s.Delete(t.Context(), "p"); err != nil {
+	if err := l.Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	_ = l.Release()
@@ -133,6 +133,51 @@ func TestPausedCommit(t *testing.T) {
 					t.Errorf("commit 4: %+v, %v", four, err)
 				}
 			})
+		})
+	}
+}
+
+// TestPausedDelete pauses a deletion after each of its requests, while another one deletes the coroutine and creates it anew.
+func TestPausedDelete(t *testing.T) {
+	for n := range 9 {
+		bubble(t, func(t *testing.T) {
+			b := bucket.NewMem()
+			s := storeWith(t, buckettest.NoLock(b), "p", 4)
+			late := newRemote(b)
+			mine := acquire(t, NewStore(late), LeaseOptions{})
+			defer mine.Release()
+			f := buckettest.NewFaulty(late, func(o buckettest.Op) buckettest.Fault {
+				if o.N == n {
+					late.pause()
+				}
+				return buckettest.Fault{}
+			})
+			mine.s = NewStore(f)
+			done := make(chan error)
+			go func() { done <- mine.Delete(t.Context()) }()
+			elapse(time.Minute)
+			select {
+			case err := <-done:
+				t.Fatalf("it made no operation %d, only %v; %v", n, f.Ops(), err)
+			default:
+			}
+			other := acquire(t, s, LeaseOptions{})
+			if err := other.Delete(t.Context()); err != nil && !errors.Is(err, ErrNotFound) {
+				t.Fatal(err)
+			}
+			for seq := uint64(1); seq <= 4; seq++ {
+				if _, err := other.Commit(t.Context(), commitOf("p", seq)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			late.wake()
+			isDriven(t, fmt.Sprintf("paused at %v", f.Ops()[n]), <-done, ErrFenced, other)
+			defer other.Release()
+			if o := f.Ops()[n]; o.Name == "list" { // a write that is under way can't be held back
+				if got := logsOf(t, s, "p"); got != outputOf(1, 4) {
+					t.Errorf("paused at %v: %q", o, got)
+				}
+			}
 		})
 	}
 }

@@ -45,6 +45,15 @@ func (r *remote) wake() {
 	r.paused = nil
 }
 
+// count returns how many requests there were since it was last called.
+func (r *remote) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.requests
+	r.requests = 0
+	return n
+}
+
 // enter waits while the process is paused. It is called before and after each request.
 func (r *remote) enter(count int) {
 	r.mu.Lock()
@@ -220,23 +229,23 @@ func TestLeaseRenewal(t *testing.T) {
 		if h, is := driven("p"); !is || h.PID != os.Getpid() || h.owner != l.holder.owner || h.TTL != 3*time.Second {
 			t.Errorf("driven: %+v, %v", h, is)
 		}
-		r.requests = 0
+		r.count()
 		elapse(time.Hour)
-		if want := 2 * 3600; r.requests != want { // a put and a delete a second
-			t.Errorf("%d requests in an hour, want %d", r.requests, want)
+		if got, want := r.count(), 2*3600; got != want { // a put and a delete a second
+			t.Errorf("%d requests in an hour, want %d", got, want)
 		}
 		if got := leaseKeys(t, b); len(got) != 1 {
 			t.Errorf("objects %q", got)
 		}
-		r.requests = 0
+		r.count()
 		if _, err := l.Commit(t.Context(), commitOf("p", 1)); err != nil {
 			t.Error(err)
 		}
 		if _, err := l.Commit(t.Context(), commitOf("p", 2)); err != nil {
 			t.Error(err)
 		}
-		if want := 4; r.requests != want { // the first looks for leftovers, and lists logs
-			t.Errorf("two commits took %d requests, want %d", r.requests, want)
+		if got, want := r.count(), 4; got != want { // the first looks for leftovers, and lists logs
+			t.Errorf("two commits took %d requests, want %d", got, want)
 		}
 		_, err = other.Acquire(t.Context(), "p", LeaseOptions{})
 		isDriven(t, "a second driver after an hour", err, ErrBusy, l)

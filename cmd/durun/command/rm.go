@@ -79,11 +79,5 @@ func removeOne(ctx context.Context, a *app, store *store, id string) (err error)
 		return fmt.Errorf("rm: %w", err)
 	}
 	defer closeInto(&err, a.release)
-	ctx, stop := lease.Context(ctx)
-	defer stop()
-	err = store.Delete(ctx, id)
-	if lost := lease.Err(); err != nil && lost != nil {
-		err = lost
-	}
-	return err
+	return lease.Delete(ctx)
 }

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/buckettest"
 	"github.com/durun/durun/snapshot/bucket/s3"
@@ -415,6 +417,20 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 
+	// An answer that doesn't say what is wrong is doubted, for a while. So are those to a HEAD, which have no body.
+	bare := buckettest.HTTPFault{Status: http.StatusBadRequest, Body: "Bad Request"}
+	server.Plan(once(http.MethodPut, 0, bare))
+	put(t, b, "doubted", nil)
+	server.Plan(func(buckettest.Request) buckettest.HTTPFault { return bare })
+	if err := bucket.PutBytes(t.Context(), b, "k", nil); !errors.Is(err, bucket.ErrUnavailable) || len(server.Requests()) != 5 {
+		t.Errorf("%v after %v", err, server.Requests())
+	}
+
+	server.Plan(once(http.MethodHead, 0, s3test.Refuse(http.StatusBadRequest, "RequestTimeout")))
+	if _, err := b.Stat(t.Context(), "doubted"); err != nil {
+		t.Error(err)
+	}
+
 	// Credentials that somebody renews are asked for again, once.
 	server.Plan(once(http.MethodPut, 0, s3test.Refuse(http.StatusBadRequest, "ExpiredToken")))
 	put(t, b, "expired", nil)
@@ -487,6 +503,67 @@ func TestPrefixes(t *testing.T) {
 	c.Prefix = strings.Repeat("p", 100)
 	if err := bucket.PutBytes(t.Context(), s3test.Open(t, c), key, nil); !errors.Is(err, bucket.ErrKey) {
 		t.Errorf("a key that is too long with its prefix: %v", err)
+	}
+}
+
+// TestListings compares listings of random keys in pages of random sizes with those of a bucket in memory. Between the
+// keys there are some that are none of durun's.
+func TestListings(t *testing.T) {
+	server := s3test.Start(t)
+	c := server.NewBucket(t)
+	c.Prefix = "p"
+	b, mem := ready(t, c), bucket.NewMem()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	// A service on a file system can't have an object where a folder is.
+	folders, objects := []string{"a", "a-", "a.", "a0", "b", "Z"}, []string{"ab", "a-b", "a.b", "a0b", "c", "_"}
+	key := func() string {
+		var k string
+		for range r.IntN(3) {
+			k += folders[r.IntN(len(folders))] + "/"
+		}
+		return k + objects[r.IntN(len(objects))]
+	}
+	put(t, mem, "ready", nil)
+	for range 40 {
+		k := key()
+		for _, b := range []bucket.Bucket{b, mem} {
+			if err := bucket.PutBytes(t.Context(), b, k, []byte(k)); err != nil && !errors.Is(err, bucket.ErrExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+	service := server.Client(t)
+	for _, name := range []string{"p/a b", "p/.hidden", "p/ä", "p/.x/y", "p/c d/e", "p2/a", "o"} {
+		if _, err := service.PutObject(t.Context(), c.Bucket, name, strings.NewReader("x"), 1, minio.PutObjectOptions{}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	list := func(b bucket.Bucket, o bucket.ListOptions) string {
+		var s strings.Builder
+		for e, err := range b.List(t.Context(), o) {
+			if err != nil {
+				t.Fatalf("%+v: %v", o, err)
+			}
+			fmt.Fprintf(&s, "%s %d\n", e.Key, e.Size)
+		}
+		return s.String()
+	}
+	for range 50 {
+		o := bucket.ListOptions{Folders: r.IntN(2) == 0, Limit: []int{0, 1, 2, 5, 1000}[r.IntN(5)]}
+		if r.IntN(3) > 0 {
+			o.Prefix = key()[:1]
+			if k := key(); r.IntN(2) == 0 {
+				o.Prefix = k[:strings.LastIndexByte(k, '/')+1]
+			}
+		}
+		if r.IntN(2) == 0 {
+			o.StartAfter = key()
+		}
+		if got, want := list(b, o), list(mem, o); got != want {
+			t.Errorf("list %+v:\n%swant\n%s", o, got, want)
+		}
 	}
 }
 

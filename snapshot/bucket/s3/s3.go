@@ -76,13 +76,20 @@ func Open(ctx context.Context, c Config) (*Bucket, error) {
 		named.Endpoint = c.Endpoint // whatever the environment of whoever reads the URL
 	}
 	c.RetryFor = cmp.Or(c.RetryFor, defaultRetryFor)
+	roots, err := loadRoots(c.caBundle)
+	if err != nil {
+		return fail(bucket.ErrUnavailable, err)
+	}
+	if c.dial == nil {
+		c.dial = dial
+	}
 	b := &Bucket{
 		config: c, url: named.URL(), endpoint: endpoint,
 		credentials: credentials.New(&provider{
 			fixed:   credentials.Value{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken},
 			profile: c.Profile,
 		}),
-		connections: newTransport(cmp.Or(c.stall, stallTimeout)),
+		connections: newTransport(c.dial, cmp.Or(c.stall, stallTimeout), roots),
 	}
 	b.transport = recorder{b.connections, &b.answered}
 	if _, err := b.credentials.GetWithContext(&credentials.CredContext{Client: http.DefaultClient, Context: ctx}); err != nil {
@@ -320,7 +327,7 @@ func (b *Bucket) get(ctx context.Context, key string, offset, length int64, etag
 		o = opened{body: body, etag: info.ETag}
 		if o.size, o.length, err = extent(x.status, header, offset, length); err != nil {
 			_ = body.Close()
-			return &failure{err: &bucket.Error{Op: "get", Key: key, Kind: bucket.ErrUnavailable, Err: err}, retry: true}
+			return &failure{err: &bucket.Error{Op: "get", Key: key, Kind: bucket.ErrUnavailable, Err: err}, retry: true, doubt: true}
 		}
 		return nil
 	})
@@ -383,6 +390,9 @@ func (b *Bucket) stat(ctx context.Context, op, key string) (e bucket.Entry, err 
 	err = b.retry(ctx, func(ctx context.Context, x *exchange) *failure {
 		info, err := b.client.StatObject(ctx, b.config.Bucket, b.name(key), minio.StatObjectOptions{})
 		e = bucket.Entry{Key: key, Size: info.Size, ModTime: info.LastModified}
+		if err == nil && e.Size < 0 {
+			return &failure{err: &bucket.Error{Op: op, Key: key, Kind: bucket.ErrUnavailable, Err: errors.New("the answer has no length")}}
+		}
 		return b.fail(op, key, err, x)
 	})
 	if err != nil {
