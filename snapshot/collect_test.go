@@ -84,7 +84,7 @@ func TestCollect(t *testing.T) {
 
 	// What is shared is condemned first.
 	c := collect(t, s, CollectOptions{Policy: Policy{Keep: 2}, Grace: time.Hour})
-	if got := sums(c); got[ObjectCommit] != 3 || got[ObjectModule] != 0 || got[ObjectLeftover] != 3 {
+	if got := sums(c); got[ObjectCommit] != 3 || got[ObjectModule] != 0 || got[ObjectLeftover] != 2 { // the log is young
 		t.Errorf("reclaimed %v", got)
 	}
 	if len(c.Condemned) != 1 || c.Condemned[0].Name != HashOf(unused).String() || c.Condemned[0].Bytes != int64(len(unused)) ||
@@ -303,7 +303,7 @@ func TestSweepAnnounced(t *testing.T) {
 // TestCollectBesideWriters starts coroutines from a few modules and bases, and removes them, while collectors that give no
 // grace run all the time, and bases are deleted. What a coroutine needs is there when it has started, or the start fails.
 func TestCollectBesideWriters(t *testing.T) {
-	onBuckets(t, func(t *testing.T, b bucket.Bucket) {
+	onFastBuckets(t, func(t *testing.T, b bucket.Bucket) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := NewStore(b)
 		modules := [][]byte{[]byte("module 0"), []byte("module 1"), []byte("module 2")}
