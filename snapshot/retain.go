@@ -286,7 +286,7 @@ func (r *retention) fold(ctx context.Context, drop []Commit) error {
 		entries = append(earlier, entries...)
 		l.first, l.raw = prev.first, prev.raw+l.raw
 	}
-	data, err := encodeLog(r.id, l.first, l.last, entries)
+	data, err := encodeLog(r.id, l.first, l.last, entries, r.s.keys.newObject())
 	if err != nil {
 		return err
 	}

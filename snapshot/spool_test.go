@@ -42,7 +42,7 @@ func TestSpool(t *testing.T) {
 	}
 	for name, snap := range all {
 		want := encode(t, snap)
-		e, err := s.encode(t.Context(), snap)
+		e, err := s.encode(t.Context(), snap, nil)
 		if err != nil {
 			t.Fatal(name, err)
 		}
