@@ -33,6 +33,12 @@ func checkDecode(t *testing.T, data []byte) {
 	s, err := Decode(data)
 	d, derr := DecodeDelta(data)
 	m, merr := DecodeManifest(data)
+	if errors.Is(err, ErrKey) || errors.Is(derr, ErrKey) {
+		if merr != nil || !m.Locked {
+			t.Fatalf("encrypted, with the manifest %+v, %v", m, merr)
+		}
+		return
+	}
 	for _, err := range []error{err, derr, merr} {
 		var fe *FormatError
 		if err != nil && (!errors.As(err, &fe) || errors.Is(err, ErrCorrupt) == errors.Is(err, ErrVersion)) {
