@@ -47,7 +47,9 @@ func (s *Store) rekey(ctx context.Context, id string, o LeaseOptions) (r Rekeyed
 	}
 	r.Commit = old.newest
 	if !old.any() {
-		return r, nil
+		// What an earlier one has left that was cut short, under the old key.
+		r.Retained, err = s.Retain(ctx, id, Policy{})
+		return r, err
 	}
 	r.Done = true
 	// Dropping commits writes the log that takes the place of others. So there must be one to be dropped.
