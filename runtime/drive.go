@@ -72,6 +72,15 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (status snapshot.Statu
 		quiet = true    // since then there were quiet awaits only
 		open  bool      // the present await is not committed
 	)
+	if c.parent == nil && c.Pending() != nil {
+		// It starts from a base, and exists from now on.
+		if err := d.commit(ctx, c, r); err != nil {
+			return c.Status(), err
+		}
+		if last = time.Now(); d.Once {
+			return c.Status(), nil
+		}
+	}
 	for {
 		if c.Pending() != nil {
 			var until time.Time
@@ -121,7 +130,7 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (status snapshot.Statu
 
 // commit commits c as it is.
 func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
-	s, err := c.Snapshot()
+	s, err := c.Capture()
 	if err != nil {
 		return fmt.Errorf("capture coroutine %s: %w", c.ID(), err)
 	}
@@ -145,7 +154,7 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 	if err := ensure(); err != nil {
 		return err
 	}
-	c.Committed(made.AsParent())
+	c.Committed(made)
 	r.committed(ctx)
 	if d.OnCommit != nil {
 		d.OnCommit(made)

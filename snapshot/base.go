@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -36,165 +34,94 @@ func (s *Store) PutBase(ctx context.Context, name string, snap *Snapshot) (Commi
 		return fail(&FormatError{Section: "manifest", Offset: -1, Msg: "a base is a full snapshot of a suspended coroutine", Err: ErrInvalid})
 	}
 	data, err := Encode(&base)
-	if err == nil {
-		err = s.rescue(ctx, baseKey(name))
-	}
 	if err != nil {
 		return fail(err)
 	}
-	err = bucket.PutBytes(ctx, s.b, baseKey(name), data)
-	if errors.Is(err, bucket.ErrExist) {
-		there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
-		switch {
-		case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
-			err = nil
-		case read == nil, errors.Is(read, bucket.ErrTooLarge):
-			err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
-		default:
-			err = read
+	for {
+		if err := s.rescue(ctx, baseKey(name)); err != nil {
+			return fail(err)
 		}
-	}
-	if err != nil {
-		return fail(err)
+		err := bucket.PutBytes(ctx, s.b, baseKey(name), data)
+		if errors.Is(err, bucket.ErrExist) {
+			there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
+			switch {
+			case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
+				err = nil
+			case read == nil, errors.Is(read, bucket.ErrTooLarge):
+				err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
+			case errors.Is(read, bucket.ErrNotExist):
+				continue // deleted meanwhile
+			default:
+				err = read
+			}
+		}
+		if err != nil {
+			return fail(err)
+		}
+		break
 	}
 	return Commit{Manifest: base.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
-// Base returns a shared base, decoded and verified. If have is not nil it is asked, by digest, for the base's state: if it
-// returns one, no more than that digest and the manifest are read. A base that somebody has condemned no longer is; who
-// starts a coroutine from it calls [Store.KeepBase] right before its first commit, and right after.
+// Base returns a shared base, as the chain that it is the root of; see [FromBase] for what a coroutine does with it. If have
+// is not nil it is asked, by digest, for the base's state, as by [Store.Chain]: if it returns one, no more than the digest
+// and the manifest are read. A base that somebody has condemned no longer is; who starts a coroutine from it calls
+// [Store.KeepBase] right before its first commit, and right after.
 //
 // Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion], [ErrID].
-func (s *Store) Base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Snapshot, Commit, error) {
+func (s *Store) Base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Chain, error) {
 	if err := ValidID(name); err != nil {
-		return nil, Commit{}, fmt.Errorf("base: %w", err)
+		return nil, fmt.Errorf("base: %w", err)
 	}
 	if err := s.rescue(ctx, baseKey(name)); err != nil {
-		return nil, Commit{}, fmt.Errorf("base %s: %w", name, err)
+		return nil, fmt.Errorf("base %s: %w", name, err)
 	}
-	snap, c, err := s.base(ctx, name, have)
+	c, err := s.base(ctx, name, have)
 	if err != nil {
-		return nil, Commit{}, fmt.Errorf("base %s: %w", name, err)
+		return nil, fmt.Errorf("base %s: %w", name, err)
 	}
-	return snap, c, nil
+	return c, nil
 }
 
-// KeepBase makes sure that a shared base with this digest is there and not condemned. Errors: [ErrNotFound] if it was
-// deleted, or replaced: then a commit that names it can't be restored.
-func (s *Store) KeepBase(ctx context.Context, name string, digest Hash) error {
-	err := s.rescue(ctx, baseKey(name))
-	var c Commit
-	if err == nil {
-		c, err = s.peekBase(ctx, name)
-	}
-	if err == nil && c.Hash != digest {
-		err = fmt.Errorf("%w in %s: another one has its name", ErrNotFound, s.b.URL())
-	}
-	if err != nil {
-		return fmt.Errorf("base %s: %w", name, err)
-	}
-	return nil
-}
-
-// DeleteBase deletes a shared base, unless a coroutine needs it. One that is being started from it at this moment either
-// keeps it, or finds out that it is gone.
-//
-// Errors: [ErrNotFound]; an [*InUseError], which is [ErrInUse]; [ErrCorrupt] and [ErrVersion] of a coroutine whose needs
-// can't be read: then nothing is deleted.
-func (s *Store) DeleteBase(ctx context.Context, name string) error {
-	if err := ValidID(name); err != nil {
-		return fmt.Errorf("base: %w", err)
-	}
-	if err := s.deleteBase(ctx, name); err != nil {
-		return fmt.Errorf("delete base %s: %w", name, err)
-	}
-	return nil
-}
-
-func (s *Store) deleteBase(ctx context.Context, name string) error {
-	key := baseKey(name)
-	if _, err := s.b.Stat(ctx, key); errors.Is(err, bucket.ErrNotExist) {
-		return fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
-	} else if err != nil {
-		return err
-	}
-	m, err := s.condemn(ctx, key)
-	if errors.Is(err, bucket.ErrNotExist) {
-		return &InUseError{Name: name} // rescued at once
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.unused(ctx, name); err != nil {
-		return errors.Join(err, s.rescue(context.WithoutCancel(ctx), key))
-	}
-	deleted, err := s.sweep(ctx, key, m)
-	if err == nil && !deleted {
-		err = &InUseError{Name: name}
-	}
-	return err
-}
-
-// unused returns an error if a coroutine needs a base.
-func (s *Store) unused(ctx context.Context, name string) error {
-	var mu sync.Mutex
-	used := &InUseError{Name: name}
-	err := s.eachID(ctx, func(ctx context.Context, id string) error {
-		keys, err := s.needsOf(ctx, id)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		if slices.Contains(keys, baseKey(name)) {
-			mu.Lock()
-			defer mu.Unlock()
-			used.Coroutines = append(used.Coroutines, id)
-		}
-		return nil
-	})
-	if err != nil || len(used.Coroutines) == 0 {
-		return err
-	}
-	slices.Sort(used.Coroutines)
-	return used
-}
-
-func (s *Store) base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Snapshot, Commit, error) {
-	key := baseKey(name)
+func (s *Store) base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Chain, error) {
 	if have != nil {
 		c, err := s.peekBase(ctx, name)
 		if err != nil {
-			return nil, Commit{}, err
+			return nil, err
 		}
-		if snap := have(c.Hash); snap != nil {
-			return snap, c, nil
+		if root := have(c.Hash); root != nil {
+			return &Chain{Commit: c, Root: root, RootRef: Ref{Name: name, Hash: c.Hash}, RootBytes: c.Bytes, known: true}, nil
 		}
 	}
-	data, err := s.object(ctx, key)
+	st, err := s.readCommit(ctx, name, 1, baseKey(name))
 	if err != nil {
-		return nil, Commit{}, err
+		return nil, err
 	}
-	snap, m, err := decode(data)
-	if err == nil {
-		err = isCommit(m, name, 1)
+	c := &Chain{Commit: st.commit(), RootRef: Ref{Name: name, Hash: st.digest}, RootBytes: st.size, root: st.pages}
+	if c.Root, err = st.full(); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, Commit{}, err
-	}
-	return snap, Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+	return c, nil
 }
 
 // peekBase reads a base's manifest and digest.
 func (s *Store) peekBase(ctx context.Context, name string) (Commit, error) {
-	key := baseKey(name)
-	data, w, snap, size, err := s.front(ctx, key)
+	c, err := s.frontAndDigest(ctx, baseKey(name))
 	if errors.Is(err, bucket.ErrNotExist) {
 		return Commit{}, fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+	}
+	if err == nil {
+		err = isCommit(&c.Manifest, name, 1)
 	}
 	if err != nil {
 		return Commit{}, err
 	}
-	m := w.manifest(snap)
-	if err := isCommit(m, name, 1); err != nil {
+	return c, nil
+}
+
+func (s *Store) frontAndDigest(ctx context.Context, key string) (Commit, error) {
+	data, w, snap, size, err := s.front(ctx, key)
+	if err != nil {
 		return Commit{}, err
 	}
 	if size > int64(len(data)) {
@@ -205,7 +132,7 @@ func (s *Store) peekBase(ctx context.Context, name string) (Commit, error) {
 	if len(data) < digestSize {
 		return Commit{}, corrupt("digest", -1, "the object became shorter")
 	}
-	return Commit{Manifest: *m, Bytes: size, Hash: Hash(data[len(data)-digestSize:])}, nil
+	return Commit{Manifest: *w.manifest(snap), Bytes: size, Hash: Hash(data[len(data)-digestSize:])}, nil
 }
 
 // Bases iterates over the store's shared bases, by name ascending: the manifest and digest of each. One that can't be

@@ -1,35 +1,38 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"maps"
 	"slices"
 	"sync"
-
-	"github.com/durun/durun/snapshot/bucket"
 )
 
 // chainReads is how many objects of a chain are read at once.
 const chainReads = 12
 
-// Chain is a stored snapshot as it is stored: a full one, and the deltas from there to it.
+// Chain is a stored snapshot as it is stored: a full one, and the deltas from there to it. Pages are read when they are asked
+// for, so that large ones need not be in memory twice.
 type Chain struct {
-	Commit  Commit    // the snapshot that this is the chain of
-	Root    *Snapshot // the full snapshot, which is the commit's own if there are no deltas
-	RootRef Ref
-	Deltas  []*Delta // the anchor first, the commit last
-	known   bool     // the root came from the caller
+	Commit    Commit    // the snapshot that this is the chain of
+	Root      *Snapshot // the full snapshot without its pages; it is the commit's own if there are no deltas
+	RootRef   Ref
+	RootBytes int64    // size of the root, encoded
+	Deltas    []*Delta // the anchor first, the commit last
+	root      pageSet
+	known     bool // the root came from the caller
 }
 
 // Chain reads a commit of a coroutine, 0 for the newest, and what it needs: first the commit itself, which names the
-// others, then those at once. All are verified, and that they belong together.
+// others, then those at once. All are verified, and that they belong together; of large objects the pages are read, and
+// verified, when they are asked for.
 //
-// If have is not nil it is asked, by digest, for the state of the root that a delta needs: if it returns one, whose pages
-// may be missing, the root is not read, and is what Chain.Root is.
+// If have is not nil it is asked, by digest, for the state of the root that a delta needs: if it returns one, without its
+// pages, the root is not read, and is what Chain.Root is.
 //
-// Errors: [ErrNotFound]; [ErrCorrupt] and [ErrVersion], which say of which object; as for [Store.Latest].
+// Errors: [ErrNotFound]; [ErrCorrupt] and [ErrVersion], which say of which object.
 func (s *Store) Chain(ctx context.Context, id string, seq uint64, have func(Hash) *Snapshot) (*Chain, error) {
 	for try := 0; ; try++ {
 		e, newest, err := s.newest(ctx, id) // in any case: to know that the coroutine is not being deleted
@@ -55,33 +58,24 @@ func (s *Store) Chain(ctx context.Context, id string, seq uint64, have func(Hash
 }
 
 func (s *Store) chain(ctx context.Context, id string, seq uint64, key string, have func(Hash) *Snapshot) (*Chain, error) {
-	data, err := s.object(ctx, key)
+	st, err := s.readCommit(ctx, id, seq, key)
 	if err != nil {
 		return nil, err
 	}
-	if h, err := parseHeader(data); err == nil && h.kind != KindDelta {
-		snap, m, err := decode(data)
-		if err == nil {
-			err = isCommit(m, id, seq)
-		}
-		if err != nil {
+	c := &Chain{Commit: st.commit()}
+	if st.kind == KindFull {
+		c.RootRef, c.RootBytes, c.root = Ref{Seq: seq, Hash: st.digest}, st.size, st.pages
+		if c.Root, err = st.full(); err != nil {
 			return nil, err
 		}
-		c := Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}
-		return &Chain{Commit: c, Root: snap, RootRef: Ref{Seq: seq, Hash: c.Hash}}, nil
+		return c, nil
 	}
-	last, err := DecodeDelta(data)
+	last, err := st.delta()
 	if err != nil {
 		return nil, err
 	}
-	if err := isCommit(&last.Manifest, id, seq); err != nil {
-		return nil, err
-	}
-	c := &Chain{
-		Commit:  Commit{Manifest: last.Manifest, Bytes: last.Bytes, Hash: last.Hash},
-		RootRef: last.Origin.Root,
-		Deltas:  make([]*Delta, seq-last.Origin.Anchor+1),
-	}
+	c.RootRef, c.RootBytes = last.Origin.Root, last.Origin.RootBytes
+	c.Deltas = make([]*Delta, seq-last.Origin.Anchor+1)
 	c.Deltas[len(c.Deltas)-1] = last
 	if have != nil {
 		c.Root = have(c.RootRef.Hash)
@@ -94,7 +88,10 @@ func (s *Store) chain(ctx context.Context, id string, seq uint64, key string, ha
 			err = fmt.Errorf("%w in %s: it was dropped", ErrNotFound, s.b.URL())
 		}
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // errMissing is for an object that a chain needs and that isn't there.
@@ -126,10 +123,7 @@ func (s *Store) readChain(ctx context.Context, id string, c *Chain) error {
 		})
 	}
 	if c.Root == nil {
-		read(c.RootRef, func() (err error) {
-			c.Root, err = s.readRoot(ctx, id, c.Commit.Origin)
-			return err
-		})
+		read(c.RootRef, func() error { return s.readRoot(ctx, id, c) })
 	}
 	for i := range c.Deltas[:len(c.Deltas)-1] {
 		seq := c.Commit.Origin.Anchor + uint64(i)
@@ -145,52 +139,47 @@ func (s *Store) readChain(ctx context.Context, id string, c *Chain) error {
 	return c.check()
 }
 
-func (s *Store) readRoot(ctx context.Context, id string, o *Origin) (*Snapshot, error) {
-	key, seq := commitKey(id, o.Root.Seq), o.Root.Seq
+func (s *Store) readRoot(ctx context.Context, id string, c *Chain) error {
+	key, seq := commitKey(id, c.RootRef.Seq), c.RootRef.Seq
 	if seq == 0 {
-		key, id, seq = baseKey(o.Root.Name), o.Root.Name, 1
+		key, id, seq = baseKey(c.RootRef.Name), c.RootRef.Name, 1
 	}
-	data, err := s.object(ctx, key)
+	st, err := s.readCommit(ctx, id, seq, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	snap, m, err := decode(data)
-	if err != nil {
-		return nil, err
+	if st.digest != c.RootRef.Hash || st.size != c.RootBytes {
+		return corrupt("digest", int(st.size)-digestSize, "it is not the snapshot that the chain was built on")
 	}
-	if err := isCommit(m, id, seq); err != nil {
-		return nil, err
-	}
-	if Digest(data) != o.Root.Hash || int64(len(data)) != o.RootBytes {
-		return nil, corrupt("digest", len(data)-digestSize, "it is not the snapshot that the chain was built on")
-	}
-	return snap, nil
+	c.root = st.pages
+	c.Root, err = st.full()
+	return err
 }
 
 func (s *Store) readDelta(ctx context.Context, id string, seq uint64) (*Delta, error) {
-	data, err := s.object(ctx, commitKey(id, seq))
+	st, err := s.readCommit(ctx, id, seq, commitKey(id, seq))
 	if err != nil {
 		return nil, err
 	}
-	d, err := DecodeDelta(data)
-	if err != nil {
-		return nil, err
-	}
-	return d, isCommit(&d.Manifest, id, seq)
+	return st.delta()
 }
 
-// object reads a whole object. One that isn't there is ErrNotFound.
-func (s *Store) object(ctx context.Context, key string) ([]byte, error) {
-	data, err := bucket.ReadAll(ctx, s.b, key, math.MaxInt64)
-	if errors.Is(err, bucket.ErrNotExist) {
-		return nil, fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+// readCommit reads the commit, or the base, of a number and an id.
+func (s *Store) readCommit(ctx context.Context, id string, seq uint64, key string) (*stored, error) {
+	st, err := s.readObject(ctx, key)
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	if st.w.Coroutine != id || st.w.Seq != seq {
+		return nil, moved(st.w.Coroutine, st.w.Seq)
+	}
+	return st, nil
 }
 
 // check checks that the parts belong together: each names the digest of the one before.
 func (c *Chain) check() error {
 	o := c.Commit.Origin
+	size := c.Root.Memory.Size
 	for i, d := range c.Deltas {
 		bad := func(format string, args ...any) error {
 			return fmt.Errorf("its chain needs %v: %w", d.ref(), corrupt("manifest", headerSize, format, args...))
@@ -200,7 +189,10 @@ func (c *Chain) check() error {
 			return bad("it belongs to another chain")
 		case i > 0 && d.Parent.Hash != c.Deltas[i-1].Hash:
 			return bad("its parent is another commit %d than the one that is there", d.Parent.Seq)
+		case d.MemorySize < size:
+			return bad("a memory of %d bytes, which had %d", d.MemorySize, size)
 		}
+		size = d.MemorySize
 	}
 	return nil
 }
@@ -213,77 +205,175 @@ func (c *Chain) State() (*Snapshot, error) {
 	for _, d := range c.Deltas {
 		var err error
 		if s, err = d.next(s); err != nil {
-			return nil, fmt.Errorf("%v: %w", d.ref(), err)
+			return nil, c.in(d.ref(), err)
 		}
 	}
-	if len(c.Deltas) > 0 {
-		if err := s.validateState(ErrCorrupt); err != nil {
-			return nil, err
-		}
-	} else if s.Memory.Pages != nil {
-		without := *s
-		without.Memory.Pages = nil
-		s = &without
+	if len(c.Deltas) == 0 {
+		return s, nil
 	}
-	return s, nil
+	return s, s.validateState(ErrCorrupt)
 }
 
-// Snapshot returns the complete snapshot. It shares pages with the chain, neither of which may be changed then.
-//
-// Errors: as for [Chain.State]; one for a root that the caller had, and whose pages are therefore unknown.
-func (c *Chain) Snapshot() (*Snapshot, error) {
-	if len(c.Deltas) == 0 {
-		return c.Root, nil
+// RootPages returns the numbers of the pages that the root has, ascending: nil if the caller had it.
+func (c *Chain) RootPages() []uint32 { return pageNumbers([]*pageSet{&c.root}) }
+
+// DeltaPages returns the numbers of the pages that the deltas have, ascending.
+func (c *Chain) DeltaPages() []uint32 {
+	sets := make([]*pageSet, len(c.Deltas))
+	for i, d := range c.Deltas {
+		sets[i] = &d.pages
 	}
+	return pageNumbers(sets)
+}
+
+func pageNumbers(sets []*pageSet) []uint32 {
+	var numbers []uint32
+	for _, p := range sets {
+		p.numbers(func(first, n uint32) {
+			for i := range n {
+				numbers = append(numbers, first+i)
+			}
+		})
+		for _, patch := range p.patches {
+			numbers = append(numbers, patch.Number)
+		}
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
+}
+
+// ReadRoot writes the root's pages into mem, which has the size of its memory, and the content of the module's initial
+// image.
+//
+// Errors: [ErrCorrupt] and others of reading, after which the content of mem is undefined; one for a root that the caller
+// had.
+func (c *Chain) ReadRoot(ctx context.Context, mem []byte) error {
 	if c.known {
-		return nil, errors.New("the root's pages were not read")
+		return errRootKnown
+	}
+	if uint64(len(mem)) < c.Root.Memory.Size {
+		return fmt.Errorf("a memory of %d bytes, where the root's has %d", len(mem), c.Root.Memory.Size)
+	}
+	return c.in(c.RootRef, c.root.apply(ctx, mem))
+}
+
+// ReadDeltas changes mem, which has the size of the snapshot's memory, from the content of the root's to that of the
+// snapshot's. What the root's does not reach is zero.
+//
+// Errors: as for ReadRoot.
+func (c *Chain) ReadDeltas(ctx context.Context, mem []byte) error {
+	if uint64(len(mem)) < c.Commit.MemorySize {
+		return fmt.Errorf("a memory of %d bytes, where the snapshot's has %d", len(mem), c.Commit.MemorySize)
+	}
+	pages := c.pageBits()
+	for _, d := range c.Deltas {
+		if err := pages.add(d); err != nil {
+			return c.in(d.ref(), err)
+		}
+		if err := d.pages.apply(ctx, mem); err != nil {
+			return c.in(d.ref(), err)
+		}
+	}
+	return nil
+}
+
+// pageBits is a set of pages.
+type pageBits []uint64
+
+// add checks that the pages which a delta patches are in the set of its base's, if that is known, and adds the delta's.
+func (b pageBits) add(d *Delta) error {
+	for _, p := range d.pages.patches {
+		if b != nil && !p.Zero && b[p.Number/64]&(1<<(p.Number%64)) == 0 {
+			return corrupt("patches", -1, "page %d is patched, which the base doesn't have", p.Number)
+		}
+	}
+	b.union(&d.pages)
+	return nil
+}
+
+func (b pageBits) union(p *pageSet) {
+	if b == nil {
+		return
+	}
+	p.numbers(func(first, n uint32) {
+		for i := first; i < first+n; i++ {
+			b[i/64] |= 1 << (i % 64)
+		}
+	})
+	for _, p := range p.patches {
+		b[p.Number/64] |= 1 << (p.Number % 64)
+	}
+}
+
+// pageBits returns the set of the root's pages, nil if they aren't known.
+func (c *Chain) pageBits() pageBits {
+	if c.known {
+		return nil
+	}
+	b := make(pageBits, c.Commit.MemorySize/PageSize/64+1) // no delta makes the memory smaller
+	b.union(&c.root)
+	return b
+}
+
+// in says in which part of the chain an error occurred.
+func (c *Chain) in(r Ref, err error) error {
+	if err == nil || r == (Ref{Seq: c.Commit.Seq, Hash: c.Commit.Hash}) {
+		return err
+	}
+	return fmt.Errorf("its chain needs %v: %w", r, err)
+}
+
+var errRootKnown = errors.New("the root's pages were not read, since its state was known")
+
+// Snapshot returns the complete snapshot.
+//
+// Errors: as for [Chain.State] and [Chain.ReadRoot].
+func (c *Chain) Snapshot(ctx context.Context) (*Snapshot, error) {
+	if c.known {
+		return nil, errRootKnown
 	}
 	s, err := c.State()
 	if err != nil {
 		return nil, err
 	}
-	s.Memory.Pages, err = c.fold()
-	return s, err
+	root, err := c.root.all(ctx)
+	if err != nil {
+		return nil, c.in(c.RootRef, err)
+	}
+	snap := *s
+	snap.Memory.Pages, err = c.fold(ctx, root)
+	return &snap, err
 }
 
-// fold returns the pages: the root's, changed by the deltas.
-func (c *Chain) fold() ([]Page, error) {
-	root := c.Root.Memory.Pages
+// fold returns the root's pages, changed by the deltas.
+func (c *Chain) fold(ctx context.Context, root []Page) ([]Page, error) {
 	changed := map[uint32]*[PageSize]byte{}
-	own := map[uint32]bool{} // those that are nobody else's, and can be patched in place
+	listed := c.pageBits()
 	for _, d := range c.Deltas {
-		for _, p := range d.Pages {
-			changed[p.Number], own[p.Number] = (*[PageSize]byte)(p.Data), false
+		if err := listed.add(d); err != nil {
+			return nil, c.in(d.ref(), err)
 		}
-		for _, p := range d.Patches {
+		whole, err := d.pages.whole(ctx)
+		if err != nil {
+			return nil, c.in(d.ref(), err)
+		}
+		for _, p := range whole {
+			changed[p.Number] = (*[PageSize]byte)(p.Data)
+		}
+		for _, p := range d.pages.patches {
 			page := changed[p.Number]
-			if !own[p.Number] {
-				fresh := new([PageSize]byte)
-				if i, ok := findPage(root, p.Number); page == nil && ok {
-					page = (*[PageSize]byte)(root[i].Data)
+			if page == nil {
+				page = new([PageSize]byte)
+				if k, ok := findPage(root, p.Number); ok {
+					copy(page[:], root[k].Data)
 				}
-				switch {
-				case page != nil:
-					*fresh = *page
-				case !p.Zero:
-					return nil, fmt.Errorf("%v: %w", d.ref(), corrupt("patches", -1, "page %d is patched, which the base doesn't have", p.Number))
-				}
-				page = fresh
-				changed[p.Number], own[p.Number] = page, true
+				changed[p.Number] = page
 			}
 			p.Apply(page)
 		}
 	}
-	if len(changed) == 0 {
-		return root, nil
-	}
-	numbers := make([]uint32, 0, len(changed))
-	for n := range changed {
-		numbers = append(numbers, n)
-	}
-	slices.Sort(numbers)
-	pages := make([]Page, 0, len(root)+len(numbers))
-	for _, n := range numbers {
+	pages := make([]Page, 0, len(root)+len(changed))
+	for _, n := range slices.Sorted(maps.Keys(changed)) {
 		i, ok := findPage(root, n)
 		pages = append(pages, root[:i]...)
 		if root = root[i:]; ok {
@@ -291,11 +381,14 @@ func (c *Chain) fold() ([]Page, error) {
 		}
 		pages = append(pages, Page{Number: n, Data: changed[n][:]})
 	}
+	if len(changed) == 0 {
+		return root, nil
+	}
 	return append(pages, root...), nil
 }
 
 func findPage(pages []Page, number uint32) (int, bool) {
-	return slices.BinarySearchFunc(pages, number, func(p Page, n uint32) int { return int(int64(p.Number) - int64(n)) })
+	return slices.BinarySearchFunc(pages, number, func(p Page, n uint32) int { return cmp.Compare(p.Number, n) })
 }
 
 // Lineage returns the lineage that the next commit continues.
@@ -305,7 +398,7 @@ func (c *Chain) Lineage() Lineage {
 		l.Committed(c.Commit)
 	}
 	for _, d := range c.Deltas {
-		l.Committed(Commit{Manifest: d.Manifest, Bytes: d.Bytes, Hash: d.Hash})
+		l.Committed(d.Commit)
 	}
 	return l
 }

@@ -179,84 +179,58 @@ func (c *collector) leftovers(ctx context.Context) error {
 }
 
 // leftover removes what there is of a coroutine that does not exist.
-func (c *collector) leftover(ctx context.Context, id string) (err error) {
+func (c *collector) leftover(ctx context.Context, id string) error {
 	if _, _, err := c.s.newest(ctx, id); !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	var leases []bucket.Entry
-	for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: leasePrefix(id)}) {
+	objects, size, young, err := c.measure(ctx, id)
+	if err != nil || objects == 0 {
+		return err
+	}
+	if c.o.DryRun {
+		driven, err := c.s.Driven(ctx)
 		if err != nil {
 			return err
 		}
-		leases = append(leases, e)
+		if _, busy := driven(id); !busy && !young {
+			c.reclaim(ObjectLeftover, objects, size)
+		}
+		return nil
 	}
-	// Not while somebody creates it, imports it or deletes it.
-	release, err := c.hold(ctx, id)
+	// Not while somebody creates it, imports it or deletes it. Acquire removes leases that have run out.
+	lease, err := c.s.Acquire(ctx, id, LeaseOptions{})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if rerr := release(); err == nil {
-			err = rerr
-		}
-	}()
-	e, ok, err := bucket.First(ctx, c.s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
-	if err != nil || ok && e.Key != coroutinePrefix(id)+tombstone {
+	e, dead, err := bucket.First(ctx, c.s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	switch {
+	case err != nil:
+	case dead && e.Key == coroutinePrefix(id)+tombstone:
+		err = c.s.remove(ctx, id)
+	case !dead && !young: // else somebody may import it who was paused for longer than his lease held
+		err = c.s.deleteAll(ctx, logsPrefix+id+"/", "")
+	}
+	if err = errors.Join(err, lease.Release()); err != nil {
 		return err
 	}
-	objects, size := 0, int64(0)
-	for _, e := range leases {
-		objects++
-		size += e.Size
-	}
-	for _, prefix := range []string{logsPrefix, coroutinesPrefix} {
+	left, leftSize, _, err := c.measure(ctx, id)
+	c.reclaim(ObjectLeftover, max(0, objects-left), max(0, size-leftSize))
+	return err
+}
+
+// measure counts what there is of a coroutine. Young says that its logs have not been there for the time of grace.
+func (c *collector) measure(ctx context.Context, id string) (objects int, size int64, young bool, err error) {
+	for _, prefix := range []string{logsPrefix, leasesPrefix, coroutinesPrefix} {
 		for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: prefix + id + "/"}) {
 			if err != nil {
-				return err
-			}
-			if !ok && c.now.Sub(e.ModTime) < c.o.Grace {
-				return nil // it may be an import whose lease has run out
+				return 0, 0, false, err
 			}
 			objects++
 			size += e.Size
+			young = young || prefix == logsPrefix && c.now.Sub(e.ModTime) < c.o.Grace
 		}
 	}
-	if !c.o.DryRun {
-		if ok {
-			err = c.s.remove(ctx, id)
-		} else {
-			err = c.s.deleteAll(ctx, logsPrefix+id+"/", "")
-		}
-		for _, e := range leases { // those of before
-			if err == nil {
-				err = c.s.b.Delete(ctx, e.Key)
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	c.reclaim(ObjectLeftover, objects, size)
-	return nil
-}
-
-// hold makes sure that nobody drives a coroutine, until release; for a dry run, that nobody does so now.
-func (c *collector) hold(ctx context.Context, id string) (release func() error, err error) {
-	if !c.o.DryRun {
-		lease, err := c.s.Acquire(ctx, id, LeaseOptions{})
-		if err != nil {
-			return nil, err
-		}
-		return lease.Release, nil
-	}
-	driven, err := c.s.Driven(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if h, is := driven(id); is {
-		return nil, &DrivenError{Coroutine: id, Holder: h, Err: ErrBusy}
-	}
-	return func() error { return nil }, nil
+	return objects, size, young, nil
 }
 
 // marks removes what an earlier collection has left: marks of objects that are gone, and announcements of deletions that

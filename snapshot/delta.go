@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"slices"
 )
@@ -43,13 +45,10 @@ type Base struct {
 
 // Delta is a decoded delta: a snapshot as far as it differs from its base's.
 type Delta struct {
-	Manifest
-	Hash    Hash     // its [Digest]
-	Bytes   int64    // its size, encoded
-	Output  []Output // what the guest wrote since the parent commit
-	Pages   []Page   // pages to be replaced whole, by number ascending
-	Patches []Patch  // pages to be patched, by number ascending; none is among Pages
-	state   wireState
+	Commit
+	Output []Output // what the guest wrote since the parent commit
+	state  wireState
+	pages  pageSet
 }
 
 // DecodeDelta decodes and verifies an encoded delta, as [Decode] does a full snapshot. Whether it fits its base is seen
@@ -57,58 +56,25 @@ type Delta struct {
 //
 // Errors: a [*FormatError] with [ErrCorrupt] or [ErrVersion].
 func DecodeDelta(data []byte) (*Delta, error) {
-	h, err := verify(data)
+	st, err := readBytes(data)
 	if err != nil {
 		return nil, err
 	}
-	if h.kind == KindFull {
-		return nil, corrupt("header", 10, "a full snapshot, not a delta")
-	}
-	w, s, err := parseManifest(h, data)
+	d, err := st.delta()
 	if err != nil {
 		return nil, err
 	}
-	d := &Delta{Manifest: *w.manifest(s), Hash: Digest(data), Bytes: int64(len(data)), state: wireState{delta: true}}
-	c, err := readSections(h, w, data, &d.state)
-	if err != nil {
-		return nil, err
-	}
-	d.Output = c.output
-	if w.section(sectionState).Raw == 1 {
-		return nil, corrupt("state", 0, "it is empty, and there nevertheless")
-	}
-	if d.state.Results != nil || d.state.Runs != nil && len(d.state.Runs) == 0 {
-		return nil, corrupt("state", -1, "results, or an empty list of pages")
-	}
-	if d.Pages, err = numberPages(d.state.Runs, int(w.Pages), c.pages); err != nil {
-		return nil, err
-	}
-	u := &unpacker{name: "patches", b: c.patches}
-	if d.Patches = u.patches(int(w.Patches)); u.err != nil {
-		return nil, u.err
-	}
-	return d, d.check()
+	d.pages.stored = bytes.Clone(d.pages.stored)
+	page := make([]byte, PageSize)
+	return d, d.pages.read(context.Background(), func(uint32, uint32) []byte { return page })
 }
 
-// check checks that the pages lie in the memory, and each is there once.
-func (d *Delta) check() error {
-	end := uint32(d.MemorySize / PageSize)
-	if n := len(d.Pages); n > 0 && d.Pages[n-1].Number >= end {
-		return corrupt("memory", -1, "page %d is beyond the memory's %d bytes", d.Pages[n-1].Number, d.MemorySize)
+// delta returns a delta.
+func (s *stored) delta() (*Delta, error) {
+	if s.kind != KindDelta {
+		return nil, corrupt("header", 10, "a full snapshot, not a delta")
 	}
-	if n := len(d.Patches); n > 0 && d.Patches[n-1].Number >= end {
-		return corrupt("patches", -1, "page %d is beyond the memory's %d bytes", d.Patches[n-1].Number, d.MemorySize)
-	}
-	pages := d.Pages
-	for _, p := range d.Patches {
-		for len(pages) > 0 && pages[0].Number < p.Number {
-			pages = pages[1:]
-		}
-		if len(pages) > 0 && pages[0].Number == p.Number {
-			return corrupt("patches", -1, "page %d is there whole", p.Number)
-		}
-	}
-	return nil
+	return &Delta{Commit: s.commit(), Output: s.snap.Output, state: s.state, pages: s.pages}, nil
 }
 
 // ref names the delta as a base.
@@ -229,16 +195,19 @@ func unpackHost(host []wireSection, base []Section) ([]Section, error) {
 	return list, nil
 }
 
-// Apply changes mem from the content of the base's memory to that of the delta's. mem must have the size of the delta's
-// memory; what the base's does not reach is zero. It must be that the base has the pages that are patched, which the
-// delta cannot know.
-func (d *Delta) Apply(mem []byte) {
-	for _, p := range d.Pages {
-		copy(mem[int(p.Number)*PageSize:], p.Data)
+// apply writes the pages into a memory, which is large enough.
+func (p *pageSet) apply(ctx context.Context, mem []byte) error {
+	err := p.read(ctx, func(first, n uint32) []byte {
+		n = min(n, chunkSize/PageSize)
+		return mem[uint64(first)*PageSize : uint64(first+n)*PageSize]
+	})
+	if err != nil {
+		return err
 	}
-	for _, p := range d.Patches {
-		p.Apply((*[PageSize]byte)(mem[int(p.Number)*PageSize:]))
+	for _, patch := range p.patches {
+		patch.Apply((*[PageSize]byte)(mem[uint64(patch.Number)*PageSize:]))
 	}
+	return nil
 }
 
 // validateBase holds a snapshot to the rules of a delta.

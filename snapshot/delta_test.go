@@ -51,6 +51,20 @@ func (c *chainSample) next(t testing.TB, l *Lineage, since Since, s *Snapshot) {
 	l.Committed(Commit{Manifest: s.manifest(), Bytes: int64(len(data)), Hash: Digest(data)})
 }
 
+// root returns the chain of the first snapshot alone.
+func (c *chainSample) root(t testing.TB) *Chain {
+	t.Helper()
+	st, err := readBytes(c.encoded[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := st.full()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Chain{Commit: st.commit(), Root: root, root: st.pages}
+}
+
 // changedPages are the pages of a delta.
 func changedPages(pages, base []Page) []Page {
 	var changed []Page
@@ -281,7 +295,7 @@ func TestHostilePatches(t *testing.T) {
 func TestHostileChain(t *testing.T) {
 	c := chainSamples(t)["all"]
 	chain := func() *Chain {
-		chain := &Chain{Root: c.whole[0]}
+		chain := c.root(t)
 		for _, data := range c.encoded[1:5] {
 			d, err := DecodeDelta(data)
 			if err != nil {
@@ -289,11 +303,11 @@ func TestHostileChain(t *testing.T) {
 			}
 			chain.Deltas = append(chain.Deltas, d)
 		}
-		chain.Commit.Manifest = chain.Deltas[3].Manifest
+		chain.Commit = chain.Deltas[3].Commit
 		return chain
 	}
 	good := chain()
-	snap, err := good.Snapshot()
+	snap, err := good.Snapshot(t.Context())
 	if err = errors.Join(err, good.check()); err != nil {
 		t.Fatal(err)
 	}
@@ -302,14 +316,14 @@ func TestHostileChain(t *testing.T) {
 		"another chain":  func(c *Chain) { c.Deltas[1].Origin.Anchor-- },
 		"another root":   func(c *Chain) { c.Deltas[0].Origin.Root.Hash[0]++ },
 		"another parent": func(c *Chain) { c.Deltas[2].Parent.Hash[0]++ },
-		"page not there": func(c *Chain) { c.Deltas[3].Patches[0].Number, c.Deltas[3].Patches[0].Zero = 70, false },
+		"page not there": func(c *Chain) { c.Deltas[3].pages.patches[0].Number, c.Deltas[3].pages.patches[0].Zero = 70, false },
 		"root has ended": func(c *Chain) { ended := *c.Root; ended.Status = Completed; c.Root = &ended },
 	} {
 		c := chain()
 		change(c)
 		err := c.check()
 		if err == nil {
-			_, err = c.Snapshot()
+			_, err = c.Snapshot(t.Context())
 		}
 		if !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)

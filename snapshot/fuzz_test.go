@@ -151,14 +151,24 @@ func FuzzDelta(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d.Apply(make([]byte, d.MemorySize))
-		chain := &Chain{Root: base, Deltas: []*Delta{d}}
-		got, err := chain.Snapshot()
+		chain := c.root(t)
+		chain.Commit, chain.Deltas = d.Commit, []*Delta{d}
+		if err := chain.check(); err != nil {
+			return
+		}
+		got, err := chain.Snapshot(t.Context())
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("error %#v", err)
 			}
 			return
+		}
+		mem, want := make([]byte, d.MemorySize), make([]byte, d.MemorySize)
+		if err := errors.Join(chain.ReadRoot(t.Context(), mem), chain.ReadDeltas(t.Context(), mem), ApplyPages(want, got.Memory.Pages)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(mem, want) {
+			t.Fatal("read into memory it is something else")
 		}
 		// What was restored can be encoded, as a full snapshot and as the delta that it was.
 		if again, err := Decode(encode(t, got)); err != nil || !reflect.DeepEqual(again, got) {
@@ -170,7 +180,7 @@ func FuzzDelta(f *testing.F) {
 		if chain.Deltas[0], err = DecodeDelta(encode(t, &delta)); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := chain.Snapshot(); err != nil || !reflect.DeepEqual(again, got) {
+		if again, err := chain.Snapshot(t.Context()); err != nil || !reflect.DeepEqual(again, got) {
 			t.Fatalf("restored, encoded as a delta and restored (-first +second), %v:\n%.3000s", err, cmp.Diff(got, again))
 		}
 	})

@@ -19,15 +19,15 @@ import (
 // width is how many objects of one coroutine are read or deleted at a time.
 const width = 8
 
-// stored is a commit as listed.
-type stored struct {
+// listed is a commit as listed.
+type listed struct {
 	seq   uint64
 	entry bucket.Entry
 }
 
 // inventory is what a store lists of a coroutine.
 type inventory struct {
-	commits []stored       // by number, ascending; at least one
+	commits []listed       // by number, ascending; at least one
 	logs    []bucket.Entry // by the last number that they cover, ascending
 	covered uint64         // the last number that a log covers, 0 for none
 }
@@ -36,8 +36,8 @@ type inventory struct {
 func (v *inventory) newest() uint64 { return v.commits[len(v.commits)-1].seq }
 
 // kept returns the commits that no log covers: all but the first few that a later one may need.
-func (v *inventory) kept() []stored {
-	i, _ := slices.BinarySearchFunc(v.commits, v.covered+1, func(c stored, seq uint64) int { return cmp.Compare(c.seq, seq) })
+func (v *inventory) kept() []listed {
+	i, _ := slices.BinarySearchFunc(v.commits, v.covered+1, func(c listed, seq uint64) int { return cmp.Compare(c.seq, seq) })
 	return v.commits[i:]
 }
 
@@ -56,7 +56,7 @@ func (s *Store) inventory(ctx context.Context, id string) (*inventory, error) {
 				return nil, fmt.Errorf("coroutine %s: %w", id, err)
 			}
 			if seq, ok := commitSeq(id, e.Key); ok {
-				v.commits = append(v.commits, stored{seq, e})
+				v.commits = append(v.commits, listed{seq, e})
 			}
 		}
 		slices.Reverse(v.commits)
@@ -142,9 +142,9 @@ func (h *history) needed(cut uint64) map[uint64]bool {
 }
 
 // leftovers returns the commits up to cut that no later one needs.
-func (h *history) leftovers(cut uint64) []stored {
+func (h *history) leftovers(cut uint64) []listed {
 	needed := h.needed(cut)
-	var list []stored
+	var list []listed
 	for _, c := range h.commits {
 		if c.seq <= cut && !needed[c.seq] {
 			list = append(list, c)
@@ -154,7 +154,7 @@ func (h *history) leftovers(cut uint64) []stored {
 }
 
 // peekAll reads the manifests of commits. Errors: [ErrNotFound] if one is gone.
-func (s *Store) peekAll(ctx context.Context, id string, list []stored) ([]Commit, error) {
+func (s *Store) peekAll(ctx context.Context, id string, list []listed) ([]Commit, error) {
 	commits := make([]Commit, len(list))
 	err := parallel(ctx, width, len(list), func(ctx context.Context, i int) (err error) {
 		commits[i], err = s.peek(ctx, id, list[i].seq, list[i].entry.Key)

@@ -43,7 +43,7 @@ type Lineage struct {
 	deltaBytes  int64 // of those
 }
 
-// FromBase is the lineage of a coroutine that starts from a shared base, which [Store.Base] has returned.
+// FromBase is the lineage of a coroutine that starts from a shared base.
 func FromBase(base Commit) Lineage {
 	return Lineage{origin: Origin{Root: Ref{Name: base.Coroutine, Hash: base.Hash}, RootBytes: base.Bytes}}
 }

@@ -88,7 +88,7 @@ func (s *Store) History(ctx context.Context, id string) ([]Commit, error) {
 			return nil, err
 		}
 		needed := h.needed(h.covered)
-		var earlier []stored
+		var earlier []listed
 		for _, c := range h.commits {
 			if needed[c.seq] {
 				earlier = append(earlier, c)

@@ -224,7 +224,7 @@ func (r *retention) clean(ctx context.Context) error {
 	for _, c := range left {
 		gone[c.seq] = true
 	}
-	r.commits = slices.DeleteFunc(r.commits, func(c stored) bool { return gone[c.seq] })
+	r.commits = slices.DeleteFunc(r.commits, func(c listed) bool { return gone[c.seq] })
 	return nil
 }
 

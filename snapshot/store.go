@@ -17,12 +17,13 @@ import (
 //
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
-	b     bucket.Bucket
-	local func() instant // this machine's clocks
+	b        bucket.Bucket
+	local    func() instant // this machine's clocks
+	inMemory int64          // bytes; the constant, but in tests
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b: b, local: now} }
+func NewStore(b bucket.Bucket) *Store { return &Store{b: b, local: now, inMemory: inMemory} }
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
@@ -89,27 +90,25 @@ func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 
 func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
+	fail := func(err error) error { return fmt.Errorf("keep module %v: %w", h, err) }
 	if err := s.rescue(ctx, key); err != nil {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	e, err := s.b.Stat(ctx, key)
-	if err == nil && e.Size == int64(len(wasm)) {
-		if sync, ok := s.b.(bucket.Syncer); ok {
-			err = sync.Sync(ctx, key)
-		}
-		if err != nil {
-			return fmt.Errorf("keep module %v: %w", h, err)
-		}
-		return nil
+	if err == nil && e.Size != int64(len(wasm)) {
+		return fail(corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+	}
+	if sync, ok := s.b.(bucket.Syncer); ok && err == nil {
+		err = sync.Sync(ctx, key)
 	}
 	if err == nil {
-		return fmt.Errorf("keep module %v: %w", h, corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+		return nil
 	}
 	if !errors.Is(err, bucket.ErrNotExist) {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	if err := bucket.PutBytes(ctx, s.b, key, wasm); err != nil && !errors.Is(err, bucket.ErrExist) {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	return nil
 }
@@ -223,7 +222,7 @@ func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commi
 	if err != nil {
 		return nil, Commit{}, err
 	}
-	snap, err := c.Snapshot()
+	snap, err := c.Snapshot(ctx)
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", c.Commit.Seq, id, err)
 	}
@@ -274,7 +273,11 @@ func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, er
 // isCommit holds an object to the key that it lies under.
 func isCommit(m *Manifest, id string, seq uint64) error {
 	if m.Coroutine != id || m.Seq != seq {
-		return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", m.Seq, m.Coroutine)
+		return moved(m.Coroutine, m.Seq)
 	}
 	return nil
+}
+
+func moved(id string, seq uint64) error {
+	return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", seq, id)
 }

@@ -27,15 +27,19 @@ type process struct {
 	out, err bytes.Buffer
 }
 
-// prepare readies durun with args, with its store in the folder dir.
+// prepare readies durun with args, with its store in the folder dir, or with the store dir if that is a URL.
 func prepare(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := dir
+	if !strings.Contains(dir, "://") {
+		store = filepath.Join(dir, "store")
+	}
 	p := &process{Cmd: exec.Command(exe, args...)}
-	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+filepath.Join(dir, "store"), "DURUN_CACHE="+cacheFolder, "GORACE="+noRaceSleep)
+	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+store, "DURUN_CACHE="+cacheFolder, "GORACE="+noRaceSleep)
 	p.Stderr = &p.err
 	return p
 }

@@ -197,9 +197,12 @@ func newRoot(a *app) *cobra.Command {
 waits, its state is committed to a store, and it goes on from there, in another
 process or on another machine.
 
-Coroutines live in a store. Without --store or DURUN_STORE it is a folder of the
-user's, under the XDG data directory. Wherever a command takes an ID, a prefix
-will do if only one id begins with it.
+Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
+s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
+tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
+--store or DURUN_STORE it is a folder of the user's, under the XDG data
+directory. Wherever a command takes an ID, a prefix will do if only one id
+begins with it.
 
 ` + exitCodesHelp,
 		Example: `  durun run --id p python.wasm -c 'import time; print(1, flush=True); time.sleep(60); print(2)'

@@ -49,9 +49,7 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		return nil, err
 	}
 	b, err := bucket.OpenURL(ctx, location, a.Drivers)
-	if u, perr := url.Parse(name); perr == nil && u.User != nil {
-		name = u.Redacted() // refused, but not to be shown either
-	}
+	name = redacted(name)
 	switch {
 	case errors.Is(err, bucket.ErrURL):
 		return nil, usageError("--store %s: %w", name, err)
@@ -63,6 +61,14 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		}
 	}
 	return b, nil
+}
+
+// redacted is a store's name without a password. No driver takes one in a URL, but the one that was given is not to be shown.
+func redacted(name string) string {
+	if u, err := url.Parse(name); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return name
 }
 
 // store is an open store. Closing it closes its bucket.

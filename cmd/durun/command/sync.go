@@ -13,9 +13,9 @@ const syncUsage = "make each commit durable before going on; =false leaves that 
 
 // syncHelp is what the commands that have the flag say about it.
 const syncHelp = `With --sync=false, commits to a folder don't wait for the disk, which makes them
-several times as fast. A crash or kill -9 of durun still loses nothing. A loss of
-power may take the commits of the last half minute or so away, or damage them:
-durun then says which is damaged, and an earlier one has to do.`
+several times as fast. A crash or kill -9 of durun still loses nothing. A loss
+of power may take the commits of the last half minute or so away, or damage
+them: durun then says which is damaged, and an earlier one has to do.`
 
 // Set implements pflag.Value.
 func (s *syncFlag) Set(text string) error {
@@ -43,14 +43,14 @@ func (s *syncFlag) apply(store string) (string, error) {
 	u, err := bucket.ParseURL(store)
 	switch {
 	case err != nil:
-		return "", usageError("--store %s: %w", store, err)
+		return "", usageError("--store %s: %w", redacted(store), err)
 	case u.Scheme == "file":
 		q := u.Query()
 		q.Set("sync", string(*s))
 		u.RawQuery = q.Encode()
 		return u.String(), nil
 	case *s == "false":
-		return "", usageError("--sync=false is for a store in a folder; %s is none", store)
+		return "", usageError("--sync=false is for a store in a folder; %s is none", redacted(store))
 	}
 	return store, nil // all others sync, whatever they call it
 }

@@ -124,15 +124,26 @@ func (r *mapping) resize(size uint64) []byte {
 	if size > uint64(len(r.mem)) {
 		return nil
 	}
-	if size > r.usable {
-		end := min((size+step-1)/step*step, uint64(len(r.mem)))
-		if err := unix.Mprotect(r.mem[r.usable:end], unix.PROT_READ|unix.PROT_WRITE); err != nil {
-			return nil
-		}
-		r.usable = end
+	if size > r.usable && !r.use(min((size+step-1)/step*step, uint64(len(r.mem)))) {
+		return nil
 	}
-	return r.mem[:size:size]
+	return r.mem[:size] // with all that is reserved as its capacity, for the sake of an engine that is detached
 }
+
+// use makes the first size bytes accessible.
+func (r *mapping) use(size uint64) bool {
+	if size > r.usable {
+		if err := unix.Mprotect(r.mem[r.usable:size], unix.PROT_READ|unix.PROT_WRITE); err != nil {
+			return false
+		}
+		r.usable = size
+	}
+	return true
+}
+
+func (r *mapping) detach() bool { return r.use(uint64(len(r.mem))) }
+
+func (r *mapping) follow([]byte) {} // it doesn't move
 
 // written asks the kernel. The first time it doesn't have writes tracked, which costs more than it saves if there is no second
 // time: what was written until then is what takes memory of its own.

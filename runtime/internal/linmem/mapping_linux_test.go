@@ -401,3 +401,43 @@ func withinLimits() error {
 	}
 	return nil
 }
+
+// TestIdleIsBounded frees a memory of which much was written, and many at once.
+func TestIdleIsBounded(t *testing.T) {
+	mappedOnly(t, func(t *testing.T, mode tracking) {
+		dropIdle(nil)
+		image := makeImage(t, mode, 8*wasmPageSize, func(mem []byte) { mem[len(mem)-1] = 1 })
+		kept := func() (mappings, private int) {
+			idle.Lock()
+			defer idle.Unlock()
+			return len(idle.mappings), idle.private
+		}
+		start := func(size uint64) *Memory {
+			return makeMemory(t, Config{Image: image, Size: size, Max: 32 << 20, tracking: mode})
+		}
+		m := start(32 << 20)
+		for p := range uint32(maxPrivate + 1) {
+			pageOf(m.Bytes(), p)[5] = 1
+		}
+		m.Free()
+		if n, private := kept(); n != 0 || private != 0 {
+			t.Errorf("a mapping of which %d pages were written is kept", private)
+		}
+		var ms []*Memory
+		for range maxIdle + 10 {
+			m := start(8 * wasmPageSize)
+			pageOf(m.Bytes(), 3)[5], pageOf(m.Bytes(), 9)[5] = 1, 1
+			ms = append(ms, m)
+		}
+		for _, m := range ms {
+			m.Free()
+		}
+		if n, private := kept(); n != maxIdle || private != 2*maxIdle {
+			t.Errorf("%d mappings and %d pages are kept, want %d and %d", n, private, maxIdle, 2*maxIdle)
+		}
+		image.Release()
+		if n, private := kept(); n != 0 || private != 0 {
+			t.Errorf("%d mappings and %d pages of an image that is gone are kept", n, private)
+		}
+	})
+}

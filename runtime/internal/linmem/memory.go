@@ -45,6 +45,12 @@ type space interface {
 	// mark has the next call of written tell only what is written from now on.
 	mark(size uint64)
 
+	// detach makes accessible all that the memory can grow to, false if that can't be. See Memory.Detach.
+	detach() bool
+
+	// follow says what the memory is since then.
+	follow(mem []byte)
+
 	// free gives the space back. changed tells the pages of the first size bytes whose content may differ from the image.
 	free(size uint64, changed func(set *pageSet))
 }
@@ -98,7 +104,9 @@ func (m *Memory) Reallocate(size uint64) []byte {
 }
 
 // Free gives the memory back. What Bytes, Delta and the others have returned must not be touched any more: it may belong to
-// another guest already. To free twice is nothing.
+// another guest already, or be a fault. That goes for wazero's api.Memory as well, which still reads and writes there when its
+// instance is closed; who can't rule that out hands wazero a memory whose Free does nothing, and calls this one when all is
+// over. To free twice is nothing.
 func (m *Memory) Free() {
 	if m.space == nil {
 		return
@@ -110,6 +118,18 @@ func (m *Memory) Free() {
 		m.image.Release()
 		m.image = nil
 	}
+}
+
+// Detach prepares for an engine that grows the memory without Reallocate from now on: all that it can grow to becomes
+// accessible. Whoever detaches a memory says with Follow where it is. It returns false if the system refuses; then nothing has
+// changed.
+func (m *Memory) Detach() bool { return m.space != nil && m.space.detach() }
+
+// Follow says what the memory is after the engine has grown a detached one: mem has at least the size that Bytes had, and is
+// at the same address if the memory is mapped.
+func (m *Memory) Follow(mem []byte) {
+	m.space.follow(mem)
+	m.mem = mem
 }
 
 // imagePage returns what the image has of a page.
@@ -165,5 +185,10 @@ func (s *slice) written(size uint64, set *pageSet) bool {
 }
 
 func (s *slice) mark(uint64) {}
+
+// detach has nothing to do: an engine on its own takes another slice if it needs to.
+func (s *slice) detach() bool { return true }
+
+func (s *slice) follow(mem []byte) { s.mem = mem }
 
 func (s *slice) free(uint64, func(*pageSet)) { s.mem = nil }

@@ -30,7 +30,8 @@ const (
 //	Region     AWS_REGION, AWS_DEFAULT_REGION, region in the file; else Amazon is asked
 //	Profile    AWS_PROFILE, else "default"
 //
-// The file is AWS_CONFIG_FILE or ~/.aws/config. AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true has only the Endpoint given here
+// The file is AWS_CONFIG_FILE or ~/.aws/config. AWS_CA_BUNDLE, or ca_bundle there, names a file of certificates to be trusted
+// beside the system's. AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true has only the Endpoint given here
 // count. Credentials come from the first of
 //
 //   - AccessKeyID, SecretAccessKey and SessionToken here, for programs that have them from elsewhere;
@@ -55,7 +56,11 @@ type Config struct {
 	// RetryFor is how long after an operation's beginning a request of it may be repeated; 0 stands for a minute.
 	RetryFor time.Duration
 
-	stall time.Duration // instead of stallTimeout, for tests
+	caBundle string // a file of certificates
+
+	// For tests, in place of stallTimeout and dial.
+	stall time.Duration
+	dial  dialFunc
 }
 
 // parameters are the options in a URL's query.
@@ -169,6 +174,7 @@ func (c Config) complete() (Config, error) {
 		c.Endpoint = cmp.Or(c.Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"),
 			file["s3.endpoint_url"], file["endpoint_url"])
 	}
+	c.caBundle = cmp.Or(os.Getenv("AWS_CA_BUNDLE"), file["ca_bundle"])
 	if c.PathStyle == nil {
 		switch style := file["s3.addressing_style"]; style {
 		case "path", "virtual":

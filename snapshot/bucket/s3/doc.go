@@ -20,7 +20,7 @@
 //
 // Time-outs, lost connections, 5xx, 429 and the like are retried with exponential backoff and jitter, as long as the time
 // since the operation's beginning is less than a minute ([Config].RetryFor); a Retry-After is heeded. A connection on
-// which nothing moves for 20 s is given up. A service that can't be reached at all is retried only if it has answered
+// which nothing moves for 30 s is given up. A service that can't be reached at all is retried only if it has answered
 // before, since else the address is likely wrong. Whatever else goes wrong is an error at once.
 //
 // A PUT whose answer is lost may have been done. Each Put marks its object with a random number, as metadata; if

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,13 +96,16 @@ func (b *Bucket) failUnsent(f *failure, e *bucket.Error, err error) {
 func (b *Bucket) failAnswered(f *failure, e *bucket.Error, resp minio.ErrorResponse, x *exchange) {
 	is := func(codes []string) bool { return slices.Contains(codes, resp.Code) }
 	hint := ""
+	// An answer without S3's document is one to a HEAD, which can't say what is wrong, or comes of some server on the way.
+	// minio-go has the status for a code then.
+	bare := strings.HasPrefix(resp.Code, strconv.Itoa(x.status))
 	switch status := x.status; {
 	case is(expiredCodes):
 		f.expired = true
 		e.Kind, hint = bucket.ErrPermission, "the credentials have expired; renew them"
 	case is(skewedCodes):
 		e.Kind, hint = bucket.ErrPermission, b.skewHint(x)
-	case is(regionCodes), status == http.StatusMovedPermanently:
+	case is(regionCodes), status == http.StatusMovedPermanently, bare && status == http.StatusBadRequest && resp.Region != "" && resp.Region != b.config.Region:
 		e.Kind, hint = bucket.ErrUnavailable, b.regionHint(resp.Region)
 	case is(fullCodes), status == http.StatusInsufficientStorage:
 		e.Kind = bucket.ErrFull
@@ -137,6 +141,7 @@ func (b *Bucket) failAnswered(f *failure, e *bucket.Error, resp minio.ErrorRespo
 	case status == http.StatusNotImplemented:
 		e.Kind, hint = bucket.ErrUnavailable, "the service doesn't know this request"
 	default:
+		f.retry, f.doubt = bare, bare
 		e.Kind = bucket.ErrUnavailable
 	}
 	e.Err = &answerError{hint: hint, status: x.status, response: resp}
@@ -179,7 +184,7 @@ type answerError struct {
 func (e *answerError) Error() string {
 	text := strings.TrimSuffix(strings.TrimSpace(e.response.Error()), ".")
 	facts := fmt.Sprintf("HTTP %d", e.status)
-	if code := e.response.Code; code != "" && !strings.HasPrefix(code, fmt.Sprint(e.status)) {
+	if code := e.response.Code; code != "" && !strings.HasPrefix(code, strconv.Itoa(e.status)) {
 		facts += " " + code
 	}
 	if id := e.response.RequestID; id != "" {

@@ -3,38 +3,64 @@ package s3
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 )
 
 const (
 	dialTimeout  = 5 * time.Second
-	stallTimeout = 20 * time.Second // without a byte in either direction
+	stallTimeout = 30 * time.Second // without a byte in either direction
 	idleTimeout  = 30 * time.Second // services close idle connections after about as long
 	idlePerHost  = 64               // restores and many coroutines at once read in parallel
 )
 
-// newTransport is HTTP/1.1 over connections that are kept, and given up when they stall.
-func newTransport(stall time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+// newTransport is HTTP/1.1 over connections that are kept, and given up when they stall. roots are the authorities that
+// certificates may come from, nil for the system's.
+func newTransport(dial dialFunc, stall time.Duration, roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
+			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
 			return &patientConn{conn, stall}, nil
 		},
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConns:        2 * idlePerHost,
 		MaxIdleConnsPerHost: idlePerHost,
 		IdleConnTimeout:     idleTimeout,
 		DisableCompression:  true, // objects come as they are stored
 	}
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+var dial dialFunc = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+
+// loadRoots adds the certificates of a file to the system's; nil if no file is named.
+func loadRoots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificates: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no certificate in PEM", path)
+	}
+	return pool, nil
 }
 
 // patientConn is a connection on which a read or write times out when nothing has moved for a while. A time-out for a

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,17 +139,24 @@ func waitFor(dial func(context.Context) (net.Conn, error), ended <-chan struct{}
 func (s *Server) NewBucket(tb testing.TB) s3.Config {
 	tb.Helper()
 	name := fmt.Sprintf("bucket-%d", s.buckets.Add(1))
-	client, err := minio.New(s.URL()[len("http://"):], &minio.Options{
-		Creds:     credentials.NewStaticV4(AccessKeyID, SecretAccessKey, ""),
-		Transport: &http.Transport{DisableKeepAlives: true},
-	})
-	if err == nil {
-		err = client.MakeBucket(tb.Context(), name, minio.MakeBucketOptions{})
-	}
+	err := s.Client(tb).MakeBucket(tb.Context(), name, minio.MakeBucketOptions{})
 	if err != nil {
 		tb.Fatalf("make bucket %s: %v", name, err)
 	}
 	return s3.Config{Bucket: name, Endpoint: s.URL(), AccessKeyID: AccessKeyID, SecretAccessKey: SecretAccessKey}
+}
+
+// Client returns a client for what the driver doesn't do.
+func (s *Server) Client(tb testing.TB) *minio.Client {
+	tb.Helper()
+	client, err := minio.New(strings.TrimPrefix(s.URL(), "http://"), &minio.Options{
+		Creds:     credentials.NewStaticV4(AccessKeyID, SecretAccessKey, ""),
+		Transport: &http.Transport{DisableKeepAlives: true},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return client
 }
 
 // Open opens a bucket.
@@ -159,9 +167,4 @@ func Open(tb testing.TB, c s3.Config) *s3.Bucket {
 		tb.Fatal(err)
 	}
 	return b
-}
-
-// Environment is what a process needs to use the service.
-func Environment() map[string]string {
-	return map[string]string{"AWS_ACCESS_KEY_ID": AccessKeyID, "AWS_SECRET_ACCESS_KEY": SecretAccessKey}
 }
