@@ -477,6 +477,31 @@ func TestAcquireRace(t *testing.T) {
 	})
 }
 
+// TestAcquireUnknown has two acquire a coroutine at once, and the slower one not be told that it was.
+func TestAcquireUnknown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := bucket.NewMem()
+		slow := newRemote(b)
+		var other *Lease
+		slow.onPut = func(string) { other = acquire(t, NewStore(newRemote(b)), LeaseOptions{}) }
+		if _, err := NewStore(unsaid{slow}).Acquire(t.Context(), "p", LeaseOptions{}); !errors.Is(err, buckettest.ErrInjected) {
+			t.Errorf("the slower one: %v", err)
+		}
+		if got := leaseKeys(t, b); len(got) != 1 {
+			t.Errorf("objects %q", got)
+		}
+		_ = other.Release()
+	})
+}
+
+// unsaid is a bucket that never gives an answer to a put.
+type unsaid struct{ bucket.Bucket }
+
+func (b unsaid) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	_ = b.Bucket.Put(ctx, key, body, size)
+	return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: buckettest.ErrInjected}
+}
+
 // TestAcquireLate pauses who acquires between its look at the store and its put, while others come, renew and go.
 func TestAcquireLate(t *testing.T) {
 	for name, stays := range map[string]bool{"while another holds it": true, "when another has gone": false} {
