@@ -165,7 +165,6 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 	if c.main, err = m.instantiate(ctx); err != nil {
 		return err
 	}
-	m.initialImage(c.main)
 	c.state = c.main.ExportedGlobal(instrument.ExportState).(api.MutableGlobal)
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem

@@ -11,7 +11,8 @@ import (
 	"github.com/durun/durun/runtime/internal/instrument"
 )
 
-// TestInitialImage compares the image that snapshots are taken against with the memory of a fresh instance.
+// TestInitialImage compares the memory of a fresh instance, and the image that snapshots are taken against, with what the
+// data segments make of memory when the engine applies them.
 func TestInitialImage(t *testing.T) {
 	withoutRace(t)
 	ctx := context.Background()
@@ -44,14 +45,27 @@ func TestInitialImage(t *testing.T) {
 		if mem == nil {
 			continue
 		}
-		if _, ok := m.original.InitialMemory(); !ok {
-			t.Errorf("%s: the image has to be read from memory", file)
-		}
-		image := m.initialImage(inst)
 		all, _ := mem.Read(0, mem.Size())
-		if !bytes.HasPrefix(all, image) || len(bytes.Trim(all[len(image):], "\x00")) > 0 {
-			t.Errorf("%s: the image of %d bytes isn't what memory has", file, len(image))
+		if !bytes.HasPrefix(all, m.image) || len(bytes.Trim(all[len(m.image):], "\x00")) > 0 {
+			t.Errorf("%s: the image of %d bytes isn't what memory has", file, len(m.image))
 		}
+		running, err := instrument.Transform(m.original, instrument.Config{Await: m.runtime.isAwait})
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, err := m.runtime.engine.CompileModule(compileContext(ctx), running.Module.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		filled, err := m.runtime.engine.InstantiateModule(ctx, code, instanceConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, _ := filled.Memory().Read(0, mem.Size()); !bytes.Equal(all, want) {
+			t.Errorf("%s: an instance's memory isn't what its data segments make", file)
+		}
+		_ = filled.Close(ctx)
+		_ = code.Close(ctx)
 		_ = inst.Close(ctx)
 		compared++
 	}

@@ -38,8 +38,7 @@ type Module struct {
 	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
 	holdsExceptions bool
 
-	imageOnce sync.Once
-	image     []byte // memory as instantiated, without trailing zeros
+	image []byte // memory as instantiated, without trailing zero pages; the running form lacks it
 
 	mu      sync.Mutex
 	resumes map[string]*resumeModule
@@ -91,6 +90,7 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.image = initialImage(m.original)
 	for _, t := range m.plan.Tables {
 		if snapshotType(m.env.Tables[t].Elem) != snapshot.FuncRef {
 			m.foreignTables = append(m.foreignTables, t)
@@ -242,7 +242,8 @@ func (m *Module) transform(decoded *wasm.Module, size int) ([]byte, error) {
 		return nil, &ModuleError{Msg: "make module suspendable", Err: err}
 	}
 	m.plan = t.Plan
-	running := t.Module.Encode()
+	stripped, _ := t.Strip()
+	running := stripped.Encode()
 	r.writeTransform(key, t.Plan, running)
 	return running, nil
 }
@@ -310,28 +311,31 @@ func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
 	if err != nil {
 		return nil, &ModuleError{Msg: "instantiate module", Err: err}
 	}
+	if mem := inst.ExportedMemory(instrument.ExportMemory); mem != nil {
+		fillImage(mem, m.image)
+	}
 	return inst, nil
 }
 
-// initialImage returns memory as it is after instantiation, without trailing zeros. inst is a fresh instance. What the data
-// segments say is known without it: to read its memory would have the system provide all of it.
-func (m *Module) initialImage(inst api.Module) []byte {
-	m.imageOnce.Do(func() {
-		mem := inst.ExportedMemory(instrument.ExportMemory)
-		if mem == nil {
-			return
+// fillImage puts the initial image into a fresh memory. Zero pages are left alone, so that the system need not provide them.
+func fillImage(mem api.Memory, image []byte) {
+	view, _ := mem.Read(0, uint32(len(image)))
+	for at := 0; at < len(image); at += snapshot.PageSize {
+		end := min(at+snapshot.PageSize, len(image))
+		if page := image[at:end]; !allZero(page) {
+			copy(view[at:], page)
 		}
-		all, ok := m.original.InitialMemory()
-		if !ok {
-			all, _ = mem.Read(0, mem.Size())
-		}
-		n := len(all)
-		for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
-			n -= snapshot.PageSize
-		}
-		m.image = slices.Clone(all[:n])
-	})
-	return m.image
+	}
+}
+
+// initialImage returns what memory holds before anything of the guest runs, without zero pages at its end.
+func initialImage(original *wasm.Module) []byte {
+	all, _ := original.InitialMemory()
+	n := len(all)
+	for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
+		n -= snapshot.PageSize
+	}
+	return all[:n:n]
 }
 
 var zeroPage [snapshot.PageSize]byte

@@ -6,9 +6,9 @@ import (
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-// Version counts the changes of what [Transform] emits. Caches of its output are keyed by it; snapshots don't depend
+// Version counts the changes of what [Transform] and [Running.Strip] emit. Caches of their output are keyed by it; snapshots don't depend
 // on it.
-const Version = 10
+const Version = 11
 
 // Config says what suspends.
 type Config struct {
