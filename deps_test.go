@@ -41,11 +41,7 @@ var rules = []struct {
 		never: []string{"./snapshot/...", "./hostabi/...", "./runtime", "./cmd/...", "./runtime/internal/linmem/..."},
 		later: true,
 	},
-	{
-		from:  "./runtime/internal/linmem/...",
-		never: []string{"./snapshot/...", "./hostabi/...", "./runtime", "./cmd/...", "./runtime/internal/instrument/..."},
-		later: true,
-	},
+	{from: "./runtime/internal/linmem", only: []string{"std", "golang.org/x/sys/..."}},
 	{
 		from:  "./snapshot/...",
 		never: []string{"github.com/tetratelabs/wazero/...", "./runtime/...", "./hostabi/...", "./cmd/..."},

@@ -18,12 +18,28 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// Snapshot captures a coroutine that is suspended or has ended. Its sequence number is one more than that of the last
-// commit, see [Coroutine.Committed]; its output is what the guest has written since then. The snapshot's pages alias the
-// guest's memory: it is good until the next Resume or Close.
+// Snapshot captures a coroutine that is suspended or has ended, as a snapshot that is complete in itself. Its sequence
+// number is one more than that of the last commit, see [Coroutine.Committed]; its output is what the guest has written since
+// then. The snapshot's pages alias the guest's memory: it is good until the next Resume or Close.
 //
 // Errors: [ErrNotSuspended] before the first Resume, [ErrInUse], [ErrClosed].
 func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
+	return c.locked(func() (*snapshot.Snapshot, error) { return c.snapshot(snapshot.SinceImage) })
+}
+
+// Capture captures a coroutine as its next commit is to be stored: by what has changed since the last commit or since the
+// root of its chain, or as Snapshot does. It costs what has changed. Otherwise it is as Snapshot.
+func (c *Coroutine) Capture() (*snapshot.Snapshot, error) {
+	return c.locked(func() (*snapshot.Snapshot, error) {
+		since := c.lineage.Next()
+		if c.status.Ended() {
+			since = snapshot.SinceImage
+		}
+		return c.snapshot(since)
+	})
+}
+
+func (c *Coroutine) locked(f func() (*snapshot.Snapshot, error)) (*snapshot.Snapshot, error) {
 	if !c.busy.CompareAndSwap(false, true) {
 		return nil, ErrInUse
 	}
@@ -31,6 +47,13 @@ func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
 	if c.closed {
 		return nil, ErrClosed
 	}
+	s, err := f()
+	c.taken = s
+	return s, err
+}
+
+// snapshot captures the coroutine, with the pages that have changed since a moment, or all.
+func (c *Coroutine) snapshot(since snapshot.Since) (*snapshot.Snapshot, error) {
 	s := &snapshot.Snapshot{
 		Module: c.module.hash, ModuleName: c.name, Coroutine: c.id, Seq: 1, Parent: c.parent,
 		Time: time.Now().UTC(), Status: c.status, Entry: c.entry, Args: c.args,
@@ -61,12 +84,13 @@ func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
 	if s.Frames, err = c.captured(); err != nil {
 		return nil, err
 	}
-	for _, i := range c.module.mutable {
+	s.Globals = make([]snapshot.Global, len(c.module.mutable))
+	for k, i := range c.module.mutable {
 		v, err := c.global(i)
 		if err != nil {
 			return nil, err
 		}
-		s.Globals = append(s.Globals, snapshot.Global{Index: i, Value: v})
+		s.Globals[k] = snapshot.Global{Index: i, Value: v}
 	}
 	if err := c.saveTables(s); err != nil {
 		return nil, err
@@ -76,22 +100,47 @@ func (c *Coroutine) Snapshot() (*snapshot.Snapshot, error) {
 			s.DroppedData = append(s.DroppedData, seg)
 		}
 	}
-	if c.memory != nil {
-		view, _ := c.memory.Read(0, c.memory.Size())
-		s.Memory.Size = uint64(len(view))
+	if c.linear != nil {
+		c.followMemory()
+		s.Memory.Size = uint64(len(c.linear.Bytes()))
 		if l := c.module.env.Memories[0]; l.HasMax {
 			s.Memory.Max = l.Max * snapshot.WasmPageSize
 		}
-		s.Memory.Pages = snapshot.DiffPages(view, c.module.image)
+		var ok bool
+		if s.Memory.Pages, ok = c.changes(since); !ok {
+			since = snapshot.SinceImage
+			s.Memory.Pages, _ = c.changes(since)
+		}
 	}
+	state := c.atLast
+	if since == snapshot.SinceRoot {
+		state = c.atRoot
+	}
+	s.Base = c.lineage.Base(since, s.Seq, state)
 	return s, nil
 }
 
-// Committed tells the coroutine that a snapshot of it has become durable, as p: the next one follows it, and has only
-// the output since.
-func (c *Coroutine) Committed(p *snapshot.Parent) {
-	c.parent = p
+// Committed tells the coroutine that a snapshot of it, the last that was captured, has become durable: the next one follows it,
+// and has only the output since. It is to be called before the guest runs on; else the next commit is stored in full.
+func (c *Coroutine) Committed(commit snapshot.Commit) {
+	c.parent = commit.AsParent()
 	c.output, c.written = nil, 0
+	s := c.taken
+	switch {
+	case c.status.Ended():
+		return
+	case s == nil || s.Seq != commit.Seq:
+		c.lineage, c.atRoot, c.atLast = snapshot.Lineage{}, nil, nil
+		return
+	}
+	c.taken = nil
+	if c.linear != nil {
+		c.linear.Committed()
+	}
+	c.lineage.Committed(commit)
+	if c.atLast = withoutPages(s); s.Base == nil {
+		c.atRoot = c.atLast
+	}
 }
 
 func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
@@ -126,6 +175,17 @@ func (c *Coroutine) savedAwait() *snapshot.Await {
 	return a
 }
 
+// handle returns the instance's mutable global i. To look one up takes longer than to read it a hundred times.
+func (c *Coroutine) handle(i uint32) api.Global {
+	if c.globals == nil {
+		c.globals = make([]api.Global, len(c.module.env.Globals))
+	}
+	if c.globals[i] == nil {
+		c.globals[i] = c.main.ExportedGlobal(instrument.ExportGlobal(i))
+	}
+	return c.globals[i]
+}
+
 // global reads a mutable global.
 func (c *Coroutine) global(i uint32) (snapshot.Value, error) {
 	t := c.module.env.Globals[i].Type
@@ -138,10 +198,10 @@ func (c *Coroutine) global(i uint32) (snapshot.Value, error) {
 		v.Lo, v.Hi = stack[0], stack[1]
 		return v, nil
 	case wasm.I32, wasm.F32:
-		v.Lo = uint64(uint32(c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()))
+		v.Lo = uint64(uint32(c.handle(i).Get()))
 		return v, nil
 	}
-	v.Lo = c.main.ExportedGlobal(instrument.ExportGlobal(i)).Get()
+	v.Lo = c.handle(i).Get()
 	if !t.IsRef() {
 		return v, nil
 	}
@@ -167,7 +227,7 @@ func (c *Coroutine) setGlobal(i uint32, v snapshot.Value) error {
 	case t == wasm.V128:
 		c.helper(instrument.ExportSetV128(i), []uint64{v.Lo, v.Hi})
 	case !t.IsRef():
-		c.main.ExportedGlobal(instrument.ExportGlobal(i)).(api.MutableGlobal).Set(v.Lo)
+		c.handle(i).(api.MutableGlobal).Set(v.Lo)
 	case snapshotType(t) != snapshot.FuncRef:
 		if v.Lo != 0 {
 			return fmt.Errorf("%w: a function in global %d, which holds %v", ErrMismatch, i, t)
@@ -387,24 +447,124 @@ type RestoreConfig struct {
 	Grants []snapshot.Grant
 }
 
-// Restore goes on from a snapshot of a suspended coroutine of this module. Nothing of the guest runs before the next
-// Resume. The snapshot may have been taken by another version of durun, on another machine.
+// Restore goes on from a complete snapshot of a suspended coroutine of this module. Nothing of the guest runs before the
+// next Resume. The snapshot may have been taken by another version of durun, on another machine. [Module.RestoreChain] is
+// for a snapshot in a store.
 //
 // Errors: [ErrMismatch] for a snapshot of another module, or one whose contents don't fit the module; [ErrEnded]; and
 // those of the host instances, which may lack what the state needs. With an error, the instances stay the caller's.
 func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config RestoreConfig) (*Coroutine, error) {
-	if s.Module != m.hash {
-		return nil, fmt.Errorf("restore coroutine %s: %w: it was taken of module %x, this is %x", s.Coroutine, ErrMismatch, s.Module[:6], m.hash[:6])
+	if s.Base != nil {
+		return nil, fmt.Errorf("restore coroutine %s: %w: it is not complete in itself", s.Coroutine, ErrMismatch)
 	}
-	if s.Status.Ended() {
-		return nil, fmt.Errorf("restore coroutine %s: %w", s.Coroutine, ErrEnded)
+	c := &Coroutine{id: s.Coroutine, parent: &snapshot.Parent{Seq: s.Seq, Hash: config.Hash}}
+	if err := c.restore(ctx, m, contentOfSnapshot(s), config); err != nil {
+		return nil, fmt.Errorf("restore coroutine %s: %w", s.Coroutine, err)
+	}
+	return c, nil
+}
+
+// RestoreChain goes on from a snapshot as a store has it, as Restore does from one that was read whole. It costs less where
+// the chain's root is known, see [Module.Known], and the commits that follow continue the chain. config.Hash is not used.
+//
+// Errors: as for Restore, and those of reading the chain's pages.
+func (m *Module) RestoreChain(ctx context.Context, chain *snapshot.Chain, config RestoreConfig) (*Coroutine, error) {
+	fail := func(err error) (*Coroutine, error) {
+		return nil, fmt.Errorf("restore coroutine %s: %w", chain.Commit.Coroutine, err)
+	}
+	if chain.Commit.Status.Ended() {
+		return fail(ErrEnded)
+	}
+	from, err := contentOf(ctx, chain)
+	if err != nil {
+		return fail(err)
+	}
+	c := &Coroutine{id: chain.Commit.Coroutine, parent: chain.Commit.AsParent(), lineage: chain.Lineage()}
+	if err := c.restore(ctx, m, from, config); err != nil {
+		return fail(err)
+	}
+	return c, nil
+}
+
+// RestoreFrom reads a commit of a coroutine, 0 for the newest, and goes on from it: as [snapshot.Store.Chain] and RestoreChain,
+// without reading what the module knows.
+func (m *Module) RestoreFrom(ctx context.Context, store *snapshot.Store, id string, seq uint64, config RestoreConfig) (*Coroutine, error) {
+	known := false
+	have := func(h snapshot.Hash) *snapshot.Snapshot {
+		s := m.Known(h)
+		known = known || s != nil
+		return s
+	}
+	for {
+		chain, err := store.Chain(ctx, id, seq, have)
+		if err != nil {
+			return nil, fmt.Errorf("restore: %w", err)
+		}
+		c, err := m.RestoreChain(ctx, chain, config)
+		if err == nil || !known || m.Known(chain.RootRef.Hash) != nil {
+			return c, err
+		}
+		have, known = nil, false // it has been forgotten meanwhile
+	}
+}
+
+// startFrom starts a coroutine from a shared base.
+func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine, error) {
+	fail := func(err error) (*Coroutine, error) {
+		return nil, fmt.Errorf("start from base %s: %w", config.Base.Commit.Coroutine, err)
+	}
+	from, err := contentOf(ctx, config.Base)
+	if err != nil {
+		return fail(err)
+	}
+	if s := from.state; config.Entry != "" && config.Entry != s.Entry || config.Args != nil && !equalBits(config.Args, s.Args) {
+		return fail(fmt.Errorf("%w: it was made with entry %q and other arguments", ErrMismatch, s.Entry))
+	}
+	if err := snapshot.ValidID(config.ID); err != nil {
+		return fail(err)
 	}
 	c := &Coroutine{
-		module: m, id: s.Coroutine, name: s.ModuleName, entry: s.Entry, args: s.Args, grants: config.Grants,
-		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, inStart: s.InStart,
-		parent: &snapshot.Parent{Seq: s.Seq, Hash: config.Hash}, abi: &abi{}, frames: s.Frames,
+		id: config.ID, lineage: snapshot.FromBase(config.Base.Commit),
+		output: from.state.Output,
 	}
+	err = c.restore(ctx, m, from, RestoreConfig{
+		Hosts: config.Hosts, Stdout: config.Stdout, Stderr: config.Stderr, Grants: config.Grants,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	c.name = config.ModuleName
+	if config.Input != nil {
+		c.abi.input = config.Input
+	}
+	// Who watches sees the output from its beginning.
+	for _, o := range c.output {
+		c.written += len(o.Data)
+		c.show(o.Stream, o.Data)
+	}
+	return c, nil
+}
+
+func equalBits(bits []uint64, values []snapshot.Value) bool {
+	return slices.EqualFunc(bits, values, func(b uint64, v snapshot.Value) bool { return b == v.Lo })
+}
+
+// restore makes c, which has its id, parent and lineage, a coroutine of m in some state.
+func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, config RestoreConfig) error {
+	s := from.state
+	if s.Module != m.hash {
+		return fmt.Errorf("%w: it was taken of module %x, this is %x", ErrMismatch, s.Module[:6], m.hash[:6])
+	}
+	if s.Status.Ended() {
+		return ErrEnded
+	}
+	c.module, c.name, c.entry, c.args, c.grants = m, s.ModuleName, s.Entry, s.Args, config.Grants
+	c.stdout, c.stderr, c.status, c.inStart = config.Stdout, config.Stderr, snapshot.Suspended, s.InStart
+	c.abi, c.frames = &abi{}, s.Frames
 	await, err := c.restoreAwait(s)
+	if err == nil {
+		c.linear, err = m.restoreMemory(from)
+	}
 	if err == nil {
 		err = c.init(ctx, config.Hosts)
 	}
@@ -425,9 +585,22 @@ func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config Resto
 			c.hosts = nil // stay the caller's
 			_ = c.close()
 		}
-		return nil, fmt.Errorf("restore coroutine %s: %w", s.Coroutine, err)
+		c.freeMemory()
+		return err
 	}
-	return c, nil
+	c.atRoot = from.root
+	c.atLast = withoutPages(s)
+	if len(from.deltaPages) == 0 && from.root == s {
+		c.atRoot = c.atLast
+	}
+	return nil
+}
+
+// withoutPages is what commits to come are compared with.
+func withoutPages(s *snapshot.Snapshot) *snapshot.Snapshot {
+	state := *s
+	state.Memory.Pages, state.Output, state.Base = nil, nil, nil
+	return &state
 }
 
 // restoreAwait sets what the coroutine waits for and returns the index of the imported function.
@@ -484,26 +657,8 @@ func sameType(a snapshot.ValueType, b wasm.ValueType) bool {
 	return moduleType(a) == b || a == snapshot.FuncRef && b.IsRef()
 }
 
-// restoreState puts back memory, globals and dropped segments.
+// restoreState puts back globals, tables and dropped segments.
 func (c *Coroutine) restoreState(s *snapshot.Snapshot) error {
-	switch {
-	case c.memory == nil:
-		if s.Memory.Size > 0 {
-			return fmt.Errorf("%w: it has a memory, and the module none", ErrMismatch)
-		}
-	default:
-		size := uint64(c.memory.Size())
-		if s.Memory.Size < size || s.Memory.Size%snapshot.WasmPageSize != 0 {
-			return fmt.Errorf("%w: a memory of %d bytes, where the module starts with %d", ErrMismatch, s.Memory.Size, size)
-		}
-		if _, ok := c.memory.Grow(uint32((s.Memory.Size - size) / snapshot.WasmPageSize)); !ok {
-			return fmt.Errorf("%w: a memory of %d bytes, which is more than the module or this machine allows", ErrMismatch, s.Memory.Size)
-		}
-		view, _ := c.memory.Read(0, c.memory.Size())
-		if err := snapshot.ApplyPages(view, s.Memory.Pages); err != nil {
-			return fmt.Errorf("%w: %w", ErrMismatch, err)
-		}
-	}
 	if len(s.Globals) != len(c.module.mutable) {
 		return fmt.Errorf("%w: %d mutable globals, where the module has %d", ErrMismatch, len(s.Globals), len(c.module.mutable))
 	}
@@ -554,7 +709,13 @@ func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, a
 		}
 		old := c.resume
 		c.resume, c.shape = inst, r
-		if old != nil {
+		switch {
+		case old == nil:
+		case c.linear != nil && !c.linear.Detach():
+			// wazero v1.12 takes an instance that is closed for the owner of its memory, also if it only imports it: from then on it
+			// grows the memory itself. Where that can't be prepared for, the instance stays until the end.
+			c.retired = append(c.retired, old)
+		default:
 			if err := old.Close(ctx); err != nil {
 				return fmt.Errorf("close continuations: %w", err)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/linmem"
 	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
 )
@@ -33,6 +34,11 @@ type StartConfig struct {
 	Stdout     io.Writer          // gets what the guest writes, as it writes it; nil for nobody. Its errors are ignored
 	Stderr     io.Writer
 	Grants     []snapshot.Grant // recorded in snapshots
+	// Base is a shared base to start from, see [snapshot.Store.Base]: a guest of the same module that is suspended. The
+	// coroutine goes on from there, as one of its own: with what it wrote until then as its output, and Input for what the
+	// guest reads with durun.input from then on, unless that is nil. The hosts take over the base's state. Entry and Args,
+	// if they are given, must be the base's.
+	Base *snapshot.Chain
 }
 
 // Coroutine is one durable run of a module.
@@ -51,19 +57,26 @@ type Coroutine struct {
 	stderr  io.Writer
 	busy    atomic.Bool
 	closed  bool
-	parent  *snapshot.Parent // the last commit
+	parent  *snapshot.Parent   // the last commit
+	lineage snapshot.Lineage   // of the commits
+	atRoot  *snapshot.Snapshot // the state, without pages, of the chain's root, and
+	atLast  *snapshot.Snapshot // of the last commit
+	taken   *snapshot.Snapshot // what Capture returned last, if the guest has not run since
 	output  []snapshot.Output
 	written int // bytes in output
 	status  snapshot.Status
 
-	main   api.Module    // the instance of the running form
-	resume api.Module    // the instance of the resume module that last rebuilt the stack; nil if none has
-	shape  *resumeModule // the module of which resume is an instance
-	state  api.MutableGlobal
-	memory api.Memory
-	refs   map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
-	guest  hostabi.Guest
-	ctx    context.Context // of the current Resume
+	main    api.Module    // the instance of the running form
+	resume  api.Module    // the instance of the resume module that last rebuilt the stack; nil if none has
+	retired []api.Module  // earlier ones that could not be closed
+	shape   *resumeModule // the module of which resume is an instance
+	state   api.MutableGlobal
+	memory  api.Memory
+	linear  *linmem.Memory    // what the engine has for memory; nil without
+	globals []api.Global      // the mutable ones, by index; nil until looked up
+	refs    map[uint64]uint32 // what references to functions name, as function index + 1; made on first use
+	guest   hostabi.Guest
+	ctx     context.Context // of the current Resume
 
 	// The guest runs in a coroutine of Go's: next runs it until it suspends or ends, stop ends it while it is suspended, and
 	// suspend hands control back from inside.
@@ -102,6 +115,9 @@ type pending struct {
 // Start begins a coroutine. Nothing of the guest runs before the first Resume. It returns an error for an entry that the
 // module doesn't export, for arguments that don't fit it, and for a host module that is imported and has no instance.
 func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, error) {
+	if config.Base != nil {
+		return m.startFrom(ctx, config)
+	}
 	if config.Entry == "" {
 		config.Entry = m.defaultEntry()
 	}
@@ -120,7 +136,11 @@ func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, err
 		module: m, id: config.ID, name: config.ModuleName, entry: config.Entry, args: args, grants: config.Grants,
 		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, abi: &abi{input: config.Input},
 	}
+	if c.linear, err = m.newMemory(nil, 0); err != nil {
+		return nil, err
+	}
 	if err := c.init(ctx, config.Hosts); err != nil {
+		c.freeMemory()
 		return nil, err
 	}
 	return c, nil
@@ -145,7 +165,14 @@ func valuesOf(types []wasm.ValueType, bits []uint64) ([]snapshot.Value, error) {
 	return vs, nil
 }
 
-// init makes the instance and takes the hosts.
+func (c *Coroutine) freeMemory() {
+	if c.linear != nil {
+		c.linear.Free()
+		c.linear = nil
+	}
+}
+
+// init makes the instance, with c.linear for memory, and takes the hosts.
 func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err error) {
 	m := c.module
 	c.hosts = make([]hostabi.Instance, len(m.runtime.modules))
@@ -162,7 +189,7 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 			return fmt.Errorf("the program imports host module %s, and no instance of it was given", m.runtime.modules[im.module].Name)
 		}
 	}
-	if c.main, err = m.instantiate(ctx); err != nil {
+	if c.main, err = m.instantiate(ctx, c.linear); err != nil {
 		return err
 	}
 	c.state = c.main.ExportedGlobal(instrument.ExportState).(api.MutableGlobal)
@@ -246,7 +273,7 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 	case ctx.Err() != nil:
 		return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, ctx.Err())
 	}
-	c.ctx = ctx
+	c.ctx, c.taken = ctx, nil
 	if c.pending != nil {
 		ready, err := c.completeAwait()
 		if err != nil {
@@ -482,6 +509,12 @@ func (c *Coroutine) write(stream uint8, p []byte) error {
 	} else {
 		c.output = append(c.output, snapshot.Output{Stream: stream, Data: append([]byte(nil), p...)})
 	}
+	c.show(stream, p)
+	return nil
+}
+
+// show passes output on to whoever watches.
+func (c *Coroutine) show(stream uint8, p []byte) {
 	w := c.stdout
 	if stream == 2 {
 		w = c.stderr
@@ -490,7 +523,6 @@ func (c *Coroutine) write(stream uint8, p []byte) error {
 		// Somebody who watches and goes away must not change what the guest does.
 		_, _ = w.Write(p)
 	}
-	return nil
 }
 
 // ID returns the coroutine's id.
@@ -572,10 +604,12 @@ func (c *Coroutine) close() error {
 	c.stop()
 	ctx := context.Background()
 	var errs []error
-	if c.resume != nil {
-		errs = append(errs, c.resume.Close(ctx))
+	for _, inst := range append(c.retired, c.resume, c.main) {
+		if inst != nil {
+			errs = append(errs, inst.Close(ctx))
+		}
 	}
-	errs = append(errs, c.main.Close(ctx))
+	c.freeMemory()
 	for _, h := range c.hosts {
 		if h != nil {
 			errs = append(errs, h.Close())

@@ -42,6 +42,15 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 		quiet = true    // since then there were quiet awaits only
 		open  bool      // the present await is not committed
 	)
+	if c.parent == nil && c.Pending() != nil {
+		// It starts from a base, and exists from now on.
+		if err := d.commit(ctx, c); err != nil {
+			return c.Status(), err
+		}
+		if last = time.Now(); d.Once {
+			return c.Status(), nil
+		}
+	}
 	for {
 		if c.Pending() != nil {
 			var until time.Time
@@ -91,7 +100,7 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 
 // commit commits c as it is.
 func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
-	s, err := c.Snapshot()
+	s, err := c.Capture()
 	if err != nil {
 		return fmt.Errorf("capture coroutine %s: %w", c.ID(), err)
 	}
@@ -99,7 +108,7 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
 	if err != nil {
 		return err
 	}
-	c.Committed(commit.AsParent())
+	c.Committed(commit)
 	if d.OnCommit != nil {
 		d.OnCommit(commit)
 	}

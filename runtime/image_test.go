@@ -37,7 +37,11 @@ func TestInitialImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := compiled(t, binary, globals[g.Name])
-		inst, err := m.instantiate(ctx)
+		linear, err := m.newMemory(nil, 0)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		inst, err := m.instantiate(ctx, linear)
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
@@ -67,6 +71,7 @@ func TestInitialImage(t *testing.T) {
 		_ = filled.Close(ctx)
 		_ = code.Close(ctx)
 		_ = inst.Close(ctx)
+		linear.Free()
 		compared++
 	}
 	if compared < 15 {

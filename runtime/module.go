@@ -17,6 +17,7 @@ import (
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/linmem"
 	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
 )
@@ -38,7 +39,8 @@ type Module struct {
 	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
 	holdsExceptions bool
 
-	image []byte // memory as instantiated, without trailing zero pages; the running form lacks it
+	image  []byte // memory as instantiated, without trailing zero pages; the running form lacks it
+	images images
 
 	mu      sync.Mutex
 	resumes map[string]*resumeModule
@@ -259,6 +261,7 @@ func (m *Module) Close(ctx context.Context) error {
 		r.release(ctx)
 	}
 	m.resumes, m.order = map[string]*resumeModule{}, nil
+	m.images.close()
 	if err := m.code.Close(ctx); err != nil {
 		return fmt.Errorf("close module: %w", err)
 	}
@@ -305,21 +308,20 @@ type noRandom struct{}
 
 func (noRandom) Read([]byte) (int, error) { return 0, io.EOF }
 
-// instantiate returns a fresh instance of the running form, in which nothing of the guest has run.
-func (m *Module) instantiate(ctx context.Context) (api.Module, error) {
+// instantiate returns a fresh instance of the running form with this memory, nil if the module has none, in which nothing of the guest has run.
+func (m *Module) instantiate(ctx context.Context, mem *linmem.Memory) (api.Module, error) {
+	if mem != nil {
+		ctx = withMemory(ctx, mem)
+	}
 	inst, err := m.runtime.engine.InstantiateModule(ctx, m.code, instanceConfig)
 	if err != nil {
 		return nil, &ModuleError{Msg: "instantiate module", Err: err}
 	}
-	if mem := inst.ExportedMemory(instrument.ExportMemory); mem != nil {
-		fillImage(mem, m.image)
-	}
 	return inst, nil
 }
 
-// fillImage puts the initial image into a fresh memory. Zero pages are left alone, so that the system need not provide them.
-func fillImage(mem api.Memory, image []byte) {
-	view, _ := mem.Read(0, uint32(len(image)))
+// fillImage puts the initial image into zeros. Zero pages are left alone, so that the system need not provide them.
+func fillImage(view, image []byte) {
 	for at := 0; at < len(image); at += snapshot.PageSize {
 		end := min(at+snapshot.PageSize, len(image))
 		if page := image[at:end]; !allZero(page) {

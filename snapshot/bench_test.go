@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -75,13 +76,25 @@ func BenchmarkDiffPages(b *testing.B) {
 var shapes = []struct {
 	name          string
 	bytes, frames int
-}{{"0.5MiB", 512 << 10, 40}, {"10MiB", 10 << 20, 40}, {"100000frames", 64 << 10, 100000}, {"small", 2 * PageSize, 5}}
+}{{"0.5MiB", 512 << 10, 40}, {"10MiB", 10 << 20, 40}, {"100000frames", 64 << 10, 100000}, {"dense", 2 * PageSize, 5}, {"small", 0, 5}}
+
+// benchShape returns a snapshot of a shape; of the one without bytes some words of two pages have changed.
+func benchShape(bytes, frames int) *Snapshot {
+	if bytes == 0 {
+		mem := make([]byte, WasmPageSize)
+		for i := range 20 {
+			mem[i*200], mem[8*PageSize+i*8] = byte(i+1), byte(i+1)
+		}
+		return benchSnapshot(DiffPages(mem, nil), frames)
+	}
+	mem, image := interpreter(bytes)
+	return benchSnapshot(DiffPages(mem, image), frames)
+}
 
 func BenchmarkEncode(b *testing.B) {
 	for _, n := range shapes {
 		b.Run(n.name, func(b *testing.B) {
-			mem, image := interpreter(n.bytes)
-			s := benchSnapshot(DiffPages(mem, image), n.frames)
+			s := benchShape(n.bytes, n.frames)
 			b.SetBytes(int64(len(s.Memory.Pages)) * PageSize)
 			b.ReportAllocs()
 			var data []byte
@@ -96,11 +109,85 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
+// pythonStep returns a commit of an interpreter and the one after it, as measured of CPython that prints a line and
+// sleeps: some pages change in a few words, the stack's in more, the frames don't, the host's clocks do.
+func pythonStep(pages, frames int) (before, after *Snapshot) {
+	mem, image := interpreter(512 << 10)
+	step := func(seq uint64) *Snapshot {
+		s := benchSnapshot(nil, frames)
+		s.Seq, s.Time = seq, s.Time.Add(time.Duration(seq)*time.Millisecond)
+		s.Parent = &Parent{Seq: seq - 1, Hash: HashOf([]byte{byte(seq)})}
+		s.Await.Args = []Value{{I32, 0x1fa38, 0}, {I32, 0x1fa10, 0}, {I32, 1, 0}, {I32, 0x1fa0c, 0}}
+		s.Await.Until, s.Await.Data = s.Time.Add(time.Millisecond), fmt.Appendf(nil, "%029d", seq*1000003)
+		s.Globals = []Global{{0, Value{I32, 0x1f9e0, 0}}}
+		s.Host = []Section{{"durun", 1, []byte{1}}, {"wasi_snapshot_preview1", 1, fmt.Appendf(nil, "%040d%040d%04d", 7, seq*1000003, 3)}}
+		return s
+	}
+	before, after = step(41), step(42)
+	before.Memory.Pages = DiffPages(bytes.Clone(mem), image)
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range pages {
+		p := mem[int(before.Memory.Pages[i*3].Number)*PageSize:][:PageSize]
+		words := 4
+		if i < 2 {
+			words = 20
+		}
+		for range words {
+			at := r.IntN(pageWords) * 8
+			for k := range 1 + r.IntN(4) {
+				p[at+k] ^= byte(1 + r.IntN(255))
+			}
+		}
+	}
+	now := DiffPages(mem, image)
+	after.Memory.Pages = changedPages(now, before.Memory.Pages)
+	l := Lineage{origin: Origin{Root: Ref{Seq: 30}, RootBytes: 600_000, Anchor: 31}, anchorBytes: 1000}
+	after.Base = l.Base(SinceParent, 42, before)
+	return before, after
+}
+
+var steps = []struct{ pages, frames int }{{10, 12}, {26, 44}}
+
+func BenchmarkEncodeDelta(b *testing.B) {
+	for _, n := range steps {
+		b.Run(fmt.Sprintf("%dpages", n.pages), func(b *testing.B) {
+			_, s := pythonStep(n.pages, n.frames)
+			b.ReportAllocs()
+			var data []byte
+			for b.Loop() {
+				var err error
+				if data, err = Encode(s); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(data)), "encoded-bytes")
+		})
+	}
+}
+
+func BenchmarkDecodeDelta(b *testing.B) {
+	for _, n := range steps {
+		b.Run(fmt.Sprintf("%dpages", n.pages), func(b *testing.B) {
+			base, s := pythonStep(n.pages, n.frames)
+			data := encode(b, s)
+			b.ReportAllocs()
+			for b.Loop() {
+				d, err := DecodeDelta(data)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := d.State(base); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkDecode(b *testing.B) {
 	for _, n := range shapes {
 		b.Run(n.name, func(b *testing.B) {
-			mem, image := interpreter(n.bytes)
-			s := benchSnapshot(DiffPages(mem, image), n.frames)
+			s := benchShape(n.bytes, n.frames)
 			data, err := Encode(s)
 			if err != nil {
 				b.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -14,10 +15,39 @@ import (
 // wireBundle is the manifest of an exported coroutine. Its sections are the module, a log if commits precede the one
 // that is exported, and that one.
 type wireBundle struct {
-	Coroutine string    `cbor:"1,keyasint"`
-	Seq       uint64    `cbor:"2,keyasint"`
-	Module    []byte    `cbor:"4,keyasint"`
-	Sections  []section `cbor:"17,keyasint"`
+	Coroutine string       // 1
+	Seq       uint64       // 2
+	Module    []byte       // 4
+	Sections  sectionTable // 17
+}
+
+func (w *wireBundle) append(b []byte) []byte {
+	m := newMap(b)
+	m.key(1)
+	m.b = appendText(m.b, w.Coroutine)
+	m.key(2)
+	m.b = appendUint(m.b, w.Seq)
+	m.key(4)
+	m.b = appendBytes(m.b, w.Module)
+	w.Sections.append(&m)
+	return m.b
+}
+
+func (w *wireBundle) decode(u *unpacker) {
+	u.pairs(func(key uint64) {
+		switch key {
+		case 1:
+			w.Coroutine = u.text()
+		case 2:
+			w.Seq = u.number(math.MaxUint64)
+		case 4:
+			w.Module = u.blob()
+		case 17:
+			w.Sections = u.sections()
+		default:
+			u.unknown(key)
+		}
+	})
 }
 
 // Export writes a coroutine as one self-contained file, a bundle: its module, the snapshot of commit seq (0 for the
@@ -28,26 +58,16 @@ type wireBundle struct {
 // Errors: [ErrNotFound]; [ErrCorrupt]; [ErrVersion]; the writer's own.
 func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) error {
 	fail := func(err error) error { return fmt.Errorf("export coroutine %s: %w", id, err) }
-	e, newest, err := s.newest(ctx, id)
+	snap, c, err := s.At(ctx, id, seq)
 	if err != nil {
 		return fail(err)
 	}
-	key := e.Key
-	if seq == 0 {
-		seq = newest
-	} else {
-		key = commitKey(id, seq)
-	}
-	snap, commit, _, err := s.read(ctx, id, seq, key)
-	if err != nil {
-		return fail(err)
-	}
+	seq = c.Seq
 	module := snap.Module
-	if len(snap.Grants) > 0 {
-		snap.Grants = nil
-		if commit, err = Encode(snap); err != nil {
-			return fail(err)
-		}
+	snap.Grants = nil
+	commit, err := Encode(snap)
+	if err != nil {
+		return fail(err)
 	}
 	snap = nil // its memory can go
 	var parts []part
@@ -72,9 +92,10 @@ func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) 
 		parts = append(parts, bytesPart(sectionLog, logs))
 	}
 	parts = append(parts, bytesPart(sectionCommit, commit))
-	data, err := encodeContainer(kindBundle, func(sections []section) any {
-		return &wireBundle{Coroutine: id, Seq: seq, Module: module[:], Sections: sections}
-	}, parts)
+	data, err := encodeContainer(new([]byte), kindBundle, 512, parts, func(b []byte, sections sectionTable) []byte {
+		w := &wireBundle{Coroutine: id, Seq: seq, Module: module[:], Sections: sections}
+		return w.append(b)
+	})
 	if err != nil {
 		return fail(err)
 	}

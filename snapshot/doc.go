@@ -19,14 +19,19 @@
 // bytes. [Decode] takes bytes from anywhere: whatever they are, it returns a snapshot that is sound in itself or a
 // [FormatError], and allocates no more than the bytes really hold.
 //
+// A snapshot is stored full, or as a delta against another one: its parent or, now and then, the root of its chain, which
+// is a full one ([Origin]). A [Lineage] says which. [Decode] decodes a full snapshot; a [Chain] is a full one with the
+// deltas that lead to a commit, and folds them to its state.
+//
 // A [Store] keeps modules, commits and output in a bucket (package bucket and the drivers below it):
 //
 //	modules/<sha256>               the original module
+//	bases/<name>                   a snapshot from which coroutines start, and which their deltas name
 //	coroutines/<id>/<inverted seq> a commit; the newest is listed first
 //	logs/<id>/<seq>                output of commits up to seq that are no longer there
 //
 // A commit is one object, created only if absent under its sequence number: durability, fence and history in one write.
 // [Store.Export] and [Store.Import] move a coroutine as one file.
 //
-// The package imports bucket, a CBOR and a zstd library. It knows no WebAssembly engine, no driver and no command.
+// The package imports bucket and a zstd library. It knows no WebAssembly engine, no driver and no command.
 package snapshot

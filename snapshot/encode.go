@@ -1,93 +1,126 @@
 package snapshot
 
 import (
+	"bytes"
 	"io"
 )
 
-// Encode encodes a snapshot in the newest version of the format. It is deterministic: equal snapshots give equal bytes
-// (with one version of durun; another one's compressor may choose other bytes of the same meaning). The result does not
-// alias the snapshot, and ends in its [Digest].
+// Encode encodes a snapshot in the newest version of the format: as a full one or, if it has a Base, as a delta. It is
+// deterministic: equal snapshots, with equal bases, give equal bytes (with one version of durun; another one's compressor
+// may choose other bytes of the same meaning). The result does not alias the snapshot, and ends in its [Digest].
 //
 // Cost: about that of compressing the pages and the output, and one SHA-256. It holds the encoded bytes and a window of
 // 1 MiB beside the snapshot. Any number of goroutines may encode at once.
 //
 // Errors: a [*FormatError] with [ErrInvalid] for a snapshot that [Snapshot.Validate] refuses, or that is too large.
 func Encode(s *Snapshot) ([]byte, error) {
+	scratch := getScratch()
+	defer putScratch(scratch)
+	data, err := encodeTo(scratch, s)
+	return bytes.Clone(data), err
+}
+
+// gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
+const gather = 64 << 10
+
+// encodeTo encodes a snapshot into a scratch buffer, which the result aliases.
+func encodeTo(to *[]byte, s *Snapshot) ([]byte, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	state := getBuffer()
-	defer putBuffer(state)
-	if err := encMode.MarshalToBuffer(s.wireState(), state); err != nil {
-		return nil, &FormatError{Section: "state", Offset: -1, Msg: err.Error(), Err: ErrInvalid}
+	scratch := getScratch()
+	defer putScratch(scratch)
+	pages, patched := s.Memory.Pages, 0
+	var patches []byte
+	switch {
+	case s.Base != nil:
+		pages, patched, patches = splitPages(pages, maxPatch, scratch)
+	case len(pages)*PageSize <= gather:
+		pages, patched, patches = splitPages(pages, maxZeroPatch, scratch)
 	}
-	if state.Len() > MaxState {
+	packed := getScratch()
+	defer putScratch(packed)
+	w := s.wireState(pages, packed)
+	start := len(*scratch)
+	*scratch = w.append(*scratch)
+	state := (*scratch)[start:]
+	if len(state) > MaxState {
 		return nil, &FormatError{Section: "state", Offset: -1, Msg: "too large", Err: ErrInvalid}
 	}
 
-	var parts []part
+	parts := make([]part, 0, 4)
 	if len(s.Output) > 0 {
-		parts = append(parts, part{sectionOutput, outputSize(s.Output), func(w io.Writer) error { return writeOutput(w, s.Output) }})
+		parts = append(parts, part{id: sectionOutput, raw: outputSize(s.Output), write: func(w io.Writer) error { return writeOutput(w, s.Output) }})
 	}
-	parts = append(parts, bytesPart(sectionState, state.Bytes()))
-	if n := uint64(len(s.Memory.Pages)); n > 0 {
-		parts = append(parts, part{sectionMemory, n * PageSize, func(w io.Writer) error {
-			for i := range s.Memory.Pages {
-				if _, err := w.Write(s.Memory.Pages[i].Data); err != nil {
-					return err
-				}
+	if len(state) > 1 || s.Base == nil {
+		parts = append(parts, part{id: sectionState, raw: uint64(len(state)), content: state})
+	}
+	if len(pages) > 0 {
+		p := part{id: sectionMemory, raw: uint64(len(pages)) * PageSize}
+		if p.raw <= gather {
+			start := len(*scratch)
+			for i := range pages {
+				*scratch = append(*scratch, pages[i].Data...)
 			}
-			return nil
-		}})
+			p.content = (*scratch)[start:]
+		} else {
+			p.write = func(w io.Writer) error {
+				for i := range pages {
+					if _, err := w.Write(pages[i].Data); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		}
+		parts = append(parts, p)
 	}
-	return encodeContainer(Full, func(sections []section) any { return s.wireManifest(sections) }, parts)
+	kind := KindFull
+	if s.Base != nil {
+		kind = KindDelta
+	}
+	if len(patches) > 0 {
+		parts = append(parts, part{id: sectionPatches, raw: uint64(len(patches)), content: patches})
+	}
+	m := s.wireManifest(nil)
+	m.Pages, m.Patches = uint32(len(pages)), uint32(patched)
+	return encodeContainer(to, kind, m.size(len(parts)), parts, func(b []byte, t sectionTable) []byte {
+		m.Sections = t
+		return m.append(b)
+	})
 }
 
 // part is the content of a section to be.
 type part struct {
-	id    uint8
-	raw   uint64
-	write func(io.Writer) error // may be called twice
+	id      uint8
+	raw     uint64
+	content []byte
+	write   func(io.Writer) error // writes the content, if it isn't nil; may be called twice
 }
 
 func bytesPart(id uint8, content []byte) part {
-	return part{id, uint64(len(content)), func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	}}
+	return part{id: id, raw: uint64(len(content)), content: content}
 }
 
-// encodeContainer builds a container. The sections are compressed into place, behind room for what precedes them: the
-// manifest, which comes last because it has their lengths and checksums, is then written just before them.
-func encodeContainer(kind Kind, manifest func([]section) any, parts []part) ([]byte, error) {
-	// The largest table of sections that these parts can have tells how much room the manifest may need.
-	sections := make([]section, len(parts))
-	guess := 0
-	for i, p := range parts {
-		sections[i] = section{ID: p.id, Codec: codecZstd, Stored: p.raw, Raw: p.raw, CRC: 1<<32 - 1}
-		guess += int(min(p.raw/3+256, 64<<20))
-	}
-	buf := getBuffer()
-	defer putBuffer(buf)
-	if err := marshal(kind, manifest(sections), buf); err != nil {
-		return nil, err
-	}
-	room := headerSize + buf.Len()
-	data := make([]byte, room, room+guess+digestSize)
+// encodeContainer builds a container in a buffer, which the result aliases. The sections are compressed into place,
+// behind room for what precedes them: the manifest, which comes last because it has their lengths and checksums, is then
+// written just before them. It has at most maxManifest bytes.
+func encodeContainer(to *[]byte, kind Kind, maxManifest int, parts []part, manifest func([]byte, sectionTable) []byte) ([]byte, error) {
+	room := headerSize + maxManifest
+	data := append((*to)[:0], make([]byte, room)...)
+	sections := make(sectionTable, len(parts))
 	var err error
 	for i, p := range parts {
-		if data, sections[i], err = appendSection(data, p.id, p.raw, p.write); err != nil {
+		if data, sections[i], err = appendSection(data, p); err != nil {
 			return nil, err
 		}
 	}
-	buf.Reset()
-	if err := marshal(kind, manifest(sections), buf); err != nil {
-		return nil, err
-	}
 	data = append(data, make([]byte, digestSize)...)
-	data = data[room-headerSize-buf.Len():]
-	copy(data[headerSize:], buf.Bytes())
-	putHeader(data, kind, buf.Len(), int64(len(data)))
+	*to = data
+	front := manifest(make([]byte, 0, maxManifest), sections)
+	data = data[room-headerSize-len(front):]
+	copy(data[headerSize:], front)
+	putHeader(data, kind, len(front), int64(len(data)))
 	seal(data)
 	return data, nil
 }

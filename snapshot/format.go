@@ -4,36 +4,40 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
-
-	"github.com/fxamacker/cbor/v2"
+	"math"
 )
 
 // The versions of the format, one constant each. A version is frozen once it has been released: see FORMAT.md for how
 // the format evolves, and testdata for files of each.
 const (
 	Version1 = 1 // durun 0.1: full snapshots, logs, bundles
+	Version2 = 2 // deltas
 )
 
-// Version is the version of the format that [Encode] writes. Decode reads it and those before it.
-const Version = Version1
+// Version is the version of the format that is written. It and those before it are read.
+const Version = Version2
 
 // Kind says what a container holds.
 type Kind uint8
 
-// The kinds of containers. 2 is kept for deltas against the parent.
+// The kinds of containers.
 const (
-	Full       Kind = 1 // a snapshot against the module's initial image
+	KindFull   Kind = 1 // a snapshot against the module's initial image
+	KindDelta  Kind = 2 // a snapshot against another one
 	kindLog    Kind = 3 // output of commits that were dropped
 	kindBundle Kind = 4 // an exported coroutine
 )
 
-// String returns "full" or, for what no commit is, "log" and "bundle".
+func (k Kind) isSnapshot() bool { return k == KindFull || k == KindDelta }
+
+// String returns "full", "delta" or, for what no commit is, "log" and "bundle".
 func (k Kind) String() string {
 	switch k {
-	case Full:
+	case KindFull:
 		return "full"
+	case KindDelta:
+		return "delta"
 	case kindLog:
 		return "log"
 	case kindBundle:
@@ -72,15 +76,16 @@ const (
 
 // The sections' numbers, in the order in which they stand in a container.
 const (
-	sectionOutput = 1
-	sectionState  = 2
-	sectionMemory = 3
-	sectionModule = 4
-	sectionLog    = 5
-	sectionCommit = 6
+	sectionOutput  = 1
+	sectionState   = 2
+	sectionMemory  = 3
+	sectionModule  = 4
+	sectionLog     = 5
+	sectionCommit  = 6
+	sectionPatches = 7
 )
 
-var sectionNames = [...]string{1: "output", "state", "memory", "module", "log", "commit"}
+var sectionNames = [...]string{1: "output", "state", "memory", "module", "log", "commit", "patches"}
 
 func sectionName(id uint8) string {
 	if int(id) < len(sectionNames) && sectionNames[id] != "" {
@@ -97,7 +102,6 @@ const (
 
 // section is an entry of a container's table of sections.
 type section struct {
-	_      struct{} `cbor:",toarray"`
 	ID     uint8
 	Codec  uint8
 	Stored uint64 // bytes in the container
@@ -109,44 +113,61 @@ func (s section) name() string { return sectionName(s.ID) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encMode and decMode are CBOR in the core deterministic encoding of RFC 8949, section 4.2.1. What the encoder writes is
-// what the decoder takes; checkCanonical holds the rest.
-var encMode = func() cbor.UserBufferEncMode {
-	m, err := cbor.CoreDetEncOptions().UserBufferEncMode()
-	if err != nil {
-		panic(err)
-	}
-	return m
-}()
+// sectionTable is key 17 of each manifest.
+type sectionTable []section
 
-var decMode = func() cbor.DecMode {
-	m, err := cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		IndefLength:       cbor.IndefLengthForbidden,
-		TagsMd:            cbor.TagsForbidden,
-		MaxNestedLevels:   6,
-		MaxArrayElements:  maxList,
-		MaxMapPairs:       64,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-		UTF8:              cbor.UTF8RejectInvalid,
-	}.DecMode()
-	if err != nil {
-		panic(err)
+func (t sectionTable) append(m *mapWriter) {
+	if len(t) == 0 {
+		return
 	}
-	return m
-}()
+	m.key(17)
+	m.b = appendHead(m.b, cborArray, uint64(len(t)))
+	for _, s := range t {
+		m.b = appendUint(appendHead(m.b, cborArray, 5), uint64(s.ID))
+		m.b = appendUint(appendUint(m.b, uint64(s.Codec)), s.Stored)
+		m.b = appendUint(appendUint(m.b, s.Raw), uint64(s.CRC))
+	}
+}
 
-// unmarshal decodes CBOR that must be what marshal would have written.
-func unmarshal(name string, at int, data []byte, v any) error {
-	if err := decMode.Unmarshal(data, v); err != nil {
-		return corrupt(name, at, "%v", err)
+func (u *unpacker) sections() sectionTable {
+	n := u.count()
+	if n > maxSections {
+		u.fail("%d sections", n)
 	}
-	buf := getBuffer()
-	defer putBuffer(buf)
-	if err := encMode.MarshalToBuffer(v, buf); err != nil {
-		return corrupt(name, at, "%v", err)
+	if u.err != nil {
+		return nil
 	}
-	if !bytes.Equal(buf.Bytes(), data) {
+	t := make(sectionTable, n)
+	for i := range t {
+		u.tuple(5)
+		t[i] = section{
+			ID: uint8(u.number(math.MaxUint8)), Codec: uint8(u.number(math.MaxUint8)),
+			Stored: u.number(math.MaxUint64), Raw: u.number(math.MaxUint64), CRC: uint32(u.number(math.MaxUint32)),
+		}
+	}
+	return t
+}
+
+// wire is what a manifest, or a state, is as CBOR.
+type wire interface {
+	append(b []byte) []byte // appends the encoding
+	decode(u *unpacker)
+}
+
+// unmarshal decodes CBOR, which must be what w then encodes to: the one encoding of its meaning.
+func unmarshal(name string, at int, data []byte, w wire) error {
+	u := &unpacker{name: name, b: data, base: at}
+	w.decode(u)
+	if u.more() {
+		u.fail("%d bytes follow", u.left())
+	}
+	if u.err != nil {
+		return u.err
+	}
+	scratch := getScratch()
+	defer putScratch(scratch)
+	*scratch = w.append((*scratch)[:0])
+	if !bytes.Equal(*scratch, data) {
 		return corrupt(name, at, "not in the deterministic encoding")
 	}
 	return nil
@@ -154,6 +175,7 @@ func unmarshal(name string, at int, data []byte, v any) error {
 
 // header is the fixed start of every container.
 type header struct {
+	version  uint16
 	kind     Kind
 	manifest int   // bytes
 	total    int64 // bytes of the container, with its digest
@@ -198,6 +220,7 @@ func parseHeader(data []byte) (header, error) {
 		return header{}, err
 	}
 	h := header{
+		version:  binary.LittleEndian.Uint16(data[8:]),
 		kind:     Kind(data[10]),
 		manifest: int(min(binary.LittleEndian.Uint32(data[12:]), maxManifest+1)),
 		crc:      binary.LittleEndian.Uint32(data[24:]),
@@ -205,7 +228,7 @@ func parseHeader(data []byte) (header, error) {
 	total := binary.LittleEndian.Uint64(data[16:])
 	h.total = int64(total)
 	switch {
-	case h.kind != Full && h.kind != kindLog && h.kind != kindBundle:
+	case !h.kind.isSnapshot() && h.kind != kindLog && h.kind != kindBundle, h.kind == KindDelta && h.version < Version2:
 		return header{}, corrupt("header", 10, "unknown kind %d", h.kind)
 	case data[11] != 0:
 		return header{}, corrupt("header", 11, "unknown flags %#02x", data[11])
@@ -278,7 +301,7 @@ func maxRaw(id uint8) uint64 {
 		return MaxOutput
 	case sectionState:
 		return MaxState
-	case sectionMemory:
+	case sectionMemory, sectionPatches:
 		return MaxMemory
 	case sectionModule:
 		return MaxModule
@@ -330,16 +353,4 @@ func Digest(encoded []byte) Hash {
 		return Hash{}
 	}
 	return Hash(encoded[len(encoded)-digestSize:])
-}
-
-// marshal appends the manifest v to buf.
-func marshal(kind Kind, v any, buf *bytes.Buffer) error {
-	err := encMode.MarshalToBuffer(v, buf)
-	if err == nil && buf.Len() > maxManifest {
-		err = fmt.Errorf("%d bytes, at most %d are allowed", buf.Len(), maxManifest)
-	}
-	if err != nil {
-		return &FormatError{Section: "manifest", Offset: -1, Msg: fmt.Sprintf("%v: %v", kind, err), Err: ErrInvalid}
-	}
-	return nil
 }

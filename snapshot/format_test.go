@@ -18,7 +18,7 @@ import (
 func page(number uint32, fill ...byte) Page {
 	data := make([]byte, PageSize)
 	copy(data, fill)
-	return Page{number, data}
+	return Page{Number: number, Data: data}
 }
 
 // noise is n bytes that don't compress, the same each time.
@@ -133,7 +133,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			if m.Coroutine != s.Coroutine || m.Seq != s.Seq || m.Status != s.Status || m.Module != s.Module || !m.Time.Equal(s.Time) ||
-				m.Pages != len(s.Memory.Pages) || m.Frames != len(s.Frames) || m.Output != s.outputBytes() || m.Kind != Full ||
+				m.Pages != len(s.Memory.Pages) || m.Frames != len(s.Frames) || m.Output != s.outputBytes() || m.Kind != KindFull ||
 				m.ExitCode != s.ExitCode || m.Error != s.Error || m.MemorySize != s.Memory.Size || (m.Await == nil) != (s.Await == nil) {
 				t.Errorf("manifest %+v", m)
 			}
@@ -281,7 +281,7 @@ func TestNewerVersion(t *testing.T) {
 	binary.LittleEndian.PutUint16(data[8:], Version+1)
 	seal(data)
 	_, err := Decode(data)
-	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 2") {
+	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 3") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := DecodeManifest(data); !errors.Is(err, ErrVersion) {
@@ -326,8 +326,8 @@ func TestHostile(t *testing.T) {
 		"ended with await":        manifest(func(m *wireManifest) { m.Status = 2 }),
 		"no await":                manifest(func(m *wireManifest) { m.Await = nil }),
 		"exit code":               manifest(func(m *wireManifest) { m.ExitCode = 1 }),
-		"error":                   manifest(func(m *wireManifest) { m.Error = []byte("e") }),
-		"long text":               manifest(func(m *wireManifest) { m.ModuleName = make([]byte, MaxText+1) }),
+		"error":                   manifest(func(m *wireManifest) { m.Error = "e" }),
+		"long text":               manifest(func(m *wireManifest) { m.ModuleName = strings.Repeat("x", MaxText+1) }),
 		"import":                  manifest(func(m *wireManifest) { m.Await.Import = "\xff" }),
 		"memory size":             manifest(func(m *wireManifest) { m.MemorySize++ }),
 		"memory too large":        manifest(func(m *wireManifest) { m.MemorySize, m.MemoryMax = MaxMemory+WasmPageSize, 0 }),
@@ -340,7 +340,7 @@ func TestHostile(t *testing.T) {
 		"output":                  manifest(func(m *wireManifest) { m.Output++ }),
 		"much output":             manifest(func(m *wireManifest) { m.Output = math.MaxUint64 }),
 		"no sections":             manifest(func(m *wireManifest) { m.Sections = nil }),
-		"a section less":          manifest(func(m *wireManifest) { m.Sections = m.Sections[:2] }),
+		"a section less":          manifest(func(m *wireManifest) { m.Sections = m.Sections[:3] }),
 		"sections in other order": manifest(func(m *wireManifest) { m.Sections[0], m.Sections[1] = m.Sections[1], m.Sections[0] }),
 		"a section twice":         manifest(func(m *wireManifest) { m.Sections[1].ID = 1 }),
 		"an unknown section":      manifest(func(m *wireManifest) { m.Sections[2].ID = 9 }),
@@ -353,7 +353,7 @@ func TestHostile(t *testing.T) {
 		"content longer":          manifest(func(m *wireManifest) { m.Sections[1].Raw++ }),
 		"content shorter":         manifest(func(m *wireManifest) { m.Sections[1].Raw-- }),
 		"content of 4 GiB": manifest(func(m *wireManifest) {
-			m.MemorySize, m.MemoryMax, m.Pages, m.Sections[2].Raw = MaxMemory, 0, MaxMemory/PageSize, MaxMemory
+			m.MemorySize, m.MemoryMax, m.Pages, m.Sections[2].Raw = MaxMemory, 0, MaxMemory/PageSize-2, MaxMemory-2*PageSize
 		}),
 		"state of 1 GiB":          manifest(func(m *wireManifest) { m.Sections[1].Raw = MaxState }),
 		"state of more":           manifest(func(m *wireManifest) { m.Sections[1].Raw = math.MaxUint64 }),
@@ -390,7 +390,7 @@ func TestHostile(t *testing.T) {
 		"host out of order":       state(func(s *wireState) { s.Host[0].Name = "z" }),
 		"host twice":              state(func(s *wireState) { s.Host[0].Name = "random" }),
 		"host without name":       state(func(s *wireState) { s.Host[0].Name = "" }),
-		"grant":                   state(func(s *wireState) { s.Grants[0].Kind = make([]byte, MaxText+1) }),
+		"grant":                   state(func(s *wireState) { s.Grants[0].Kind = strings.Repeat("x", MaxText+1) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := forge(t, good, change)
@@ -413,49 +413,39 @@ func TestHostile(t *testing.T) {
 // forge encodes a snapshot after change has changed its manifest and state, which need not be valid any more.
 func forge(t *testing.T, s *Snapshot, change func(*wireManifest, *wireState)) []byte {
 	t.Helper()
-	st := s.wireState()
-	change(s.wireManifest(make([]section, 3)), st)
-	buf := getBuffer()
-	defer putBuffer(buf)
-	if err := encMode.MarshalToBuffer(st, buf); err != nil {
+	limit := maxZeroPatch
+	kind := KindFull
+	if s.Base != nil {
+		kind, limit = KindDelta, maxPatch
+	}
+	whole, patched, patches := splitPages(s.Memory.Pages, limit, new([]byte))
+	m, st := s.wireManifest(nil), s.wireState(whole, new([]byte))
+	m.Pages, m.Patches, m.Sections = uint32(len(whole)), uint32(patched), make([]section, 4)
+	change(m, st)
+	var output, pages bytes.Buffer
+	if err := writeOutput(&output, s.Output); err != nil {
 		t.Fatal(err)
 	}
-	var body []byte
-	var sections []section
-	for _, p := range []part{
-		{sectionOutput, outputSize(s.Output), nil}, {sectionState, uint64(buf.Len()), nil}, {sectionMemory, uint64(len(s.Memory.Pages)) * PageSize, nil},
+	for _, p := range whole {
+		pages.Write(p.Data)
+	}
+	var parts []part
+	for id, content := range [][]byte{
+		sectionOutput: output.Bytes(), sectionState: st.append(nil), sectionMemory: pages.Bytes(), sectionPatches: patches,
 	} {
-		var content bytes.Buffer
-		switch p.id {
-		case sectionOutput:
-			if err := writeOutput(&content, s.Output); err != nil {
-				t.Fatal(err)
-			}
-		case sectionState:
-			content = *bytes.NewBuffer(bytes.Clone(buf.Bytes()))
-		case sectionMemory:
-			for _, p := range s.Memory.Pages {
-				content.Write(p.Data)
-			}
+		if len(content) > 0 {
+			parts = append(parts, bytesPart(uint8(id), content))
 		}
-		b := bytesPart(p.id, content.Bytes())
-		var sec section
-		var err error
-		if body, sec, err = appendSection(body, b.id, b.raw, b.write); err != nil {
-			t.Fatal(err)
-		}
-		sections = append(sections, sec)
 	}
-	m := s.wireManifest(sections)
-	change(m, s.wireState())
-	var manifest bytes.Buffer
-	if err := encMode.MarshalToBuffer(m, &manifest); err != nil {
+	data, err := encodeContainer(new([]byte), kind, 8<<20, parts, func(b []byte, sections sectionTable) []byte {
+		m = s.wireManifest(sections)
+		m.Pages, m.Patches = uint32(len(whole)), uint32(patched)
+		change(m, s.wireState(whole, new([]byte)))
+		return m.append(b)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	data := make([]byte, headerSize, headerSize+manifest.Len()+len(body)+digestSize)
-	data = append(append(append(data, manifest.Bytes()...), body...), make([]byte, digestSize)...)
-	putHeader(data, Full, manifest.Len(), int64(len(data)))
-	seal(data)
 	return data
 }
 
@@ -589,7 +579,7 @@ func TestDiffPages(t *testing.T) {
 	if got := numbers(DiffPages(mem, image)); !cmp.Equal(got, want) {
 		t.Errorf("got pages %v, want %v", got, want)
 	}
-	for _, bad := range [][]Page{{page(10)}, {page(math.MaxUint32)}, {{0, nil}}} {
+	for _, bad := range [][]Page{{page(10)}, {page(math.MaxUint32)}, {{}}} {
 		if err := ApplyPages(restored, bad); !errors.Is(err, ErrInvalid) {
 			t.Errorf("page %d of %d bytes: %v", bad[0].Number, len(bad[0].Data), err)
 		}

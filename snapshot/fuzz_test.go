@@ -15,7 +15,7 @@ import (
 )
 
 func seeds(f *testing.F, pattern string) {
-	files, err := filepath.Glob(filepath.Join(goldens, pattern))
+	files, err := filepath.Glob(filepath.Join("testdata", "v*", pattern))
 	if err != nil || len(files) == 0 {
 		f.Fatal("no golden files", err)
 	}
@@ -31,12 +31,19 @@ func seeds(f *testing.F, pattern string) {
 // checkDecode decodes any bytes: the result is a typed error, or a snapshot that encodes and decodes to itself.
 func checkDecode(t *testing.T, data []byte) {
 	s, err := Decode(data)
+	d, derr := DecodeDelta(data)
 	m, merr := DecodeManifest(data)
-	for _, err := range []error{err, merr} {
+	for _, err := range []error{err, derr, merr} {
 		var fe *FormatError
 		if err != nil && (!errors.As(err, &fe) || errors.Is(err, ErrCorrupt) == errors.Is(err, ErrVersion)) {
 			t.Fatalf("error %#v", err)
 		}
+	}
+	if err == nil && derr == nil {
+		t.Fatal("a full snapshot and a delta")
+	}
+	if derr == nil && (merr != nil || !reflect.DeepEqual(*m, d.Manifest)) {
+		t.Fatalf("manifest %+v, %v, of a delta %+v", m, merr, d.Manifest)
 	}
 	if err != nil {
 		return
@@ -75,14 +82,12 @@ func FuzzDecode(f *testing.F) {
 // FuzzSections decodes containers that are sound and whose state and output aren't.
 func FuzzSections(f *testing.F) {
 	for _, s := range samples() {
-		var state, output bytes.Buffer
-		if err := encMode.MarshalToBuffer(s.wireState(), &state); err != nil {
-			f.Fatal(err)
-		}
+		var output bytes.Buffer
+		state := s.wireState(s.Memory.Pages, new([]byte)).append(nil)
 		if err := writeOutput(&output, s.Output); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(state.Bytes(), output.Bytes(), uint32(len(s.Frames)), uint16(len(s.Memory.Pages)), uint32(s.outputBytes()), s.Status == Suspended)
+		f.Add(state, output.Bytes(), uint32(len(s.Frames)), uint16(len(s.Memory.Pages)), uint32(s.outputBytes()), s.Status == Suspended)
 	}
 	f.Fuzz(func(t *testing.T, state, output []byte, frames uint32, pages uint16, written uint32, suspended bool) {
 		s := &Snapshot{Coroutine: "f", Seq: 1, Status: Completed, Memory: Memory{Size: 16 << 20}}
@@ -99,15 +104,85 @@ func FuzzSections(f *testing.F) {
 		if pages %= 64; pages > 0 {
 			parts = append(parts, bytesPart(sectionMemory, make([]byte, int(pages)*PageSize)))
 		}
-		data, err := encodeContainer(Full, func(sections []section) any {
+		data, err := encodeContainer(new([]byte), KindFull, 4096, parts, func(b []byte, sections sectionTable) []byte {
 			m := s.wireManifest(sections)
 			m.Frames, m.Pages, m.Output = frames, uint32(pages), uint64(written)
-			return m
-		}, parts)
+			return m.append(b)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkDecode(t, data)
+	})
+}
+
+// FuzzDelta restores deltas whose containers are sound and whose state, pages and patches aren't.
+func FuzzDelta(f *testing.F) {
+	c := chainSamples(f)["all"]
+	base := c.whole[0]
+	for _, s := range c.snaps[1:] {
+		whole, n, patches := splitPages(s.Memory.Pages, maxPatch, new([]byte))
+		state := s.wireState(whole, new([]byte)).append(nil)
+		f.Add(state, patches, uint16(n), uint8(len(whole)), uint32(len(s.Frames)))
+	}
+	f.Fuzz(func(t *testing.T, state, patches []byte, patched uint16, pages uint8, frames uint32) {
+		s := *c.snaps[1]
+		var parts []part
+		if len(state) > 0 {
+			parts = append(parts, bytesPart(sectionState, state))
+		}
+		if pages %= 16; pages > 0 {
+			parts = append(parts, bytesPart(sectionMemory, make([]byte, int(pages)*PageSize)))
+		}
+		if len(patches) > 0 {
+			parts = append(parts, bytesPart(sectionPatches, patches))
+		}
+		s.Output = nil
+		data, err := encodeContainer(new([]byte), KindDelta, 4096, parts, func(b []byte, sections sectionTable) []byte {
+			m := s.wireManifest(sections)
+			m.Frames, m.Pages, m.Patches = frames, uint32(pages), uint32(patched)
+			return m.append(b)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkDecode(t, data)
+		d, err := DecodeDelta(data)
+		if err != nil {
+			return
+		}
+		chain := c.root(t)
+		chain.Commit, chain.Deltas = d.Commit, []*Delta{d}
+		if err := chain.check(); err != nil {
+			return
+		}
+		got, err := chain.Snapshot(t.Context())
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("error %#v", err)
+			}
+			return
+		}
+		mem, want := make([]byte, d.MemorySize), make([]byte, d.MemorySize)
+		if err := errors.Join(chain.ReadRoot(t.Context(), mem), chain.ReadDeltas(t.Context(), mem), ApplyPages(want, got.Memory.Pages)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(mem, want) {
+			t.Fatal("read into memory it is something else")
+		}
+		// What was restored can be encoded, as a full snapshot and as the delta that it was.
+		if again, err := Decode(encode(t, got)); err != nil || !reflect.DeepEqual(again, got) {
+			t.Fatalf("restored, encoded and decoded (-first +second), %v:\n%.3000s", err, cmp.Diff(got, again))
+		}
+		delta := *got
+		delta.Base = &Base{Origin: *d.Origin, State: base}
+		delta.Memory.Pages = changedPages(got.Memory.Pages, base.Memory.Pages)
+		if chain.Deltas[0], err = DecodeDelta(encode(t, &delta)); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := chain.Snapshot(t.Context()); err != nil || !reflect.DeepEqual(again, got) {
+			t.Fatalf("restored, encoded as a delta and restored (-first +second), %v:\n%.3000s", err, cmp.Diff(got, again))
+		}
 	})
 }
 

@@ -128,8 +128,9 @@ func (s *Store) peek(ctx context.Context, id string, seq uint64, key string) (Co
 	case err != nil:
 		return fail(err)
 	}
-	if c.Err = isCommit(snap, id, seq); c.Err == nil {
-		c.Manifest = *w.manifest(snap)
+	m := w.manifest(snap)
+	if c.Err = isCommit(m, id, seq); c.Err == nil {
+		c.Manifest = *m
 	}
 	return c, nil
 }

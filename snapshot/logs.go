@@ -15,11 +15,43 @@ import (
 
 // wireLog is the manifest of a log: the output of the commits First to Last, which are no longer there.
 type wireLog struct {
-	Coroutine string    `cbor:"1,keyasint"`
-	First     uint64    `cbor:"2,keyasint"`
-	Last      uint64    `cbor:"3,keyasint"`
-	Output    uint64    `cbor:"16,keyasint,omitempty"` // bytes
-	Sections  []section `cbor:"17,keyasint,omitempty"`
+	Coroutine string       // 1
+	First     uint64       // 2
+	Last      uint64       // 3
+	Output    uint64       // 16: bytes
+	Sections  sectionTable // 17
+}
+
+func (w *wireLog) append(b []byte) []byte {
+	m := newMap(b)
+	m.key(1)
+	m.b = appendText(m.b, w.Coroutine)
+	m.key(2)
+	m.b = appendUint(m.b, w.First)
+	m.key(3)
+	m.b = appendUint(m.b, w.Last)
+	m.uint(16, w.Output)
+	w.Sections.append(&m)
+	return m.b
+}
+
+func (w *wireLog) decode(u *unpacker) {
+	u.pairs(func(key uint64) {
+		switch key {
+		case 1:
+			w.Coroutine = u.text()
+		case 2:
+			w.First = u.number(math.MaxUint64)
+		case 3:
+			w.Last = u.number(math.MaxUint64)
+		case 16:
+			w.Output = u.number(math.MaxUint64)
+		case 17:
+			w.Sections = u.sections()
+		default:
+			u.unknown(key)
+		}
+	})
 }
 
 // entry is the output of one commit.
@@ -47,7 +79,7 @@ func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
 		}
 	}
 	if raw > 0 {
-		parts = append(parts, part{sectionOutput, raw, func(w io.Writer) error {
+		parts = append(parts, part{id: sectionOutput, raw: raw, write: func(w io.Writer) error {
 			for _, e := range entries {
 				head := binary.AppendUvarint(nil, e.seq-first)
 				head = binary.AppendUvarint(head, outputSize(e.output))
@@ -61,9 +93,10 @@ func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
 			return nil
 		}})
 	}
-	return encodeContainer(kindLog, func(sections []section) any {
-		return &wireLog{Coroutine: id, First: first, Last: last, Output: size, Sections: sections}
-	}, parts)
+	return encodeContainer(new([]byte), kindLog, 256, parts, func(b []byte, sections sectionTable) []byte {
+		w := &wireLog{Coroutine: id, First: first, Last: last, Output: size, Sections: sections}
+		return w.append(b)
+	})
 }
 
 // decodeLog decodes and verifies a log.
@@ -253,7 +286,7 @@ func (s *Store) commitOutput(ctx context.Context, id string, seq uint64) ([]Outp
 	if err != nil {
 		return nil, err
 	}
-	if err := isCommit(snap, id, seq); err != nil {
+	if err := isCommit(w.manifest(snap), id, seq); err != nil {
 		return nil, err
 	}
 	sec := w.section(sectionOutput)

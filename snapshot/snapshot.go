@@ -53,6 +53,9 @@ type Snapshot struct {
 	Host                         []Section // state of the host's modules, by name ascending
 	Output                       []Output  // what the guest wrote since the parent commit
 	Grants                       []Grant   // what the run was given outside; never leaves its store
+	// Base is nil for a snapshot that is complete in itself. Else [Encode] makes a delta against it, and Memory.Pages are
+	// the pages that have changed since, or are beyond its memory's end.
+	Base *Base
 }
 
 // Parent names the commit before this one.
@@ -129,6 +132,8 @@ type Memory struct {
 type Page struct {
 	Number uint32
 	Data   []byte
+	// Old is what the page was in the base of a delta that is to be encoded; nil where the base doesn't list it.
+	Old []byte
 }
 
 // Section is the state of one host module.

@@ -17,11 +17,12 @@ import (
 //
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
-	b bucket.Bucket
+	b        bucket.Bucket
+	inMemory int64 // bytes; the constant, but in tests
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b} }
+func NewStore(b bucket.Bucket) *Store { return &Store{b: b, inMemory: inMemory} }
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
@@ -137,17 +138,13 @@ func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
 // of the bucket.
 func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 	data, err := Encode(snap)
+	if err == nil {
+		err = s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1)
+	}
 	if err != nil {
 		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
 	}
-	if err := s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1); err != nil {
-		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
-	}
-	m, err := DecodeManifest(data)
-	if err != nil {
-		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
-	}
-	return Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
+	return Commit{Manifest: snap.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
 // commit puts an encoded snapshot. If it is to create the coroutine, there must be none of that id.
@@ -201,29 +198,24 @@ func (s *Store) prepare(ctx context.Context, id, key string) error {
 // errExist is for a commit that was to create a coroutine.
 var errExist = fmt.Errorf("%w (%w: it has commits already)", ErrExist, ErrFenced)
 
-// Latest returns a coroutine's newest snapshot, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
-// It never falls back to an older commit; that is the caller's to decide, with [Store.At].
+// Latest returns a coroutine's newest snapshot, complete, decoded and verified; see [Store.Chain] for what it is made of.
+// Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion]. It never falls back to an older commit; that is the caller's to
+// decide, with [Store.At].
 func (s *Store) Latest(ctx context.Context, id string) (*Snapshot, Commit, error) {
-	for try := 0; ; try++ {
-		e, seq, err := s.newest(ctx, id)
-		if err != nil {
-			return nil, Commit{}, err
-		}
-		snap, _, c, err := s.read(ctx, id, seq, e.Key)
-		if errors.Is(err, ErrNotFound) && try < retries && ctx.Err() == nil {
-			continue // dropped meanwhile: there is a newer one, or none
-		}
-		return snap, c, err
-	}
+	return s.At(ctx, id, 0)
 }
 
-// At returns the snapshot of a commit, decoded and verified. Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion].
+// At returns the snapshot of a commit, 0 for the newest, as [Store.Latest] does.
 func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commit, error) {
-	if _, _, err := s.newest(ctx, id); err != nil { // also: it is not being deleted
+	c, err := s.Chain(ctx, id, seq, nil)
+	if err != nil {
 		return nil, Commit{}, err
 	}
-	snap, _, c, err := s.read(ctx, id, seq, commitKey(id, seq))
-	return snap, c, err
+	snap, err := c.Snapshot(ctx)
+	if err != nil {
+		return nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", c.Commit.Seq, id, err)
+	}
+	return snap, c.Commit, nil
 }
 
 // newest returns the entry and number of a coroutine's newest commit.
@@ -245,35 +237,16 @@ func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, er
 	return e, seq, nil
 }
 
-// read reads and decodes a commit.
-func (s *Store) read(ctx context.Context, id string, seq uint64, key string) (*Snapshot, []byte, Commit, error) {
-	data, err := bucket.ReadAll(ctx, s.b, key, math.MaxInt64)
-	switch {
-	case errors.Is(err, bucket.ErrNotExist):
-		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w in %s", seq, id, ErrNotFound, s.b.URL())
-	case err != nil:
-		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
-	}
-	snap, w, err := decode(data)
-	if err == nil {
-		err = isCommit(snap, id, seq)
-	}
-	if err != nil {
-		return nil, nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", seq, id, err)
-	}
-	m := w.manifest(snap)
-	if snap.Await != nil { // a copy, without what a listing doesn't have
-		m.Await = &Await{Import: snap.Await.Import, Kind: snap.Await.Kind, Until: snap.Await.Until, Detail: snap.Await.Detail}
-	}
-	return snap, data, Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
-}
-
 // isCommit holds an object to the key that it lies under.
-func isCommit(snap *Snapshot, id string, seq uint64) error {
-	if snap.Coroutine != id || snap.Seq != seq {
-		return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", snap.Seq, snap.Coroutine)
+func isCommit(m *Manifest, id string, seq uint64) error {
+	if m.Coroutine != id || m.Seq != seq {
+		return moved(m.Coroutine, m.Seq)
 	}
 	return nil
+}
+
+func moved(id string, seq uint64) error {
+	return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", seq, id)
 }
 
 // Lock makes the caller the coroutine's only driver, until it calls release or its process ends, however it ends. It

@@ -133,7 +133,7 @@ func TestStore(t *testing.T) {
 			}
 			before := encode(t, snap)
 			last = commit(t, s, snap)
-			if last.Bytes != int64(len(before)) || last.Hash != Digest(before) || last.Seq != seq || last.Pages != 1 || last.Kind != Full ||
+			if last.Bytes != int64(len(before)) || last.Hash != Digest(before) || last.Seq != seq || last.Pages != 1 || last.Kind != KindFull ||
 				last.Await.Kind != "yield" || last.Status != Suspended {
 				t.Errorf("commit %+v", last)
 			}
@@ -684,10 +684,10 @@ func TestHostileBundle(t *testing.T) {
 				parts = append(parts, bytesPart(id, c))
 			}
 		}
-		data, err := encodeContainer(kindBundle, func(sections []section) any {
+		data, err := encodeContainer(new([]byte), kindBundle, 512, parts, func(b []byte, sections sectionTable) []byte {
 			w.Sections = sections
-			return w
-		}, parts)
+			return w.append(b)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

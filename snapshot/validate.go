@@ -13,6 +13,8 @@ import (
 //   - values have no bits that their type doesn't have; frames' slots are locals, then operands, each ascending
 //   - globals, tables, dropped segments, host sections and pages are ascending and without duplicates
 //   - memory is whole WebAssembly pages, at most [MaxMemory] and its limit; pages lie in it
+//   - a delta is of a suspended coroutine, against a snapshot of a suspended one and of the same module, whose memory is
+//     no larger and has the same limit; its chain is as [Origin] says, with at most [MaxChain] deltas behind the anchor
 //   - lists and texts keep the format's limits; names of WebAssembly are UTF-8
 //
 // Else it returns a [*FormatError] with [ErrInvalid].
@@ -83,6 +85,9 @@ func (s *Snapshot) validateManifest(kind error) error {
 		return bad("memory of %d bytes", m.Size)
 	case m.Max > MaxMemory || m.Max != 0 && m.Max < m.Size:
 		return bad("memory of %d bytes with a limit of %d", m.Size, m.Max)
+	}
+	if s.Base != nil {
+		return s.validateBase(kind)
 	}
 	return nil
 }

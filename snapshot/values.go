@@ -92,12 +92,13 @@ type unpacker struct {
 	name string
 	b    []byte
 	at   int
+	base int // where b starts, for errors
 	err  error
 }
 
 func (u *unpacker) fail(format string, args ...any) {
 	if u.err == nil {
-		u.err = corrupt(u.name, u.at, format, args...)
+		u.err = corrupt(u.name, u.base+u.at, format, args...)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 const (
 	zstdWindow    = 1 << 20 // what Encode uses
 	maxZstdWindow = 8 << 20 // what Decode takes
-	minZstd       = 256     // shorter contents are stored as they are
+	minZstd       = 1024    // shorter contents are stored as they are
 	chunkSize     = 1 << 20 // memory is allocated in such chunks as decompressed bytes arrive
 )
 
@@ -35,17 +35,18 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// scratches are buffers for what is in the making.
+var scratches = sync.Pool{New: func() any { return new([]byte) }}
 
-func getBuffer() *bytes.Buffer {
-	b := buffers.Get().(*bytes.Buffer)
-	b.Reset()
+func getScratch() *[]byte {
+	b := scratches.Get().(*[]byte)
+	*b = (*b)[:0]
 	return b
 }
 
-func putBuffer(b *bytes.Buffer) {
-	if b.Cap() <= 8<<20 {
-		buffers.Put(b)
+func putScratch(b *[]byte) {
+	if cap(*b) <= 8<<20 {
+		scratches.Put(b)
 	}
 }
 
@@ -57,27 +58,38 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// appendSection appends the content that write writes, of raw bytes, to dst as a section with the codec that the format
-// prescribes: compressed where it is long enough and becomes shorter. write may be called twice.
-func appendSection(dst []byte, id uint8, raw uint64, write func(io.Writer) error) ([]byte, section, error) {
-	s := section{ID: id, Codec: codecRaw, Raw: raw}
+// appendSection appends a part to dst as a section with the codec that the format prescribes: compressed where it is
+// long enough and becomes shorter.
+func appendSection(dst []byte, p part) ([]byte, section, error) {
+	s := section{ID: p.id, Codec: codecRaw, Raw: p.raw}
 	start := len(dst)
+	write := p.write
+	if write == nil {
+		write = func(w io.Writer) error {
+			_, err := w.Write(p.content)
+			return err
+		}
+	}
 	out := &appender{dst}
-	if raw >= minZstd && !isContainer(id) {
+	if p.raw >= minZstd && !isContainer(p.id) {
 		e := encoders.Get().(*zstd.Encoder)
 		defer encoders.Put(e)
-		e.Reset(out)
-		err := write(e)
-		if e := e.Close(); err == nil {
-			err = e
-		}
-		e.Reset(nil) // lets go of the output
-		if err != nil {
-			return dst, section{}, err
+		if p.write == nil && len(p.content) <= zstdWindow {
+			out.b = e.EncodeAll(p.content, out.b)
+		} else {
+			e.Reset(out)
+			err := write(e)
+			if e := e.Close(); err == nil {
+				err = e
+			}
+			e.Reset(nil) // lets go of the output
+			if err != nil {
+				return dst, section{}, err
+			}
 		}
 		s.Codec = codecZstd
 	}
-	if s.Codec == codecRaw || uint64(len(out.b)-start) >= raw {
+	if s.Codec == codecRaw || uint64(len(out.b)-start) >= p.raw {
 		s.Codec = codecRaw
 		out.b = out.b[:start]
 		if err := write(out); err != nil {

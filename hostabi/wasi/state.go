@@ -205,21 +205,38 @@ func (d *descriptor) state() fdState {
 	return s
 }
 
-// Restore takes over a saved state; see [hostabi.Instance]. It fails on bytes that don't decode, and with a
-// *[MissingMountError] if the Config lacks mounts that the state refers to. A file that can't be opened any more is no error here: it is EIO to the guest.
-func (i *Instance) Restore(version uint32, data []byte) error {
+// Program returns the arguments and the environment, as NAME=VALUE, in a state that Save wrote.
+func Program(version uint32, data []byte) (args, env []string, err error) {
+	s, err := decodeState(version, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	return toStrings(s.Args), toStrings(s.Env), nil
+}
+
+func decodeState(version uint32, data []byte) (*state, error) {
 	if version != StateVersion {
-		return fmt.Errorf("restore WASI state: version %d is not known; this durun reads version %d", version, StateVersion)
+		return nil, fmt.Errorf("restore WASI state: version %d is not known; this durun reads version %d", version, StateVersion)
 	}
 	if len(data) > maxState {
-		return fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)
+		return nil, fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)
 	}
 	var s state
 	if err := decMode.Unmarshal(data, &s); err != nil {
-		return fmt.Errorf("restore WASI state: %w", err)
+		return nil, fmt.Errorf("restore WASI state: %w", err)
 	}
 	if err := s.check(); err != nil {
-		return fmt.Errorf("restore WASI state: %w", err)
+		return nil, fmt.Errorf("restore WASI state: %w", err)
+	}
+	return &s, nil
+}
+
+// Restore takes over a saved state; see [hostabi.Instance]. It fails on bytes that don't decode, and with a
+// *[MissingMountError] if the Config lacks mounts that the state refers to. A file that can't be opened any more is no error here: it is EIO to the guest.
+func (i *Instance) Restore(version uint32, data []byte) error {
+	s, err := decodeState(version, data)
+	if err != nil {
+		return err
 	}
 	mounts := make([]*mount, len(s.Mounts))
 	var missing []string

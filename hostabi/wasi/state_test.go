@@ -368,6 +368,13 @@ func TestStateGolden(t *testing.T) {
 	if want := content(t, name); string(got) != want {
 		t.Errorf("the encoding changed: a new version is due.\n got %x\nwant %x", got, want)
 	}
+	args, env, err := Program(StateVersion, got)
+	if err != nil || !slices.Equal(args, []string{"prog", "x"}) || !slices.Equal(env, []string{"A=1"}) {
+		t.Errorf("the program's arguments are %q, its environment %q, %v", args, env, err)
+	}
+	if _, _, err := Program(StateVersion, got[:len(got)-1]); err == nil {
+		t.Error("half a state is taken for one")
+	}
 	g.restore(nil)
 	if names, _, _ := g.readdir(d, 60, 3); len(names) != 1 || names[0] != "b:4" {
 		t.Errorf("listing goes on with %v", names)

@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"path/filepath"
 	"testing"
@@ -83,9 +84,60 @@ func TestOpenURL(t *testing.T) {
 	if _, err := bucket.OpenURL(t.Context(), "mem://", openers); err != nil {
 		t.Error(err)
 	}
-	for _, in := range []string{"", "s3://bucket", "mem://name", "file://%zz"} {
+	for _, in := range []string{"", "s3://bucket", "mem://name", "mem://?sync=false", "file://%zz"} {
 		if _, err := bucket.OpenURL(t.Context(), in, openers); !errors.Is(err, bucket.ErrURL) {
 			t.Errorf("%q: %v", in, err)
 		}
+	}
+}
+
+// BenchmarkMem puts and gets commits as a store does, among those of n other coroutines.
+func BenchmarkMem(b *testing.B) {
+	ctx := context.Background()
+	data := make([]byte, 1000)
+	for _, n := range []int{0, 1_000_000} {
+		m := bucket.NewMem()
+		for i := range n {
+			if err := bucket.PutBytes(ctx, m, fmt.Sprintf("coroutines/%x/%016x", uint32(i)*2654435761, i), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		commit := func(i int) string { return fmt.Sprintf("coroutines/p%d/%016x", i%100, ^uint64(0)-uint64(i)) }
+		b.Run(fmt.Sprintf("put and delete/%d", n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				if err := bucket.PutBytes(ctx, m, commit(i), data); err != nil {
+					b.Fatal(err)
+				}
+				if err := m.Delete(ctx, commit(i-10_000)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		if err := bucket.PutBytes(ctx, m, "coroutines/q/fffffffffffffffe", data); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("first and get/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				e, _, err := bucket.First(ctx, m, bucket.ListOptions{Prefix: "coroutines/q/"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := bucket.ReadAll(ctx, m, e.Key, 1<<20); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		if n == 0 {
+			continue
+		}
+		b.Run(fmt.Sprintf("list folders/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				for _, err := range m.List(ctx, bucket.ListOptions{Prefix: "coroutines/", Folders: true}) {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +17,7 @@ import (
 type Mem struct {
 	mu      sync.RWMutex
 	objects map[string]memObject
-	keys    []string // sorted
+	keys    keySet // of objects
 	locks   map[string]bool
 }
 
@@ -34,8 +33,8 @@ func NewMem() *Mem {
 
 // OpenMem is the [Opener] of mem://: a new, empty bucket each time.
 func OpenMem(_ context.Context, u *url.URL) (Bucket, error) {
-	if u.Host != "" || u.Path != "" {
-		return nil, &Error{Op: "open", Key: u.String(), Kind: ErrURL, Err: errors.New("a bucket in memory has no name: use mem://")}
+	if u.Host != "" || u.Path != "" || u.RawQuery != "" {
+		return nil, &Error{Op: "open", Key: u.String(), Kind: ErrURL, Err: errors.New("a bucket in memory has no name and no options: use mem://")}
 	}
 	return NewMem(), nil
 }
@@ -74,8 +73,7 @@ func (m *Mem) Put(ctx context.Context, key string, body io.ReaderAt, size int64)
 	if _, ok := m.objects[key]; ok {
 		return &Error{Op: "put", Key: key, Kind: ErrExist}
 	}
-	i, _ := slices.BinarySearch(m.keys, key)
-	m.keys = slices.Insert(m.keys, i, key)
+	m.keys.insert(key)
 	m.objects[key] = memObject{data, time.Now()}
 	return nil
 }
@@ -119,46 +117,73 @@ func (m *Mem) Stat(ctx context.Context, key string) (Entry, error) {
 // List implements [Bucket].
 func (m *Mem) List(ctx context.Context, o ListOptions) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		after, from := o.StartAfter, o.Prefix // the next key is > after and >= from
+		from := o.Prefix
+		if o.StartAfter != "" {
+			from = max(from, o.StartAfter+"\x00")
+		}
 		for {
+			var entries []Entry
+			entries, from = m.page(o, from)
+			for _, e := range entries {
+				if err := ctx.Err(); err != nil {
+					yield(Entry{}, err)
+					return
+				}
+				if !yield(e, nil) {
+					return
+				}
+			}
 			if err := ctx.Err(); err != nil {
 				yield(Entry{}, err)
 				return
 			}
-			e, ok := m.next(o, after, from)
-			if !ok || !yield(e, nil) {
+			if from == "" {
 				return
-			}
-			after = e.Key
-			if e.Folder() {
-				from = e.Key[:len(e.Key)-1] + "0" // '0' follows '/': the first key after all of the folder
 			}
 		}
 	}
 }
 
-func (m *Mem) next(o ListOptions, after, from string) (Entry, bool) {
+// page returns some entries of a listing, from the key from on, and the key from which it continues, or "" at its end.
+func (m *Mem) page(o ListOptions, from string) ([]Entry, string) {
+	const most = 256
+	size := most
+	if o.Limit > 0 {
+		size = min(size, o.Limit)
+	}
+	page := make([]Entry, 0, size)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	i, _ := slices.BinarySearch(m.keys, max(after, from))
-	for ; i < len(m.keys); i++ {
-		key := m.keys[i]
-		if !strings.HasPrefix(key, o.Prefix) {
-			break
-		}
-		if o.Folders {
-			if j := strings.IndexByte(key[len(o.Prefix):], '/'); j >= 0 {
-				if folder := key[:len(o.Prefix)+j+1]; folder > after {
-					return Entry{Key: folder}, true
-				}
+	for {
+		skip := "" // to the first key after a folder
+		for key := range m.keys.from(from) {
+			if !strings.HasPrefix(key, o.Prefix) {
+				return page, ""
+			}
+			if len(page) == size {
+				return page, key
+			}
+			slash := -1
+			if o.Folders {
+				slash = strings.IndexByte(key[len(o.Prefix):], '/')
+			}
+			if slash < 0 {
+				object := m.objects[key]
+				page = append(page, Entry{Key: key, Size: int64(len(object.data)), ModTime: object.time})
 				continue
 			}
+			folder := key[:len(o.Prefix)+slash+1]
+			if folder > o.StartAfter {
+				page = append(page, Entry{Key: folder})
+			}
+			skip = folder[:len(folder)-1] + "0" // '0' follows '/'
+			break
 		}
-		if key > after {
-			return Entry{Key: key, Size: int64(len(m.objects[key].data)), ModTime: m.objects[key].time}, true
+		if skip == "" {
+			return page, ""
 		}
+		from = skip
 	}
-	return Entry{}, false
 }
 
 // Delete implements [Bucket].
@@ -168,10 +193,8 @@ func (m *Mem) Delete(ctx context.Context, key string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i, ok := slices.BinarySearch(m.keys, key); ok {
-		m.keys = slices.Delete(m.keys, i, i+1)
-		delete(m.objects, key)
-	}
+	m.keys.remove(key)
+	delete(m.objects, key)
 	return nil
 }
 

@@ -20,9 +20,9 @@ type Opener func(ctx context.Context, u *url.URL) (Bucket, error)
 //
 // Errors: [ErrURL] for an unknown scheme or a malformed URL, and those of the opener.
 func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, error) {
-	u, err := parse(s)
+	u, err := ParseURL(s)
 	if err != nil {
-		return nil, &Error{Op: "open", Key: s, Kind: ErrURL, Err: err}
+		return nil, err
 	}
 	open, ok := openers[u.Scheme]
 	if !ok {
@@ -33,6 +33,15 @@ func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, 
 		}
 	}
 	return open(ctx, u)
+}
+
+// ParseURL returns the URL that s is, or file:// and the absolute path where s is no URL. Errors: [ErrURL].
+func ParseURL(s string) (*url.URL, error) {
+	u, err := parse(s)
+	if err != nil {
+		return nil, &Error{Op: "open", Key: s, Kind: ErrURL, Err: err}
+	}
+	return u, nil
 }
 
 func parse(s string) (*url.URL, error) {

@@ -39,7 +39,12 @@ a recorded folder of the same name; it is recorded from the next commit on.
 
 Several coroutines are driven one after the other, each to its end; the exit
 code is the first that is not 0. To drive them at the same time, start several
-durun. A coroutine that has ended can't be resumed: exit code 64.`,
+durun. A coroutine that has ended can't be resumed: exit code 64.
+
+` + syncHelp + `
+
+What was committed with --sync=false before does not become durable by resuming
+without.`,
 		Example: `  durun resume job
   durun resume --dir ./data:/data job
   durun resume a b c`,
@@ -51,6 +56,8 @@ durun. A coroutine that has ended can't be resumed: exit code 64.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	f.Var(&a.sync, "sync", syncUsage)
+	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.add(cmd)
 	return cmd

@@ -55,6 +55,7 @@ func Main(config Config, args []string) int {
 type app struct {
 	Config
 	storeURL string
+	sync     syncFlag
 
 	mu       sync.Mutex
 	driving  position

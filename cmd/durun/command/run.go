@@ -52,6 +52,8 @@ With -d, durun returns when the program first waits, and prints the coroutine's
 id; what the program writes is then in "durun logs" only. If the program ends
 without waiting, its exit code is the command's with -d too.
 
+` + syncHelp + `
+
 With --checkpoint-interval not each wait for a time is committed, but one in that
 time. A crash then loses up to that much of the program's work, which is done
 again from the last commit: it may write again to files and to those who watch.
@@ -82,6 +84,8 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringArrayVar(&o.env, "env", nil, "set an environment variable: `NAME=VALUE`, or NAME for the value it has here; may be repeated")
 	f.StringVar(&o.entry, "entry", "", "the `export` to call (default: _start, else main)")
 	f.StringVar(&o.input, "input", "", "what the program reads with durun.input: a `string`, or @FILE")
+	f.Var(&a.sync, "sync", syncUsage)
+	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.add(cmd)
 	addFormatFlag(cmd, &o.format)

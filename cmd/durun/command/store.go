@@ -44,7 +44,11 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := bucket.OpenURL(ctx, name, a.Drivers)
+	url, err := a.sync.apply(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bucket.OpenURL(ctx, url, a.Drivers)
 	switch {
 	case errors.Is(err, bucket.ErrURL):
 		return nil, usageError("--store %s: %w", name, err)

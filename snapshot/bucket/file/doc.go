@@ -5,14 +5,18 @@
 //	<root>/.durun/tmp/<random>             an object that is being written, locked by its writer
 //	<root>/.durun/locks/<key>              a lock, held by whoever has it flocked
 //
-// An object is created in five steps, so that neither a crash of the process nor of the machine leaves half of one, and
+// An object is created in four steps, so that neither a crash of the process nor of the machine leaves half of one, and
 // so that of several writers one wins:
 //
-//	write a temporary file · fsync it · link(2) it to its name · unlink the temporary name · fsync the folder
+//	write a file without a name · fsync it · linkat(2) it to its name · fsync the folder
 //
-// link fails if the name exists; it is the only step that publishes. New folders are fsynced into their parents before
-// anything is put into them. A writer that dies leaves a temporary file, which a later one removes: it is not locked.
+// linkat fails if the name exists; it is the only step that publishes. New folders are fsynced into their parents last of
+// all, before Put returns. Until it returns, readers may see an object that a loss of power would take away again.
+//
+// Where files can't be made without a name (other systems than Linux; NFS), a temporary file is linked, and its own name
+// removed after. A writer that dies leaves it behind, and a later one removes it: it is not locked any more.
 //
 // All file work goes through one small interface, fsys, that tests replace in order to fail, to crash at each step and
 // to lose what was never synced. Where a platform has no fsync of folders (Windows), the file system's journal has to do.
+// With [Options].NoSync nothing is fsynced.
 package file

@@ -10,10 +10,12 @@ import (
 	"iter"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -41,21 +43,49 @@ var errHeld = errors.New("held")
 // Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker] and [bucket.Syncer]. Any number of
 // goroutines and processes may use a folder at once.
 type Bucket struct {
-	root string
-	fs   fsys
+	root   string
+	fs     fsys
+	noSync bool
 
-	mu      sync.Mutex
-	synced  map[string]bool // folders known to be durable in their parents
-	cleaned time.Time
+	named atomic.Bool // files have to be made with a name here
+
+	mu       sync.Mutex
+	synced   map[string]bool // folders known to be durable in their parents, and so up to the root
+	removals int             // how many folders were removed, or found to be gone
+	cleaned  time.Time
+}
+
+// Options are what may be chosen about a bucket in a folder. The zero value is what [Open] takes.
+type Options struct {
+	// NoSync leaves it to the operating system when an object becomes durable: Put and Delete don't call fsync, and are
+	// several times as fast. Nothing is lost when a process dies, however it dies. When the machine does, what was put in
+	// its last half minute or so may be missing, or be there with bytes missing, though Put had returned.
+	NoSync bool
 }
 
 // Open opens the bucket in the folder root, which is made, with mode 0700, if it is not there. A folder that can't be
 // written to can still be read from.
 //
 // Errors: [bucket.ErrPermission], [bucket.ErrUnavailable], [bucket.ErrURL] if root is no folder.
-func Open(root string) (*Bucket, error) { return open(osFS{}, root) }
+func Open(root string) (*Bucket, error) { return OpenOptions(root, Options{}) }
 
-// OpenURL is the [bucket.Opener] of file:// and of plain paths.
+// OpenOptions is Open with options.
+func OpenOptions(root string, o Options) (*Bucket, error) {
+	b, err := open(osFS{}, root)
+	if err != nil {
+		return nil, err
+	}
+	if o.NoSync {
+		b.leaveUnsynced()
+	}
+	return b, nil
+}
+
+// leaveUnsynced is for [Options].NoSync. The root folder is durable then, if this process made it: others rely on that.
+func (b *Bucket) leaveUnsynced() { b.fs, b.noSync = unsyncedFS{b.fs}, true }
+
+// OpenURL is the [bucket.Opener] of file:// and of plain paths. The URL's query may be sync=false, for
+// [Options].NoSync, or sync=true.
 func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	fail := func(why string) (bucket.Bucket, error) {
 		return nil, &bucket.Error{Op: "open", Key: u.String(), Kind: bucket.ErrURL, Err: errors.New(why)}
@@ -63,16 +93,24 @@ func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	switch {
 	case u.Host != "" && u.Host != "localhost":
 		return fail(fmt.Sprintf("the folder of another host, %q; an absolute path needs three slashes: file:///path", u.Host))
-	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return fail("a folder has no options; write ? as %3F and # as %23")
+	case u.Fragment != "" || u.User != nil:
+		return fail("a folder has neither a user nor a fragment; write # as %23")
 	case !strings.HasPrefix(u.Path, "/"):
 		return fail("the path is not absolute")
 	}
-	path := u.Path
-	if filepath.Separator == '\\' && len(path) > 2 && path[2] == ':' { // /C:/…
-		path = path[1:]
+	var o Options
+	switch u.RawQuery {
+	case "", "sync=true":
+	case "sync=false":
+		o.NoSync = true
+	default:
+		return fail("the only options of a folder are sync=false and sync=true; write a ? in its name as %3F")
 	}
-	b, err := Open(filepath.FromSlash(path))
+	root := u.Path
+	if filepath.Separator == '\\' && len(root) > 2 && root[2] == ':' { // /C:/…
+		root = root[1:]
+	}
+	b, err := OpenOptions(filepath.FromSlash(root), o)
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +160,15 @@ func (b *Bucket) makeRoot(dir string) error {
 
 // URL implements [bucket.Bucket].
 func (b *Bucket) URL() string {
-	path := filepath.ToSlash(b.root)
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
+	root := filepath.ToSlash(b.root)
+	if !strings.HasPrefix(root, "/") {
+		root = "/" + root
 	}
-	return (&url.URL{Scheme: "file", Path: path}).String()
+	u := url.URL{Scheme: "file", Path: root}
+	if b.noSync {
+		u.RawQuery = "sync=false"
+	}
+	return u.String()
 }
 
 // Close implements [bucket.Bucket].
@@ -166,32 +208,58 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	}
 }
 
-// exists is what Put returns for an object that is there: ErrExist, once the object is durable.
+// exists is what Put returns for an object that is there: ErrExist, once the object is durable, or was deleted meanwhile.
 func (b *Bucket) exists(key string) error {
-	if err := b.sync(key); err != nil {
+	if err := b.sync(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return wrap("put", key, err)
 	}
 	return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrExist}
 }
 
 func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, size int64) error {
-	if err := b.mkdirs(filepath.Dir(key)); err != nil {
-		return err
-	}
-	tmp, err := b.write(ctx, body, size)
+	way, err := b.mkdirs(path.Dir(key))
 	if err != nil {
 		return err
 	}
-	err = b.link(tmp, final)
-	_ = b.fs.Remove(tmp) // if that fails, a later writer cleans up
+	err = errNoUnnamed
+	if !b.named.Load() {
+		err = b.putUnnamed(ctx, final, body, size)
+	}
+	if errors.Is(err, errNoUnnamed) {
+		b.named.Store(true)
+		err = b.putNamed(ctx, final, body, size)
+	}
 	if err != nil {
 		return err
 	}
-	return b.fs.SyncDir(filepath.Dir(final))
+	return b.settle(way)
 }
 
-func (b *Bucket) link(tmp, final string) error {
-	err := b.fs.Link(tmp, final)
+// putUnnamed writes and publishes an object, of which nothing is left if the process dies between.
+func (b *Bucket) putUnnamed(ctx context.Context, final string, body io.ReaderAt, size int64) (err error) {
+	f, err := b.fs.CreateUnnamed(filepath.Dir(final))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := f.Close(); err == nil {
+			err = e
+		}
+	}()
+	if err := write(ctx, f, body, size); err != nil {
+		return err
+	}
+	return f.Link(final)
+}
+
+// putNamed does it where a file has to have a name at all times.
+func (b *Bucket) putNamed(ctx context.Context, final string, body io.ReaderAt, size int64) error {
+	tmp, err := b.temporary(ctx, body, size)
+	if err != nil {
+		return err
+	}
+	err = b.fs.Link(tmp, final)
+	_ = b.fs.Remove(tmp) // if that fails, a later writer cleans up
 	if err != nil && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission)) {
 		// vfat and exFAT answer EPERM.
 		return fmt.Errorf("%w (a store needs a file system with hard links)", err)
@@ -199,12 +267,12 @@ func (b *Bucket) link(tmp, final string) error {
 	return err
 }
 
-// write makes a durable temporary file and returns its name.
-func (b *Bucket) write(ctx context.Context, body io.ReaderAt, size int64) (name string, err error) {
-	if err := b.mkdirs(tmpDir); err != nil {
+// temporary makes a durable temporary file and returns its name.
+func (b *Bucket) temporary(ctx context.Context, body io.ReaderAt, size int64) (name string, err error) {
+	if _, err := b.mkdirs(tmpDir); err != nil {
 		return "", err
 	}
-	tmp := filepath.Join(b.root, filepath.FromSlash(tmpDir), strings.ToLower(rand.Text()))
+	tmp := b.path(tmpDir + "/" + strings.ToLower(rand.Text()))
 	f, err := b.fs.Create(tmp)
 	if err != nil {
 		return "", err
@@ -220,27 +288,29 @@ func (b *Bucket) write(ctx context.Context, body io.ReaderAt, size int64) (name 
 	if _, err := f.TryLock(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return "", err
 	}
+	return tmp, write(ctx, f, body, size)
+}
+
+// write fills a file and makes its content durable.
+func write(ctx context.Context, f handle, body io.ReaderAt, size int64) error {
 	if data, ok := body.(bucket.Bytes); ok && int64(len(data)) == size {
 		for len(data) > 0 {
 			if err := ctx.Err(); err != nil {
-				return "", err
+				return err
 			}
 			n, err := f.Write(data[:min(len(data), 16*chunk)])
 			if err != nil {
-				return "", err
+				return err
 			}
 			data = data[n:]
 		}
 	} else if err := copyBody(ctx, f, body, size); err != nil {
-		return "", err
+		return err
 	}
 	if err := f.Sync(); err != nil {
-		return "", err
+		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	return tmp, nil
+	return ctx.Err()
 }
 
 func copyBody(ctx context.Context, f handle, body io.ReaderAt, size int64) error {
@@ -261,40 +331,58 @@ func copyBody(ctx context.Context, f handle, body io.ReaderAt, size int64) error
 	return nil
 }
 
-// mkdirs makes the folder of a key or of this driver below the root, and each parent, and makes every one of them
-// durable once in a process: another process may have made it and died before its fsync.
-func (b *Bucket) mkdirs(rel string) error {
-	rel = filepath.ToSlash(rel)
-	if rel == "." {
-		return nil
-	}
+// way is what has to be synced for something in a folder to be durable.
+type way struct {
+	folders  []string // that folder first, then the parents up to the first that is known to hold what is below it
+	removals int      // what the bucket's was when they were looked at
+}
+
+// mkdirs makes a folder and each parent below the root, rel being slash-separated and relative to that. It returns what
+// has to be synced to make the folder's new entries durable: every parent once in a process, since another process may
+// have made the folder and died before its fsync.
+func (b *Bucket) mkdirs(rel string) (way, error) {
+	w := way{folders: []string{rel}}
 	b.mu.Lock()
-	known := b.synced[rel]
+	w.removals = b.removals
+	known := rel == "." || b.synced[rel]
 	b.mu.Unlock()
 	if known {
-		return nil
+		return w, nil
 	}
-	parent := filepath.Dir(filepath.FromSlash(rel))
-	if err := b.mkdirs(parent); err != nil {
-		return err
+	up, err := b.mkdirs(path.Dir(rel))
+	if err != nil {
+		return w, err
 	}
 	if err := b.fs.Mkdir(b.path(rel)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return w, err
 	}
 	if info, err := b.fs.Stat(b.path(rel)); err != nil {
-		return err
+		return w, err
 	} else if !info.IsDir() {
-		return &bucket.Error{Op: "put", Key: rel, Kind: bucket.ErrKey, Err: errors.New("there is an object of that name, which can't be a folder")}
+		return w, &bucket.Error{Op: "put", Key: rel, Kind: bucket.ErrKey, Err: errors.New("there is an object of that name, which can't be a folder")}
 	}
-	if err := b.fs.SyncDir(b.path(filepath.ToSlash(parent))); err != nil {
-		return err
+	w.folders = append(w.folders, up.folders...)
+	return w, nil
+}
+
+// settle makes the entries of a way's folders durable. A journaling file system writes all of them with the first.
+func (b *Bucket) settle(w way) error {
+	for _, rel := range w.folders {
+		if err := b.fs.SyncDir(b.path(rel)); err != nil {
+			return err
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.removals != w.removals {
+		return nil // a folder may have been made anew since, by somebody who is yet to sync it
+	}
 	if len(b.synced) >= maxSynced {
 		clear(b.synced)
 	}
-	b.synced[rel] = true
+	for _, rel := range w.folders[:len(w.folders)-1] {
+		b.synced[rel] = true
+	}
 	return nil
 }
 
@@ -302,6 +390,7 @@ func (b *Bucket) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.synced)
+	b.removals++
 }
 
 // Sync implements [bucket.Syncer].
@@ -312,11 +401,25 @@ func (b *Bucket) Sync(ctx context.Context, key string) error {
 	return wrap("sync", key, b.sync(key))
 }
 
+// sync makes an object durable that is there. Its content is, as a rule, unless it was put with NoSync.
 func (b *Bucket) sync(key string) error {
-	if err := b.mkdirs(filepath.Dir(key)); err != nil {
+	if b.noSync {
+		return nil
+	}
+	f, err := b.fs.Open(b.path(key))
+	if err != nil {
 		return err
 	}
-	return b.fs.SyncDir(filepath.Dir(b.path(key)))
+	err = f.Sync()
+	_ = f.Close()
+	if err != nil {
+		return err
+	}
+	w, err := b.mkdirs(path.Dir(key))
+	if err != nil {
+		return err
+	}
+	return b.settle(w)
 }
 
 // clean removes the temporary files of writers that have died.
@@ -332,11 +435,10 @@ func (b *Bucket) clean() {
 		return
 	}
 	dir := b.path(tmpDir)
-	entries, err := b.fs.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
+	for e, err := range b.fs.ReadDir(dir) {
+		if err != nil {
+			return
+		}
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() || now.Sub(info.ModTime()) < staleAfter {
 			continue
@@ -437,68 +539,108 @@ func (b *Bucket) List(ctx context.Context, o bucket.ListOptions) iter.Seq2[bucke
 
 // list walks one folder, given as a key's prefix with its slash, and returns false once it is to stop.
 func (b *Bucket) list(ctx context.Context, folder string, o bucket.ListOptions, yield func(bucket.Entry, error) bool) bool {
+	// A folder is read whole, but where a limit is given, no more of it is kept and sorted than the caller will take; the
+	// rest, should it be wanted, is in later turns.
+	done := ""
+	for limit := o.Limit; ; limit *= 2 {
+		names, err := b.names(ctx, folder, o, done, limit)
+		if err != nil {
+			yield(bucket.Entry{}, err)
+			return false
+		}
+		for _, name := range names {
+			if !b.visit(ctx, folder+name, o, yield) {
+				return false
+			}
+		}
+		if limit <= 0 || len(names) < limit {
+			return true
+		}
+		done = names[len(names)-1]
+	}
+}
+
+// visit gives the entry for an object or a folder, or those in the folder. It returns false once the listing is to stop.
+func (b *Bucket) visit(ctx context.Context, key string, o bucket.ListOptions, yield func(bucket.Entry, error) bool) bool {
 	if err := ctx.Err(); err != nil {
 		yield(bucket.Entry{}, err)
 		return false
 	}
-	entries, err := b.fs.ReadDir(b.path(folder))
-	if errors.Is(err, fs.ErrNotExist) || notDir(err) {
-		if _, gone := b.fs.Stat(b.root); gone == nil {
-			return true
+	if e := (bucket.Entry{Key: key}); e.Folder() {
+		if o.Folders {
+			return yield(e, nil)
 		}
-		err = &bucket.Error{Op: "list", Key: folder, Kind: bucket.ErrUnavailable, Err: err} // unmounted, or removed
+		return b.list(ctx, key, o, yield)
 	}
-	if err != nil {
-		yield(bucket.Entry{}, wrap("list", folder, err))
+	info, err := b.fs.Stat(b.path(key))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && !info.Mode().IsRegular():
+		return true // deleted meanwhile
+	case err != nil:
+		yield(bucket.Entry{}, wrap("list", key, err))
 		return false
 	}
-	// In the order of keys a folder's name counts with its slash.
-	order := func(e fs.DirEntry) string {
-		if e.IsDir() {
-			return e.Name() + "/"
+	return yield(bucket.Entry{Key: key, Size: info.Size(), ModTime: info.ModTime()}, nil)
+}
+
+// names returns the names of the objects in a folder that a listing is to give, and of the folders that it is to give or
+// to walk, which end in a slash: in the order of keys, after the name done, and only the first ones if limit is positive.
+func (b *Bucket) names(ctx context.Context, folder string, o bucket.ListOptions, done string, limit int) ([]string, error) {
+	// A folder named by the prefix has all of it in its own name, what lies in one above it the rest.
+	rest := o.Prefix[min(len(o.Prefix), len(folder)):]
+	after, started := strings.CutPrefix(o.StartAfter, folder)
+	if !started {
+		if after = ""; folder < o.StartAfter {
+			return nil, nil
 		}
-		return e.Name()
 	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(order(a), order(b)) })
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			yield(bucket.Entry{}, err)
-			return false
+	var names []string
+	last := "" // of the names kept so far, if there are enough of them
+	first := func() {
+		slices.Sort(names)
+		if names = names[:min(limit, len(names))]; len(names) == limit {
+			last = names[limit-1]
 		}
-		key := folder + order(e)
-		// The part that differs from the prefix: what lies in a folder named by the prefix has all of it.
-		if !strings.HasPrefix(key, o.Prefix) || bucket.ValidKey(folder+e.Name()) != nil {
-			continue
+	}
+	for e, err := range b.fs.ReadDir(b.path(folder)) {
+		if err == nil {
+			err = ctx.Err()
 		}
-		if e.IsDir() {
-			switch {
-			case o.Folders:
-				if key > o.StartAfter && !yield(bucket.Entry{Key: key}, nil) {
-					return false
-				}
-			case key > o.StartAfter || strings.HasPrefix(o.StartAfter, key):
-				if !b.list(ctx, key, o, yield) {
-					return false
-				}
+		if errors.Is(err, fs.ErrNotExist) || notDir(err) {
+			if _, gone := b.fs.Stat(b.root); gone == nil {
+				return nil, nil
 			}
-			continue
-		}
-		if key <= o.StartAfter || !e.Type().IsRegular() {
-			continue
-		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted meanwhile
+			err = &bucket.Error{Op: "list", Key: folder, Kind: bucket.ErrUnavailable, Err: err} // unmounted, or removed
 		}
 		if err != nil {
-			yield(bucket.Entry{}, wrap("list", key, err))
-			return false
+			return nil, wrap("list", folder, err)
 		}
-		if !yield(bucket.Entry{Key: key, Size: info.Size(), ModTime: info.ModTime()}, nil) {
-			return false
+		name := e.Name()
+		if len(folder)+len(name) > bucket.MaxKey || bucket.ValidKey(name) != nil {
+			continue
+		}
+		inside := false // what is to be listed may be in this folder, though it comes before StartAfter itself
+		switch {
+		case e.IsDir():
+			name += "/" // in the order of keys it counts
+			inside = !o.Folders && strings.HasPrefix(after, name)
+		case !e.Type().IsRegular():
+			continue
+		}
+		if !strings.HasPrefix(name, rest) || name <= after && !inside || name <= done || last != "" && name > last {
+			continue
+		}
+		names = append(names, name)
+		if limit > 0 && len(names) >= 2*limit+100 {
+			first()
 		}
 	}
-	return true
+	if limit > 0 {
+		first()
+	} else {
+		slices.Sort(names)
+	}
+	return names, nil
 }
 
 // Delete implements [bucket.Bucket]. It removes folders that become empty.
@@ -516,16 +658,24 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	case err != nil:
 		return wrap("delete", key, err)
 	}
-	dir := filepath.Dir(key)
-	for ; dir != "."; dir = filepath.Dir(dir) {
+	dir := path.Dir(key)
+	for ; dir != "."; dir = path.Dir(dir) {
 		b.mu.Lock()
-		delete(b.synced, filepath.ToSlash(dir))
+		known := b.synced[dir]
+		delete(b.synced, dir)
+		b.removals++
+		removals := b.removals
 		b.mu.Unlock()
-		if b.fs.Remove(b.path(filepath.ToSlash(dir))) != nil {
-			break // not empty, as a rule
+		if b.fs.Remove(b.path(dir)) != nil { // not empty, as a rule
+			b.mu.Lock()
+			if known && b.removals == removals {
+				b.synced[dir] = true
+			}
+			b.mu.Unlock()
+			break
 		}
 	}
-	if err := b.fs.SyncDir(b.path(filepath.ToSlash(dir))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.fs.SyncDir(b.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return wrap("delete", key, err)
 	}
 	return nil
@@ -538,7 +688,7 @@ func (b *Bucket) TryLock(ctx context.Context, key string) (func() error, error) 
 	}
 	rel := lockDir + "/" + strings.ReplaceAll(key, "/", "+")
 	for try := 0; ; try++ {
-		if err := b.mkdirs(lockDir); err != nil {
+		if _, err := b.mkdirs(lockDir); err != nil {
 			return nil, wrap("lock", key, err)
 		}
 		l, err := b.fs.Lock(b.path(rel))

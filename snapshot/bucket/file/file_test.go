@@ -21,11 +21,19 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	conformance(t, Options{}, false)
+	t.Run("Named", func(t *testing.T) { conformance(t, Options{}, true) })
+	t.Run("NoSync", func(t *testing.T) { conformance(t, Options{NoSync: true}, false) })
+}
+
+func conformance(t *testing.T, o Options, named bool) {
+	t.Helper()
 	buckettest.Run(t, func(t *testing.T) bucket.Bucket {
-		b, err := Open(filepath.Join(t.TempDir(), "new", "store"))
+		b, err := OpenOptions(filepath.Join(t.TempDir(), "new", "store"), o)
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.named.Store(named)
 		t.Cleanup(func() {
 			if left := temporary(t, b); left != nil {
 				t.Errorf("temporary files are left: %q", left)
@@ -38,14 +46,17 @@ func TestConformance(t *testing.T) {
 // temporary lists a bucket's temporary files.
 func temporary(t *testing.T, b *Bucket) []string {
 	t.Helper()
-	entries, err := b.fs.ReadDir(b.path(tmpDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
 	var names []string
-	for _, e := range entries {
+	for e, err := range b.fs.ReadDir(b.path(tmpDir)) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		names = append(names, e.Name())
 	}
+	slices.Sort(names)
 	return names
 }
 
@@ -67,6 +78,24 @@ var (
 // whatever was not synced is there or not. What was put is there, what was being put is there whole or not at all, and
 // the store works on.
 func TestCrashAtEachStep(t *testing.T) {
+	eachFS(t, crashAtEachStep)
+}
+
+// eachFS runs a test on a file system that has files without names, and on one that has not.
+func eachFS(t *testing.T, test func(t *testing.T, newFS func() *memFS)) {
+	t.Helper()
+	t.Run("unnamed", func(t *testing.T) { test(t, newMemFS) })
+	t.Run("named", func(t *testing.T) {
+		test(t, func() *memFS {
+			m := newMemFS()
+			m.named = true
+			return m
+		})
+	})
+}
+
+func crashAtEachStep(t *testing.T, newFS func() *memFS) {
+	t.Helper()
 	yes, no := func() bool { return true }, func() bool { return false }
 	r := rand.New(rand.NewPCG(1, 2))
 	some := func() bool { return r.IntN(2) == 0 }
@@ -83,7 +112,7 @@ func TestCrashAtEachStep(t *testing.T) {
 		for step := 0; ; step++ {
 			done := true
 			for _, after := range []bool{false, true} {
-				mem := newMemFS()
+				mem := newFS()
 				b, err := open(mem, "/store")
 				if err != nil {
 					t.Fatal(err)
@@ -147,13 +176,16 @@ func TestCrashAtEachStep(t *testing.T) {
 			}
 		}
 	}
-	if steps < 6*2*15 {
+	if steps < 6*2*14 {
 		t.Errorf("only %d crashes were tried", steps)
 	}
 }
 
 // TestFaultAtEachStep fails each step of a put with a full disk and with an I/O error.
-func TestFaultAtEachStep(t *testing.T) {
+func TestFaultAtEachStep(t *testing.T) { eachFS(t, faultAtEachStep) }
+
+func faultAtEachStep(t *testing.T, newFS func() *memFS) {
+	t.Helper()
 	for _, c := range []struct {
 		err, kind error
 	}{{syscall.ENOSPC, bucket.ErrFull}, {syscall.EIO, nil}, {syscall.EROFS, bucket.ErrPermission}, {syscall.EACCES, bucket.ErrPermission}} {
@@ -161,7 +193,7 @@ func TestFaultAtEachStep(t *testing.T) {
 			continue // has errors of its own
 		}
 		for step := 0; ; step++ {
-			mem := newMemFS()
+			mem := newFS()
 			b, err := open(mem, "/store")
 			if err != nil {
 				t.Fatal(err)
@@ -242,7 +274,7 @@ func TestStaleTemporaryFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.mkdirs(tmpDir); err != nil {
+	if _, err := b.mkdirs(tmpDir); err != nil {
 		t.Fatal(err)
 	}
 	old := time.Now().Add(-48 * time.Hour)
@@ -278,6 +310,7 @@ func TestStaleTemporaryFiles(t *testing.T) {
 // TestWriterTakenForDead takes away a temporary file under its writer, once.
 func TestWriterTakenForDead(t *testing.T) {
 	mem := newMemFS()
+	mem.named = true
 	b, err := open(mem, "/store")
 	if err != nil {
 		t.Fatal(err)
@@ -336,6 +369,18 @@ func TestOpen(t *testing.T) {
 	if got, err := read(t, again, "x/k"); got != "v" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
+	for query, noSync := range map[string]bool{"": false, "?sync=true": false, "?sync=false": true} {
+		o, err := bucket.OpenURL(t.Context(), b.URL()+query, map[string]bucket.Opener{"file": OpenURL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.(*Bucket); got.noSync != noSync || got.root != b.root {
+			t.Errorf("%q: noSync %v, root %s", query, got.noSync, got.root)
+		}
+		if want := b.URL() + strings.TrimSuffix(query, "?sync=true"); o.URL() != want {
+			t.Errorf("%q: the bucket's URL is %s, want %s", query, o.URL(), want)
+		}
+	}
 	if goruntime.GOOS != "windows" {
 		link := filepath.Join(dir, "link")
 		if err := os.Symlink(root, link); err != nil {
@@ -349,7 +394,9 @@ func TestOpen(t *testing.T) {
 			t.Errorf("through a link: %q, %v", got, err)
 		}
 	}
-	for _, u := range []string{"file://host/x", "file:///x?y", "file:///x#y", "file:x"} {
+	for _, u := range []string{
+		"file://host/x", "file:///x?y", "file:///x?sync", "file:///x?sync=0", "file:///x?sync=false&y", "file:///x#y", "file:x",
+	} {
 		p, err := url.Parse(u)
 		if err != nil {
 			t.Fatal(err)
@@ -437,6 +484,164 @@ func TestUnwritable(t *testing.T) {
 	}
 	if err := bucket.PutBytes(t.Context(), b, "new/k", nil); !errors.Is(err, bucket.ErrPermission) {
 		t.Errorf("put: %v", err)
+	}
+}
+
+// TestNoSync checks that nothing is synced, and that whoever finds an object that was put so makes it durable.
+func TestNoSync(t *testing.T) {
+	yes, no := func() bool { return true }, func() bool { return false }
+	mem := newMemFS()
+	counted := &faultFS{fsys: mem, plan: func(_ int, op, name string) fault {
+		if strings.HasPrefix(op, "sync") {
+			t.Errorf("%s %s", op, name)
+		}
+		return fault{}
+	}}
+	lazy, err := open(mem, "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lazy.fs = counted
+	lazy.leaveUnsynced()
+	for _, key := range []string{"coroutines/p/1", "coroutines/p/2"} {
+		if err := bucket.PutBytes(t.Context(), lazy, key, []byte(first)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lazy.Delete(t.Context(), "coroutines/p/2"); err != nil {
+		t.Fatal(err)
+	}
+	torn, err := open(mem.powerLoss(yes, no), "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, torn, "coroutines/p/1"); err != nil || got != "" {
+		t.Fatalf("this file system keeps what was not synced, %d bytes: the test is of no use (%v)", len(got), err)
+	}
+
+	for name, find := range map[string]func(*Bucket) error{
+		"put": func(b *Bucket) error {
+			err := bucket.PutBytes(t.Context(), b, "coroutines/p/1", []byte(first))
+			if errors.Is(err, bucket.ErrExist) {
+				return nil
+			}
+			return fmt.Errorf("got %w, want ErrExist", err)
+		},
+		"sync": func(b *Bucket) error { return b.Sync(t.Context(), "coroutines/p/1") },
+	} {
+		durable, err := open(mem, "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := find(durable); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		after, err := open(mem.powerLoss(no, no), "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(t, after, "coroutines/p/1"); err != nil || got != first {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// TestFolderMadeAnew empties a folder, which removes it, while another writer is between its last sync and its return.
+// What is put afterwards, into a folder made anew, must not pass for durable on the strength of that sync.
+func TestFolderMadeAnew(t *testing.T) {
+	no := func() bool { return false }
+	mem := newMemFS()
+	b, err := open(mem, "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meanwhile := func() {
+		if err := b.Delete(t.Context(), "coroutines/p/1"); err != nil {
+			t.Error(err)
+		}
+		// Another process makes the folder, and has not synced it yet.
+		if err := errors.Join(mem.Mkdir(b.path("coroutines")), mem.Mkdir(b.path("coroutines/p"))); err != nil {
+			t.Error(err)
+		}
+	}
+	b.fs = &afterSync{mem, b.path(""), meanwhile}
+	if err := bucket.PutBytes(t.Context(), b, "coroutines/p/1", []byte(first)); err != nil {
+		t.Fatal(err)
+	}
+	b.fs = mem
+	if err := bucket.PutBytes(t.Context(), b, "coroutines/p/2", []byte(second)); err != nil {
+		t.Fatal(err)
+	}
+	left, err := open(mem.powerLoss(no, no), "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, left, "coroutines/p/2"); err != nil || got != second {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// afterSync does something once, after a folder was synced.
+type afterSync struct {
+	fsys
+	name string
+	do   func()
+}
+
+func (a *afterSync) SyncDir(name string) error {
+	err := a.fsys.SyncDir(name)
+	if do := a.do; name == a.name && do != nil {
+		a.do = nil
+		do()
+	}
+	return err
+}
+
+// TestLimits takes more than was asked for, from a folder that has folders with nothing in them.
+func TestLimits(t *testing.T) {
+	b, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 300 {
+		key := fmt.Sprintf("f/%03d", (i*7)%300)
+		switch i % 3 {
+		case 0:
+			err = os.MkdirAll(b.path(key), 0o700)
+		case 1:
+			key += "/k"
+			fallthrough
+		default:
+			err = bucket.PutBytes(t.Context(), b, key, nil)
+			want = append(want, key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	for _, limit := range []int{0, 1, 2, 7, 100, 250, 1000} {
+		var got []string
+		for e, err := range b.List(t.Context(), bucket.ListOptions{Prefix: "f/", Limit: limit}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("limit %d: %d of %d objects, or out of order", limit, len(got), len(want))
+		}
+		got = nil
+		for e, err := range b.List(t.Context(), bucket.ListOptions{Prefix: "f/", StartAfter: want[50], Limit: limit}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.Key)
+		}
+		if !slices.Equal(got, want[51:]) {
+			t.Errorf("limit %d, after %s: %d of %d objects, or out of order", limit, want[50], len(got), len(want)-51)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,8 +15,9 @@ import (
 // memFS is a file system that knows what would be left of it after a loss of power: a file's bytes that were fsynced and
 // a folder's entries that were, and of the rest anything.
 type memFS struct {
-	mu   sync.Mutex
-	root *inode
+	mu    sync.Mutex
+	root  *inode
+	named bool // it can't make files without a name
 }
 
 type inode struct {
@@ -60,7 +62,7 @@ func (m *memFS) powerLoss(keepEntries, keepData func() bool) *memFS {
 		}
 		return c
 	}
-	return &memFS{root: walk(m.root)}
+	return &memFS{root: walk(m.root), named: m.named}
 }
 
 func (m *memFS) find(name string) (parent *inode, base string, n *inode, err error) {
@@ -94,7 +96,26 @@ func (m *memFS) Create(name string) (handle, error) {
 	}
 	n = &inode{}
 	parent.entries[base] = n
-	return &memFile{m, n, base, false}, nil
+	return &memFile{m: m, n: n, name: base}, nil
+}
+
+func (m *memFS) CreateUnnamed(dir string) (handle, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.named {
+		return nil, errNoUnnamed
+	}
+	_, _, n, err := m.find(dir)
+	switch {
+	case err == nil && n == nil:
+		err = fs.ErrNotExist
+	case err == nil && !n.dir:
+		err = errNotDir
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "create unnamed", Path: dir, Err: err}
+	}
+	return &memFile{m: m, n: &inode{}}, nil
 }
 
 func (m *memFS) Open(name string) (handle, error) {
@@ -107,7 +128,7 @@ func (m *memFS) Open(name string) (handle, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &memFile{m, n, base, false}, nil
+	return &memFile{m: m, n: n, name: base}, nil
 }
 
 func (m *memFS) Link(from, to string) error {
@@ -120,6 +141,10 @@ func (m *memFS) Link(from, to string) error {
 	if err != nil {
 		return err
 	}
+	return m.link(n, to)
+}
+
+func (m *memFS) link(n *inode, to string) error {
 	parent, base, there, err := m.find(to)
 	switch {
 	case err != nil:
@@ -161,22 +186,30 @@ func (m *memFS) Mkdir(name string) error {
 	return nil
 }
 
-func (m *memFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, _, n, err := m.find(name)
-	if err == nil && n == nil {
-		err = fs.ErrNotExist
+func (m *memFS) ReadDir(name string) iter.Seq2[fs.DirEntry, error] {
+	return func(yield func(fs.DirEntry, error) bool) {
+		m.mu.Lock()
+		_, _, n, err := m.find(name)
+		if err == nil && n == nil {
+			err = fs.ErrNotExist
+		}
+		var list []fs.DirEntry
+		if err == nil {
+			for name, e := range n.entries {
+				list = append(list, fs.FileInfoToDirEntry(memInfo{name, e}))
+			}
+		}
+		m.mu.Unlock()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, e := range list {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	var list []fs.DirEntry
-	for name, e := range n.entries {
-		list = append(list, fs.FileInfoToDirEntry(memInfo{name, e}))
-	}
-	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return list, nil
 }
 
 func (m *memFS) Stat(name string) (fs.FileInfo, error) {
@@ -254,6 +287,12 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
+func (f *memFile) Link(name string) error {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return f.m.link(f.n, name)
+}
+
 func (f *memFile) Stat() (fs.FileInfo, error) { return memInfo{f.name, f.n}, nil }
 
 func (f *memFile) TryLock() (bool, error) {
@@ -327,6 +366,28 @@ func (f *faultFS) Create(name string) (h handle, err error) {
 	return &faultFile{h, f, name}, nil
 }
 
+func (f *faultFS) CreateUnnamed(dir string) (h handle, err error) {
+	err = f.do("create", dir, func() error {
+		h, err = f.fsys.CreateUnnamed(dir)
+		return err
+	})
+	if err != nil {
+		if h != nil {
+			_ = h.Close()
+		}
+		return nil, err
+	}
+	return &faultFile{h, f, dir}, nil
+}
+
+func (f *faultFS) Open(name string) (handle, error) {
+	h, err := f.fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return &faultFile{h, f, name}, nil
+}
+
 func (f *faultFS) Link(from, to string) error {
 	return f.do("link", to, func() error { return f.fsys.Link(from, to) })
 }
@@ -364,6 +425,10 @@ func (h *faultFile) Write(p []byte) (n int, err error) {
 		err = &fs.PathError{Op: "write", Path: h.name, Err: fault.after}
 	}
 	return n, err
+}
+
+func (h *faultFile) Link(name string) error {
+	return h.f.do("link", name, func() error { return h.handle.Link(name) })
 }
 
 func (h *faultFile) Sync() error { return h.f.do("sync", h.name, h.handle.Sync) }
