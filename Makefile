@@ -7,6 +7,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := $(CACHE)/durun-tools/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 
+# The S3 service that the tests run against.
+VERSITYGW_VERSION := $(shell sed -n 's/^const Version = "\(.*\)"/\1/p' snapshot/bucket/s3/s3test/server.go)
+VERSITYGW := $(CACHE)/durun-tools/versitygw-$(VERSITYGW_VERSION)/versitygw
+
 TESTFLAGS ?= -timeout=20m
 FUZZTIME ?= 2000x
 BENCHFLAGS ?=
@@ -39,9 +43,16 @@ HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cu
 
 .PHONY: test
 test: ## run all tests, with the race detector where there is a C compiler
+	@[ -x $(VERSITYGW) ] || $(MAKE) versitygw || echo "make test: no versitygw, so without S3" >&2
 	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
 	set -ex; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...; \
 	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi ./cmd/durun; fi
+
+$(VERSITYGW):
+	GOBIN=$(dir $@) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+
+.PHONY: versitygw
+versitygw: $(VERSITYGW) ## install the S3 service for the tests into the cache (once, a minute)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such as 5m)

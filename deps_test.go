@@ -46,13 +46,15 @@ var rules = []struct {
 		from:  "./snapshot/...",
 		never: []string{"github.com/tetratelabs/wazero/...", "./runtime/...", "./hostabi/...", "./cmd/..."},
 	},
-	{from: "./snapshot", never: append([]string{"./snapshot/bucket/file", "./snapshot/bucket/s3"}, sdks...)},
+	{from: "./snapshot", never: append([]string{"./snapshot/bucket/file", "./snapshot/bucket/s3/..."}, sdks...)},
 	{from: "./snapshot/bucket/...", except: []string{"./snapshot/bucket/buckettest"}, never: []string{"./snapshot"}},
+	{from: "./snapshot/bucket/...", except: []string{"./snapshot/bucket/s3/..."}, never: sdks},
+	{from: "./...", except: []string{"./snapshot/bucket/s3/..."}, direct: sdks},
 	{from: "./hostabi/...", never: append([]string{"./runtime/...", "./cmd/..."}, sdks...)},
 	{
 		from:   "./runtime/...",
 		except: []string{"./runtime/worker/..."},
-		never:  append([]string{"./cmd/...", "github.com/spf13/...", "./snapshot/bucket/file", "./snapshot/bucket/s3", "./snapshot/bucket/mem"}, sdks...),
+		never:  append([]string{"./cmd/...", "github.com/spf13/...", "./snapshot/bucket/file", "./snapshot/bucket/s3/...", "./snapshot/bucket/mem"}, sdks...),
 	},
 	// The compiler keeps the command out of runtime/internal; that it brings no engine of its own is for this.
 	{from: "./cmd/...", direct: []string{"./runtime/internal/..."}},

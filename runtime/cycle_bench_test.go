@@ -35,25 +35,57 @@ func BenchmarkCycle(b *testing.B) {
 	resume(b, c)
 	store := snapshot.NewStore(bucket.NewMem())
 	commit := func() {
-		s, err := c.Snapshot()
+		s, err := c.Capture()
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := store.Commit(ctx, s); err != nil {
+		commit, err := store.Commit(ctx, s)
+		if err != nil {
 			b.Fatal(err)
 		}
+		c.Committed(commit)
 	}
 	commit()
 	for b.Loop() {
 		_ = c.Close()
-		s, commitOf, err := store.Latest(ctx, "bench")
-		if err != nil {
-			b.Fatal(err)
-		}
-		if c, err = m.Restore(ctx, s, RestoreConfig{Hash: commitOf.Hash}); err != nil {
+		if c, err = m.RestoreFrom(ctx, store, "bench", 0, RestoreConfig{}); err != nil {
 			b.Fatal(err)
 		}
 		resume(b, c)
 		commit()
+	}
+}
+
+// BenchmarkCapture is a small step of a CPython that stays in its process: run to the next await, unwind, capture and encode
+// what has changed. It compares that with a full snapshot.
+func BenchmarkCapture(b *testing.B) {
+	for _, full := range []bool{false, true} {
+		b.Run(map[bool]string{false: "delta", true: "full"}[full], func(b *testing.B) {
+			_, _, c := sleeper(b, true)
+			defer c.Close()
+			capture := c.Capture
+			if full {
+				capture = c.Snapshot
+			}
+			total := 0
+			for b.Loop() {
+				resume(b, c)
+				s, err := capture()
+				if err != nil {
+					b.Fatal(err)
+				}
+				data, err := snapshot.Encode(s)
+				if err != nil {
+					b.Fatal(err)
+				}
+				total += len(data)
+				m, err := snapshot.DecodeManifest(data)
+				if err != nil {
+					b.Fatal(err)
+				}
+				c.Committed(snapshot.Commit{Manifest: *m, Bytes: int64(len(data)), Hash: snapshot.Digest(data)})
+			}
+			b.ReportMetric(float64(total)/float64(b.N), "bytes")
+		})
 	}
 }

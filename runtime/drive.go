@@ -12,6 +12,9 @@ import (
 // Driver drives a coroutine and commits a snapshot of it at its await points and at its end.
 type Driver struct {
 	Store *snapshot.Store
+	// Lease is the caller's hold on the coroutine, which stays the caller's to release; the coroutine's snapshot must have
+	// been read after it was acquired. Driving stops when it is lost. Nil: the commits' numbers alone keep drivers apart.
+	Lease *snapshot.Lease
 	// OnCommit is called after each commit; nil for nobody.
 	OnCommit func(snapshot.Commit)
 	// OnYield is called, after the commit, with each value that the guest hands out with durun.yield, and returns what the
@@ -25,6 +28,16 @@ type Driver struct {
 	// the program's work, which is then done again: what it writes to files and to those who watch its output is written
 	// again, too. 0: every await is committed.
 	Interval time.Duration
+	// Retain says which commits are kept; zero: all. The others are dropped beside the guest, some 64 at a time, and what is
+	// left of them before Drive returns.
+	Retain snapshot.Policy
+	// OnRetain is called after each attempt to drop commits, by any goroutine, one at a time; nil for nobody. An error does
+	// not stop the guest: the commits stay, for the next attempt.
+	OnRetain func(snapshot.Retained, error)
+	// Ensure is called right before and right after the commit that creates the coroutine, and makes sure that all that it
+	// needs is in the store: [snapshot.Store.PutModule]. [snapshot.Store.Collect], running beside, may have found that
+	// nobody needed it. Nil where nobody collects.
+	Ensure func(context.Context) error
 }
 
 // maxDeferredOutput is how much, in bytes, a guest may write before an await is committed in any case.
@@ -34,9 +47,26 @@ const maxDeferredOutput = 16 << 20
 // done. It returns the status at the last commit. With an error, c is left where it was, or closed: what is in the store is
 // what counts. When ctx is done in a wait that was not committed, it is committed before Drive returns.
 //
-// Errors: those of [Coroutine.Resume] and [snapshot.Store.Commit], among them [snapshot.ErrFenced] when another driver
-// has gone on with the coroutine.
+// Errors: those of [Coroutine.Resume], [snapshot.Store.Commit] and [snapshot.Lease.Commit], among them
+// [snapshot.ErrFenced] when another driver has gone on with the coroutine, or the lease is lost. If the lease is held
+// nevertheless (its Err is nil), an earlier driver has made the last commit of its life, and the caller goes on from that
+// one: restores the newest snapshot and drives it.
 func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, error) {
+	if d.Lease == nil {
+		return d.drive(ctx, c)
+	}
+	ctx, cancel := d.Lease.Context(ctx)
+	defer cancel()
+	status, err := d.drive(ctx, c)
+	if lost := d.Lease.Err(); err != nil && lost != nil {
+		err = lost // whatever else went wrong
+	}
+	return status, err
+}
+
+func (d *Driver) drive(ctx context.Context, c *Coroutine) (status snapshot.Status, err error) {
+	r := newRetainer(d, c)
+	defer func() { r.finish(ctx, err != nil) }()
 	var (
 		last  time.Time // of the last commit, zero if there was none
 		quiet = true    // since then there were quiet awaits only
@@ -44,7 +74,7 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 	)
 	if c.parent == nil && c.Pending() != nil {
 		// It starts from a base, and exists from now on.
-		if err := d.commit(ctx, c); err != nil {
+		if err := d.commit(ctx, c, r); err != nil {
 			return c.Status(), err
 		}
 		if last = time.Now(); d.Once {
@@ -60,7 +90,7 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 			over, err := d.wait(ctx, c, until)
 			if err != nil && open {
 				// Somebody asks to stop, and the guest stands still: what it has done since the last commit need not be lost.
-				if cerr := d.commit(context.WithoutCancel(ctx), c); cerr != nil {
+				if cerr := d.commit(context.WithoutCancel(ctx), c, r); cerr != nil {
 					err = fmt.Errorf("%w; and: %w", err, cerr)
 				}
 			}
@@ -68,7 +98,7 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 				return c.Status(), err
 			}
 			if over {
-				if err := d.commit(ctx, c); err != nil {
+				if err := d.commit(ctx, c, r); err != nil {
 					return c.Status(), err
 				}
 				last, open = time.Now(), false
@@ -88,7 +118,7 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 			time.Since(last) < d.Interval && c.written <= maxDeferredOutput; open {
 			continue
 		}
-		if err := d.commit(ctx, c); err != nil {
+		if err := d.commit(ctx, c, r); err != nil {
 			return status, err
 		}
 		last, quiet = time.Now(), true
@@ -99,18 +129,35 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 }
 
 // commit commits c as it is.
-func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
+func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 	s, err := c.Capture()
 	if err != nil {
 		return fmt.Errorf("capture coroutine %s: %w", c.ID(), err)
 	}
-	commit, err := d.Store.Commit(ctx, s)
+	ensure := func() error {
+		if s.Seq > 1 || d.Ensure == nil {
+			return nil
+		}
+		return d.Ensure(ctx)
+	}
+	if err := ensure(); err != nil {
+		return err
+	}
+	commit := d.Store.Commit
+	if d.Lease != nil {
+		commit = d.Lease.Commit
+	}
+	made, err := commit(ctx, s)
 	if err != nil {
 		return err
 	}
-	c.Committed(commit)
+	if err := ensure(); err != nil {
+		return err
+	}
+	c.Committed(made)
+	r.committed(ctx)
 	if d.OnCommit != nil {
-		d.OnCommit(commit)
+		d.OnCommit(made)
 	}
 	return nil
 }

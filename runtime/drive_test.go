@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,16 +15,23 @@ import (
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
 
 // napper starts the interpreter in C with a program that sleeps nine times, for a time in milliseconds.
 func napper(t *testing.T, clock wasi.Clock, millis string) *Coroutine {
 	t.Helper()
+	return napperOf(t, clock, millis, 9)
+}
+
+// napperOf is napper for a number of naps.
+func napperOf(t *testing.T, clock wasi.Clock, millis string, naps int) *Coroutine {
+	t.Helper()
 	binary, err := os.ReadFile(filepath.Join("..", "testdata", "guests", "interp.wasm"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := "0 !i begin @i 1 + !i @i . cr " + millis + " sleep @i 9 = until"
+	program := "0 !i begin @i 1 + !i @i . cr " + millis + " sleep @i " + strconv.Itoa(naps) + " = until"
 	host, err := wasi.New(wasi.Config{Args: []string{"interp", "-c", program}, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
@@ -111,3 +119,54 @@ func (c *secondSleepsLong) Sleep(ctx context.Context, d time.Duration) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+// TestDriverLease has a driver lose its lease in a wait, with work that is not committed, and between two commits.
+func TestDriverLease(t *testing.T) {
+	acquired := func(store *snapshot.Store) *snapshot.Lease {
+		t.Helper()
+		lease, err := store.Acquire(t.Context(), "nap", snapshot.LeaseOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lease
+	}
+	store := snapshot.NewStore(buckettest.NoLock(bucket.NewMem()))
+	first := acquired(store)
+	c := napper(t, nil, "600000")
+	c.stdout = writerFunc(func(p []byte) (int, error) { // before the first nap
+		time.AfterFunc(10*time.Millisecond, func() { _ = first.Release() })
+		return len(p), nil
+	})
+	d := Driver{Store: store, Lease: first, Interval: time.Hour}
+	if _, err := d.Drive(t.Context(), c); !errors.Is(err, snapshot.ErrFenced) || errors.Is(err, context.Canceled) {
+		t.Errorf("in a wait: %v", err)
+	}
+
+	store = snapshot.NewStore(buckettest.NoLock(bucket.NewMem()))
+	lease := acquired(store)
+	c = napper(t, &virtualClock{}, "4")
+	d = Driver{Store: store, Lease: lease, OnCommit: func(commit snapshot.Commit) {
+		if commit.Seq == 3 {
+			_ = lease.Release()
+		}
+	}}
+	if _, err := d.Drive(t.Context(), c); !errors.Is(err, snapshot.ErrFenced) {
+		t.Errorf("between commits: %v", err)
+	}
+	if head, err := store.Head(t.Context(), "nap"); err != nil || head.Seq != 3 {
+		t.Errorf("commit %d, %v", head.Seq, err)
+	}
+
+	// With it, it is driven to its end.
+	store = snapshot.NewStore(buckettest.NoLock(bucket.NewMem()))
+	lease = acquired(store)
+	defer lease.Release()
+	d = Driver{Store: store, Lease: lease}
+	if status, err := d.Drive(t.Context(), napper(t, &virtualClock{}, "4")); err != nil || status != snapshot.Completed {
+		t.Errorf("undisturbed: %v, %v", status, err)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func endure(t testing.TB, m *Module, s *snapshot.Snapshot) (restored bool) {
 	go func() {
 		defer func() {
 			if r := recover(); r != nil {
-				done <- fmt.Errorf("panic: %v", r)
+				done <- fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 			}
 		}()
 		ctx := context.Background()

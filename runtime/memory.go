@@ -103,7 +103,12 @@ func contentOfSnapshot(s *snapshot.Snapshot) *content {
 	}
 	return &content{
 		root: s, state: s, rootPages: numbers,
-		readRoot: func(mem []byte) error { return snapshot.ApplyPages(mem, s.Memory.Pages) },
+		readRoot: func(mem []byte) error {
+			if err := snapshot.ApplyPages(mem, s.Memory.Pages); err != nil {
+				return fmt.Errorf("%w: %w", ErrMismatch, err)
+			}
+			return nil
+		},
 	}
 }
 
@@ -221,7 +226,7 @@ func (c *Coroutine) changes(since snapshot.Since) ([]snapshot.Page, bool) {
 }
 
 // restoreMemory makes a memory of some content, and tells it what is committed of it. It is nil if the module has none.
-func (m *Module) restoreMemory(from *content) (mem *linmem.Memory, err error) {
+func (m *Module) restoreMemory(from *content) (*linmem.Memory, error) {
 	initial, err := m.initialImage()
 	if err != nil {
 		return nil, err
@@ -247,26 +252,24 @@ func (m *Module) restoreMemory(from *content) (mem *linmem.Memory, err error) {
 	if image != nil {
 		defer image.Release()
 	}
-	if mem, err = m.newMemory(image, from.state.Memory.Size); err != nil {
+	mem, err := m.newMemory(image, from.state.Memory.Size)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			mem.Free()
-		}
-	}()
 	view := mem.Bytes()
 	if image == nil {
-		if err := from.readRoot(view[:from.root.Memory.Size]); err != nil {
-			return nil, err
+		if err = from.readRoot(view[:from.root.Memory.Size]); err == nil {
+			mem.AdoptRoot(from.rootPages)
 		}
-		mem.AdoptRoot(from.rootPages)
 	}
-	if len(from.deltaPages) > 0 {
-		if err := from.readDeltas(view); err != nil {
-			return nil, err
+	if err == nil && len(from.deltaPages) > 0 {
+		if err = from.readDeltas(view); err == nil {
+			mem.Adopt(from.deltaPages)
 		}
-		mem.Adopt(from.deltaPages)
+	}
+	if err != nil {
+		mem.Free()
+		return nil, err
 	}
 	return mem, nil
 }

@@ -37,32 +37,44 @@ func (s *Store) PutBase(ctx context.Context, name string, snap *Snapshot) (Commi
 	if err != nil {
 		return fail(err)
 	}
-	err = bucket.PutBytes(ctx, s.b, baseKey(name), data)
-	if errors.Is(err, bucket.ErrExist) {
-		there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
-		switch {
-		case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
-			err = nil
-		case read == nil, errors.Is(read, bucket.ErrTooLarge):
-			err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
-		default:
-			err = read
+	for {
+		if err := s.rescue(ctx, baseKey(name)); err != nil {
+			return fail(err)
 		}
-	}
-	if err != nil {
-		return fail(err)
+		err := bucket.PutBytes(ctx, s.b, baseKey(name), data)
+		if errors.Is(err, bucket.ErrExist) {
+			there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
+			switch {
+			case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
+				err = nil
+			case read == nil, errors.Is(read, bucket.ErrTooLarge):
+				err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
+			case errors.Is(read, bucket.ErrNotExist):
+				continue // deleted meanwhile
+			default:
+				err = read
+			}
+		}
+		if err != nil {
+			return fail(err)
+		}
+		break
 	}
 	return Commit{Manifest: base.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
 // Base returns a shared base, as the chain that it is the root of; see [FromBase] for what a coroutine does with it. If have
 // is not nil it is asked, by digest, for the base's state, as by [Store.Chain]: if it returns one, no more than the digest
-// and the manifest are read.
+// and the manifest are read. A base that somebody has condemned no longer is; who starts a coroutine from it calls
+// [Store.KeepBase] right before its first commit, and right after.
 //
 // Errors: [ErrNotFound], [ErrCorrupt], [ErrVersion], [ErrID].
 func (s *Store) Base(ctx context.Context, name string, have func(Hash) *Snapshot) (*Chain, error) {
 	if err := ValidID(name); err != nil {
 		return nil, fmt.Errorf("base: %w", err)
+	}
+	if err := s.rescue(ctx, baseKey(name)); err != nil {
+		return nil, fmt.Errorf("base %s: %w", name, err)
 	}
 	c, err := s.base(ctx, name, have)
 	if err != nil {
@@ -94,16 +106,22 @@ func (s *Store) base(ctx context.Context, name string, have func(Hash) *Snapshot
 
 // peekBase reads a base's manifest and digest.
 func (s *Store) peekBase(ctx context.Context, name string) (Commit, error) {
-	key := baseKey(name)
-	data, w, snap, size, err := s.front(ctx, key)
+	c, err := s.frontAndDigest(ctx, baseKey(name))
 	if errors.Is(err, bucket.ErrNotExist) {
 		return Commit{}, fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+	}
+	if err == nil {
+		err = isCommit(&c.Manifest, name, 1)
 	}
 	if err != nil {
 		return Commit{}, err
 	}
-	m := w.manifest(snap)
-	if err := isCommit(m, name, 1); err != nil {
+	return c, nil
+}
+
+func (s *Store) frontAndDigest(ctx context.Context, key string) (Commit, error) {
+	data, w, snap, size, err := s.front(ctx, key)
+	if err != nil {
 		return Commit{}, err
 	}
 	if size > int64(len(data)) {
@@ -114,7 +132,7 @@ func (s *Store) peekBase(ctx context.Context, name string) (Commit, error) {
 	if len(data) < digestSize {
 		return Commit{}, corrupt("digest", -1, "the object became shorter")
 	}
-	return Commit{Manifest: *m, Bytes: size, Hash: Hash(data[len(data)-digestSize:])}, nil
+	return Commit{Manifest: *w.manifest(snap), Bytes: size, Hash: Hash(data[len(data)-digestSize:])}, nil
 }
 
 // Bases iterates over the store's shared bases, by name ascending: the manifest and digest of each. One that can't be

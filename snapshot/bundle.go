@@ -107,13 +107,14 @@ func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) 
 
 // ImportOptions says how a coroutine is imported.
 type ImportOptions struct {
-	ID string // the coroutine's new id; empty for the one that it had
+	ID    string       // the coroutine's new id; empty for the one that it had
+	Lease LeaseOptions // of the coroutine, which Import holds meanwhile
 }
 
 // Import creates a coroutine from a bundle that [Store.Export] wrote, under its own id or a new one, and returns its
 // commit. All of the bundle is read and verified before anything is written; then come the module, the output and last
 // the commit, so that an import which is cut short leaves no coroutine. The coroutine has no grants, whatever the bundle
-// says. Where the bucket has locks, Import holds the coroutine's.
+// says. Import acquires the coroutine meanwhile.
 //
 // Errors: [ErrCorrupt] for a bundle that was changed or truncated anywhere, or is none; [ErrVersion]; [ErrExist] if the
 // store has a coroutine of that id; [ErrBusy]; [ErrID]; the reader's own.
@@ -140,11 +141,12 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 		snap.Coroutine = o.ID
 	}
 	id := snap.Coroutine
-	release, err := s.Lock(ctx, id)
+	lease, err := s.Acquire(ctx, id, o.Lease)
 	if err != nil {
 		return Commit{}, err
 	}
-	defer release()
+	defer lease.Release()
+	s = lease.guarded()
 
 	data, logs := in.commit, in.log
 	if id != in.id || len(snap.Grants) > 0 {
@@ -172,6 +174,10 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 	if snap.Seq > 1 {
 		if err := bucket.PutBytes(ctx, s.b, logKey(id, snap.Seq-1), logs); err != nil {
 			return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
+		}
+		if err := lease.ensure(ctx); err != nil {
+			// It was too late: the coroutine that is there now, if any, has no such past.
+			return Commit{}, errors.Join(err, lease.s.b.Delete(ctx, logKey(id, snap.Seq-1)))
 		}
 	}
 	if err := bucket.PutBytes(ctx, s.b, key, data); err != nil {

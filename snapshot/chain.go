@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-
-	"github.com/durun/durun/snapshot/bucket"
 )
 
 // chainReads is how many objects of a chain are read at once.
@@ -43,6 +41,9 @@ func (s *Store) Chain(ctx context.Context, id string, seq uint64, have func(Hash
 		}
 		n, key := newest, e.Key
 		if seq != 0 {
+			if err := s.exists(ctx, id, seq); err != nil {
+				return nil, err
+			}
 			n, key = seq, commitKey(id, seq)
 		}
 		c, err := s.chain(ctx, id, n, key, have)
@@ -82,9 +83,9 @@ func (s *Store) chain(ctx context.Context, id string, seq uint64, key string, ha
 	}
 	err = s.readChain(ctx, id, c)
 	if errors.Is(err, errMissing) {
-		// Who drops a commit drops those that need it first: so what is needed by one that is there is lost.
-		if _, stat := s.b.Stat(ctx, key); errors.Is(stat, bucket.ErrNotExist) {
-			err = fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+		// What a commit needs is deleted after the commit was dropped. So if it was not, this is damage.
+		if errors.Is(s.exists(ctx, id, seq), ErrNotFound) {
+			err = fmt.Errorf("%w in %s: it was dropped", ErrNotFound, s.b.URL())
 		}
 	}
 	if err != nil {

@@ -31,6 +31,8 @@ var (
 	ErrBusy = errors.New("coroutine is busy")
 	// ErrAmbiguous is returned if a prefix fits several coroutines. An [AmbiguousError] names them.
 	ErrAmbiguous = errors.New("ambiguous id")
+	// ErrInUse is returned if a shared base can't be deleted because coroutines need it. An [InUseError] names them.
+	ErrInUse = errors.New("in use")
 	// ErrID is returned for a coroutine id that [ValidID] refuses.
 	ErrID = errors.New("invalid id")
 )
@@ -84,6 +86,28 @@ func (e *AmbiguousError) Error() string {
 
 // Unwrap returns [ErrAmbiguous].
 func (e *AmbiguousError) Unwrap() error { return ErrAmbiguous }
+
+// InUseError is the error of [Store.DeleteBase] for a base that is needed. It is [ErrInUse].
+type InUseError struct {
+	Name       string   // the base's
+	Coroutines []string // ids of those that need it, ascending; none if one is about to be started from it
+}
+
+// Error implements error.
+func (e *InUseError) Error() string {
+	const some = 10
+	switch n := len(e.Coroutines); {
+	case n == 0:
+		return fmt.Sprintf("%v: a coroutine is being started from it", ErrInUse)
+	case n > some:
+		return fmt.Sprintf("%v: %d coroutines need it, among them %s", ErrInUse, n, strings.Join(e.Coroutines[:some], ", "))
+	default:
+		return fmt.Sprintf("%v: needed by %s", ErrInUse, strings.Join(e.Coroutines, ", "))
+	}
+}
+
+// Unwrap returns [ErrInUse].
+func (e *InUseError) Unwrap() error { return ErrInUse }
 
 func corrupt(section string, offset int, format string, args ...any) *FormatError {
 	return &FormatError{Section: section, Offset: int64(offset), Msg: fmt.Sprintf(format, args...), Err: ErrCorrupt}

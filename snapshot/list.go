@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -79,35 +78,30 @@ func (s *Store) ids(ctx context.Context, prefix string) iter.Seq2[string, error]
 	}
 }
 
-// History returns a coroutine's commits, the oldest first, from their manifests alone; their Hash is not set. A commit
-// that can't be read has its Err set. Errors: [ErrNotFound].
+// History returns a coroutine's commits, the oldest first, from their manifests alone; their Hash is not set: those that
+// were not dropped, and those that they need to be restored. A commit that can't be read has its Err set. Errors:
+// [ErrNotFound]; [ErrCorrupt] if the newest commit is gone.
 func (s *Store) History(ctx context.Context, id string) ([]Commit, error) {
-	if _, _, err := s.newest(ctx, id); err != nil {
-		return nil, err
-	}
-	var commits []Commit
-	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinePrefix(id)}) {
-		if err != nil {
-			return nil, fmt.Errorf("history of coroutine %s: %w", id, err)
-		}
-		seq, ok := commitSeq(id, e.Key)
-		if !ok {
-			continue
-		}
-		c, err := s.peek(ctx, id, seq, e.Key)
-		if errors.Is(err, ErrNotFound) {
-			continue // dropped meanwhile
-		}
+	for try := 0; ; try++ {
+		h, err := s.history(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		commits = append(commits, c)
+		needed := h.needed(h.covered)
+		var earlier []listed
+		for _, c := range h.commits {
+			if needed[c.seq] {
+				earlier = append(earlier, c)
+			}
+		}
+		commits, err := s.peekAll(ctx, id, earlier)
+		if err == nil {
+			return append(commits, h.manifests...), nil
+		}
+		if !errors.Is(err, ErrNotFound) || try == retries {
+			return nil, err
+		}
 	}
-	if len(commits) == 0 {
-		return nil, fmt.Errorf("coroutine %s: %w in %s", id, ErrNotFound, s.b.URL())
-	}
-	slices.Reverse(commits)
-	return commits, nil
 }
 
 // peek reads a commit's manifest. What is wrong with the commit itself is in its Err.
@@ -138,26 +132,36 @@ func (s *Store) peek(ctx context.Context, id string, seq uint64, key string) (Co
 // front reads the start of a snapshot: at least its header and manifest. It returns the bytes read, the decoded
 // manifest and the object's size.
 func (s *Store) front(ctx context.Context, key string) ([]byte, *wireManifest, *Snapshot, int64, error) {
-	data, size, err := bucket.ReadRange(ctx, s.b, key, 0, firstRead)
-	if err != nil {
-		return nil, nil, nil, 0, err
-	}
-	h, err := parseHeader(data)
+	h, data, size, err := s.head(ctx, key)
 	if err != nil {
 		return nil, nil, nil, size, err
 	}
+	w, snap, err := parseManifest(h, data)
+	return data, w, snap, size, err
+}
+
+// head reads the start of a container: at least its header and manifest. It returns the header, the bytes read and
+// the object's size.
+func (s *Store) head(ctx context.Context, key string) (header, []byte, int64, error) {
+	data, size, err := bucket.ReadRange(ctx, s.b, key, 0, firstRead)
+	if err != nil {
+		return header{}, nil, 0, err
+	}
+	h, err := parseHeader(data)
+	if err != nil {
+		return header{}, nil, size, err
+	}
 	if h.total != size {
-		return nil, nil, nil, size, corrupt("header", 16, "the object has %d bytes of %d: truncated or damaged", size, h.total)
+		return header{}, nil, size, corrupt("header", 16, "the object has %d bytes of %d: truncated or damaged", size, h.total)
 	}
 	if end := int64(headerSize + h.manifest); end > int64(len(data)) {
 		more, _, err := bucket.ReadRange(ctx, s.b, key, int64(len(data)), end-int64(len(data)))
 		if err != nil {
-			return nil, nil, nil, size, err
+			return header{}, nil, 0, err
 		}
 		data = append(data, more...)
 	}
-	w, snap, err := parseManifest(h, data)
-	return data, w, snap, size, err
+	return h, data, size, nil
 }
 
 // Resolve returns the id of the coroutine that a prefix means: the one of exactly that id, or else the only one whose id

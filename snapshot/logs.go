@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
-	"strings"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -64,10 +62,11 @@ type entry struct {
 // its output's encoding, and that, as in a snapshot.
 func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
 	var parts []part
-	raw, size := uint64(0), uint64(0)
+	raw, size, stretches := uint64(0), uint64(0), 0
 	for _, e := range entries {
 		n := outputSize(e.output)
 		raw += uint64(uvarintLen(e.seq-first)) + uint64(uvarintLen(n)) + n
+		stretches += len(e.output)
 		for _, o := range e.output {
 			size += uint64(len(o.Data))
 		}
@@ -76,6 +75,12 @@ func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
 		return nil, &FormatError{
 			Section: "output", Offset: -1, Err: ErrInvalid,
 			Msg: fmt.Sprintf("%d bytes of output, at most %d are allowed", raw, MaxOutput),
+		}
+	}
+	if stretches > MaxStretches {
+		return nil, &FormatError{
+			Section: "output", Offset: -1, Err: ErrInvalid,
+			Msg: fmt.Sprintf("%d stretches of output, at most %d are allowed", stretches, MaxStretches),
 		}
 	}
 	if raw > 0 {
@@ -105,22 +110,9 @@ func decodeLog(data []byte) (*wireLog, []entry, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if h.kind != kindLog {
-		return nil, nil, corrupt("header", 10, "a %v snapshot, not a log", h.kind)
-	}
-	raw, err := h.checkManifest(data)
+	w, err := parseLog(h, data)
 	if err != nil {
 		return nil, nil, err
-	}
-	w := &wireLog{}
-	if err := unmarshal("manifest", headerSize, raw, w); err != nil {
-		return nil, nil, err
-	}
-	if err := h.checkSections(w.Sections, sectionOutput); err != nil {
-		return nil, nil, err
-	}
-	if ValidID(w.Coroutine) != nil || w.First == 0 || w.First > w.Last || w.Last > MaxSeq {
-		return nil, nil, corrupt("manifest", headerSize, "output of commits %d to %d of %q", w.First, w.Last, w.Coroutine)
 	}
 	var entries []entry
 	size := uint64(0)
@@ -158,6 +150,68 @@ func decodeLog(data []byte) (*wireLog, []entry, error) {
 	return w, entries, nil
 }
 
+// parseLog reads a log's manifest from data, which starts with its container's header and holds the manifest.
+func parseLog(h header, data []byte) (*wireLog, error) {
+	if h.kind != kindLog {
+		return nil, corrupt("header", 10, "a %v snapshot, not a log", h.kind)
+	}
+	raw, err := h.checkManifest(data)
+	if err != nil {
+		return nil, err
+	}
+	w := &wireLog{}
+	if err := unmarshal("manifest", headerSize, raw, w); err != nil {
+		return nil, err
+	}
+	if err := h.checkSections(w.Sections, sectionOutput); err != nil {
+		return nil, err
+	}
+	if ValidID(w.Coroutine) != nil || w.First == 0 || w.First > w.Last || w.Last > MaxSeq {
+		return nil, corrupt("manifest", headerSize, "output of commits %d to %d of %q", w.First, w.Last, w.Coroutine)
+	}
+	return w, nil
+}
+
+// isLog holds a log to the key that it lies under.
+func (w *wireLog) isLog(id, key string) error {
+	if key != logKey(id, w.Last) || w.Coroutine != id {
+		return corrupt("manifest", -1, "it says that it is of commits %d to %d of coroutine %s: the object was moved", w.First, w.Last, w.Coroutine)
+	}
+	return nil
+}
+
+// readLog reads and verifies a log.
+func (s *Store) readLog(ctx context.Context, id, key string) (*wireLog, []entry, error) {
+	data, err := bucket.ReadAll(ctx, s.b, key, math.MaxInt64)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, entries, err := decodeLog(data)
+	if err == nil {
+		err = w.isLog(id, key)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return w, entries, nil
+}
+
+// peekLog reads a log's manifest.
+func (s *Store) peekLog(ctx context.Context, id, key string) (*wireLog, error) {
+	h, data, _, err := s.head(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	w, err := parseLog(h, data)
+	if err == nil {
+		err = w.isLog(id, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return w, nil
+}
+
 // Logs writes a coroutine's whole output, in order and each byte once: that of commits which are no longer there, then
 // that of each commit. Standard output goes to stdout and standard error to stderr, either of which may be nil; to have
 // both in one stream, give it twice.
@@ -184,85 +238,85 @@ func (s *Store) Logs(ctx context.Context, id string, stdout, stderr io.Writer) e
 
 // output calls f with the output of each commit up to last that wrote anything, in order.
 func (s *Store) output(ctx context.Context, id string, last uint64, f func(seq uint64, output []Output) error) error {
-	if _, _, err := s.newest(ctx, id); err != nil {
+	fail := func(err error) error { return fmt.Errorf("output of coroutine %s: %w", id, err) }
+	v, err := s.inventory(ctx, id)
+	if err != nil {
 		return err
 	}
-	fail := func(err error) error { return fmt.Errorf("output of coroutine %s: %w", id, err) }
-	// A commit that is dropped is in a log first. So the commits are listed before the logs: what is in neither was
-	// never there.
-	var commits []uint64
-	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinePrefix(id)}) {
-		if err != nil {
-			return fail(err)
-		}
-		if seq, ok := commitSeq(id, e.Key); ok && seq <= last {
-			commits = append(commits, seq)
-		}
-	}
-	slices.Reverse(commits)
+	last = min(last, v.newest())
 	next := uint64(1) // the first commit whose output has not been given
-	upTo := func(oldest uint64) error {
-		if next < oldest {
-			return s.fromLogs(ctx, id, &next, oldest-1, f)
-		}
-		return nil
-	}
-	for _, seq := range commits {
-		if err := upTo(seq); err != nil {
+	if v.covered > 0 {
+		if err := s.fromLogs(ctx, id, &next, min(last, v.covered), f); err != nil {
 			return fail(err)
 		}
-		list, err := s.commitOutput(ctx, id, seq)
+	}
+	for _, c := range v.kept() {
+		if c.seq > last {
+			break
+		}
+		if next < c.seq {
+			// Those between are in a log, if they were dropped meanwhile.
+			if err := s.fromLogs(ctx, id, &next, c.seq-1, f); err != nil {
+				return fail(err)
+			}
+		}
+		list, err := s.commitOutput(ctx, id, c.seq)
 		if errors.Is(err, bucket.ErrNotExist) {
 			continue // dropped meanwhile: the next one, or the end, finds it in a log
 		}
 		if err != nil {
-			return fail(fmt.Errorf("commit %d: %w", seq, err))
+			return fail(fmt.Errorf("commit %d: %w", c.seq, err))
 		}
 		if len(list) > 0 {
-			if err := f(seq, list); err != nil {
+			if err := f(c.seq, list); err != nil {
 				return fail(err)
 			}
 		}
-		next = seq + 1
+		next = c.seq + 1
 	}
-	if len(commits) > 0 {
-		if err := upTo(commits[len(commits)-1] + 1); err != nil {
-			return fail(err)
-		}
-	}
-	if last != MaxSeq {
-		if err := upTo(last + 1); err != nil {
+	if next <= last {
+		if err := s.fromLogs(ctx, id, &next, last, f); err != nil {
 			return fail(err)
 		}
 	}
 	return nil
 }
 
-// fromLogs gives the output of the commits *next to last from logs, and sets *next to what follows them. Logs may
-// overlap: each says which commits it covers.
+// fromLogs gives the output of the commits *next to last from logs, and sets *next to what follows them.
 func (s *Store) fromLogs(ctx context.Context, id string, next *uint64, last uint64, f func(uint64, []Output) error) error {
-	prefix := logsPrefix + id + "/"
-	for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: prefix}) {
-		if err != nil {
+	// While logs are merged, one that is listed may be gone when it is read, and a listing may have neither those that
+	// were merged nor the new one. The next listing has it.
+	for try := 0; ; {
+		before := *next
+		err := s.fromListedLogs(ctx, id, next, last, f)
+		if err != nil && !errors.Is(err, bucket.ErrNotExist) || *next > last {
 			return err
 		}
-		covers, ok := parseSeq(strings.TrimPrefix(e.Key, prefix))
-		if !ok || covers < *next {
-			continue
+		if *next > before {
+			try = 0
+		} else if try++; try > retries {
+			return corrupt("output", -1, "that of commits %d to %d is missing", *next, last)
 		}
-		data, err := bucket.ReadAll(ctx, s.b, e.Key, math.MaxInt64)
+	}
+}
+
+// fromListedLogs is one attempt of fromLogs, and may not come to the end. Logs may overlap, and one that has been merged into a later one may be there
+// still, though not those before it: each says which commits it covers.
+func (s *Store) fromListedLogs(ctx context.Context, id string, next *uint64, last uint64, f func(uint64, []Output) error) error {
+	logs, _, err := s.listLogs(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, e := range logs {
+		if e.Key < logKey(id, *next) {
+			continue // it ends before
+		}
+		w, entries, err := s.readLog(ctx, id, e.Key)
 		if err != nil {
 			return err
-		}
-		w, entries, err := decodeLog(data)
-		if err == nil && (w.Coroutine != id || w.Last != covers) {
-			err = corrupt("manifest", -1, "it says that it is of commits %d to %d of coroutine %s: the object was moved", w.First, w.Last, w.Coroutine)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", e.Key, err)
 		}
 		if w.First > *next {
-			break
+			continue // what lies between may be in a later one that reaches back
 		}
 		for _, e := range entries {
 			if e.seq < *next || e.seq > last {
@@ -276,7 +330,7 @@ func (s *Store) fromLogs(ctx context.Context, id string, next *uint64, last uint
 			return nil
 		}
 	}
-	return corrupt("output", -1, "that of commits %d to %d is missing", *next, last)
+	return nil
 }
 
 // commitOutput reads the output of a commit, and little more.

@@ -138,7 +138,7 @@ func readContent(s section, stored io.Reader, f func(r io.Reader) error) error {
 	switch n, err := io.ReadFull(content, one[:]); {
 	case n > 0:
 		return corrupt(s.name(), int(s.Raw), "it goes on after its %d bytes", s.Raw)
-	case err != io.EOF: //nolint:errorlint // io.ReadFull returns it bare
+	case err != io.EOF:
 		return fail(err)
 	}
 	return nil

@@ -18,11 +18,12 @@ import (
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
 	b        bucket.Bucket
-	inMemory int64 // bytes; the constant, but in tests
+	local    func() instant // this machine's clocks
+	inMemory int64          // bytes; the constant, but in tests
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b: b, inMemory: inMemory} }
+func NewStore(b bucket.Bucket) *Store { return &Store{b: b, local: now, inMemory: inMemory} }
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
@@ -73,8 +74,9 @@ func parseSeq(s string) (uint64, bool) {
 	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
 }
 
-// PutModule keeps a module and returns its hash. A module that is there already is not written again. Errors: those of
-// the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+// PutModule keeps a module and returns its hash. A module that is there already is not written again; if [Store.Collect]
+// has condemned it, it no longer is. Who starts a coroutine calls PutModule again right before its first commit, and right
+// after: in between a collector may have found that nobody needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 	if len(wasm) > MaxModule {
 		return Hash{}, &FormatError{
@@ -88,24 +90,25 @@ func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
 
 func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
+	fail := func(err error) error { return fmt.Errorf("keep module %v: %w", h, err) }
+	if err := s.rescue(ctx, key); err != nil {
+		return fail(err)
+	}
 	e, err := s.b.Stat(ctx, key)
-	if err == nil && e.Size == int64(len(wasm)) {
-		if sync, ok := s.b.(bucket.Syncer); ok {
-			err = sync.Sync(ctx, key)
-		}
-		if err != nil {
-			return fmt.Errorf("keep module %v: %w", h, err)
-		}
-		return nil
+	if err == nil && e.Size != int64(len(wasm)) {
+		return fail(corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+	}
+	if sync, ok := s.b.(bucket.Syncer); ok && err == nil {
+		err = sync.Sync(ctx, key)
 	}
 	if err == nil {
-		return fmt.Errorf("keep module %v: %w", h, corrupt("module", int(e.Size), "the stored module has %d bytes of %d: damaged", e.Size, len(wasm)))
+		return nil
 	}
 	if !errors.Is(err, bucket.ErrNotExist) {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	if err := bucket.PutBytes(ctx, s.b, key, wasm); err != nil && !errors.Is(err, bucket.ErrExist) {
-		return fmt.Errorf("keep module %v: %w", h, err)
+		return fail(err)
 	}
 	return nil
 }
@@ -137,12 +140,20 @@ func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
 // Errors: [ErrFenced]; for number 1, [ErrExist] together with ErrFenced; [ErrInvalid]; [bucket.ErrFull] and the others
 // of the bucket.
 func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
+	c, err := s.commitSnapshot(ctx, snap)
+	if err != nil {
+		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+	}
+	return c, nil
+}
+
+func (s *Store) commitSnapshot(ctx context.Context, snap *Snapshot) (Commit, error) {
 	data, err := Encode(snap)
 	if err == nil {
 		err = s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1)
 	}
 	if err != nil {
-		return Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", snap.Seq, snap.Coroutine, err)
+		return Commit{}, err
 	}
 	return Commit{Manifest: snap.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
@@ -218,6 +229,28 @@ func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commi
 	return snap, c.Commit, nil
 }
 
+// exists returns nil if a commit, should it be stored, is part of the coroutine's history.
+func (s *Store) exists(ctx context.Context, id string, seq uint64) error {
+	if _, _, err := s.newest(ctx, id); err != nil { // also: it is not being deleted
+		return err
+	}
+	_, covered, err := s.listLogs(ctx, id)
+	if err != nil {
+		return fmt.Errorf("coroutine %s: %w", id, err)
+	}
+	if seq > covered {
+		return nil
+	}
+	h, err := s.history(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !h.needed(h.covered)[seq] {
+		return fmt.Errorf("commit %d of coroutine %s: %w in %s: it was dropped", seq, id, ErrNotFound, s.b.URL())
+	}
+	return nil
+}
+
 // newest returns the entry and number of a coroutine's newest commit.
 func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, error) {
 	if err := ValidID(id); err != nil {
@@ -247,27 +280,4 @@ func isCommit(m *Manifest, id string, seq uint64) error {
 
 func moved(id string, seq uint64) error {
 	return corrupt("manifest", -1, "it says that it is commit %d of coroutine %s: the object was moved", seq, id)
-}
-
-// Lock makes the caller the coroutine's only driver, until it calls release or its process ends, however it ends. It
-// returns at once, with [ErrBusy] if somebody else has the lock. The coroutine need not exist. Release may be called
-// more than once. On a bucket without locks Lock does nothing, and the commits' fence alone keeps drivers apart.
-func (s *Store) Lock(ctx context.Context, id string) (release func() error, err error) {
-	if err := ValidID(id); err != nil {
-		return nil, err
-	}
-	l, ok := s.b.(bucket.Locker)
-	if !ok {
-		return func() error { return nil }, nil
-	}
-	release, err = l.TryLock(ctx, leasesPrefix+id)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		return func() error { return nil }, nil
-	case errors.Is(err, bucket.ErrLocked):
-		return nil, fmt.Errorf("coroutine %s: %w: somebody else drives it", id, ErrBusy)
-	case err != nil:
-		return nil, fmt.Errorf("lock coroutine %s: %w", id, err)
-	}
-	return release, nil
 }

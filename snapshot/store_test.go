@@ -16,6 +16,7 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/buckettest"
 	"github.com/durun/durun/snapshot/bucket/file"
+	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
 
 var wasm = []byte("\x00asm\x01\x00\x00\x00 and what makes a module")
@@ -98,7 +99,7 @@ func fold(t testing.TB, s *Store, id string, first, last uint64, drop bool) {
 	}
 }
 
-// onBuckets runs a test on each kind of bucket.
+// onBuckets runs a test on each kind of bucket. S3 is a service and a network that fail now and then.
 func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 	t.Run("mem", func(t *testing.T) { f(t, bucket.NewMem()) })
 	t.Run("file", func(t *testing.T) {
@@ -107,6 +108,12 @@ func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 			t.Fatal(err)
 		}
 		f(t, b)
+	})
+	t.Run("s3", func(t *testing.T) {
+		server := s3test.Start(t)
+		c := server.NewBucket(t)
+		server.Plan(s3test.Faults(t, 10))
+		f(t, s3test.Open(t, c))
 	})
 }
 
@@ -253,8 +260,8 @@ func TestNotFound(t *testing.T) {
 		if err := s.Delete(t.Context(), id); !errors.Is(err, ErrID) {
 			t.Errorf("delete %q: %v", id, err)
 		}
-		if _, err := s.Lock(t.Context(), id); !errors.Is(err, ErrID) {
-			t.Errorf("lock %q: %v", id, err)
+		if _, err := s.Acquire(t.Context(), id, LeaseOptions{}); !errors.Is(err, ErrID) {
+			t.Errorf("acquire %q: %v", id, err)
 		}
 	}
 }
@@ -324,42 +331,6 @@ func TestRaceToCommit(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestLock(t *testing.T) {
-	onBuckets(t, func(t *testing.T, b bucket.Bucket) {
-		s := NewStore(b)
-		release, err := s.Lock(t.Context(), "p")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Lock(t.Context(), "p"); !errors.Is(err, ErrBusy) {
-			t.Errorf("a second driver: %v", err)
-		}
-		if err := release(); err != nil {
-			t.Error(err)
-		}
-		release, err = s.Lock(t.Context(), "p")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer release()
-		var out bytes.Buffer
-		if err := storeWith(t, bucket.NewMem(), "p", 1).Export(t.Context(), "p", 0, &out); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Import(t.Context(), &out, ImportOptions{}); !errors.Is(err, ErrBusy) {
-			t.Errorf("import of one that is driven: %v", err)
-		}
-	})
-	// A bucket without locks.
-	s := NewStore(struct{ bucket.Bucket }{bucket.NewMem()})
-	for range 2 {
-		release, err := s.Lock(t.Context(), "p")
-		if err != nil || release() != nil {
-			t.Errorf("without locks: %v", err)
-		}
-	}
 }
 
 func TestResolve(t *testing.T) {
@@ -797,7 +768,7 @@ func TestCrashes(t *testing.T) {
 		"delete": {
 			prepare: func(s *Store) {
 				fold(t, s, "p", 1, 1, true)
-				for _, key := range []string{"inbox/p/m", "leases/p/1"} {
+				for _, key := range []string{"inbox/p/m"} {
 					if err := bucket.PutBytes(ctx, s.b, key, nil); err != nil {
 						t.Fatal(err)
 					}

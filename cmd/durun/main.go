@@ -8,6 +8,7 @@ import (
 	"github.com/durun/durun/cmd/durun/command"
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/file"
+	"github.com/durun/durun/snapshot/bucket/s3"
 )
 
 func main() { os.Exit(command.Main(config(), os.Args[1:])) }
@@ -20,6 +21,7 @@ func config() command.Config {
 		Drivers: map[string]bucket.Opener{
 			"file": file.OpenURL,
 			"mem":  bucket.OpenMem,
+			"s3":   s3.OpenURL,
 		},
 	}
 }

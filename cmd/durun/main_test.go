@@ -19,7 +19,9 @@ import (
 
 	"github.com/durun/durun/cmd/durun/command"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 	"github.com/durun/durun/snapshot/bucket/file"
+	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
 
 // asDurun makes the test binary the command itself, for tests that start processes on their own.
@@ -50,14 +52,31 @@ func (c *cached) Run() int {
 	return c.M.Run()
 }
 
-// run is the command with one driver more: full://FOLDER?puts=N is a folder that takes N objects and is full then. It
-// says nothing of slow work, which depends on the machine.
+// run is the command with more drivers: full://FOLDER?puts=N is a folder that takes N objects and is full then, and
+// nolock://FOLDER is one without locks, as object storage is, with a clock if clock=true is given. It says nothing of slow
+// work, which depends on the machine.
 func run() int {
 	c := config()
-	c.Drivers["full"] = openFull
+	c.Drivers["full"], c.Drivers["nolock"] = openFull, openNoLock
 	c.Patience = time.Hour
 	return command.Main(c, os.Args[1:])
 }
+
+func openNoLock(_ context.Context, u *url.URL) (bucket.Bucket, error) {
+	b, err := file.Open(filepath.FromSlash(u.Path))
+	if err != nil {
+		return nil, err
+	}
+	hidden := buckettest.NoLock(b)
+	if u.Query().Get("clock") == "true" {
+		return clockBucket{hidden}, nil
+	}
+	return hidden, nil
+}
+
+type clockBucket struct{ bucket.Bucket }
+
+func (clockBucket) Now(context.Context) (time.Time, error) { return time.Now(), nil }
 
 type fullBucket struct {
 	*file.Bucket
@@ -92,7 +111,34 @@ func (b *fullBucket) Put(ctx context.Context, key string, body io.ReaderAt, size
 //	truncate FILE SIZE         cut a file; a negative size counts from the end
 //
 // $GUESTS, $WAT and $DATA are the folders of the guests that the repository has.
-func TestScript(t *testing.T) {
+func TestScript(t *testing.T) { testscript.Run(t, scripts(t, "testdata/script")) }
+
+// TestS3Script runs testdata/s3, with a store in S3, below a prefix. One request in twenty fails. $ENDPOINT and $BUCKET
+// say where it is.
+func TestS3Script(t *testing.T) {
+	server := s3test.Start(t)
+	c := server.NewBucket(t)
+	server.Plan(s3test.Faults(t, 5))
+	p := scripts(t, "testdata/s3")
+	setup := p.Setup
+	p.Setup = func(e *testscript.Env) error {
+		e.Setenv("BUCKET", c.Bucket)
+		e.Setenv("ENDPOINT", c.Endpoint)
+		e.Setenv("AWS_ENDPOINT_URL_S3", c.Endpoint)
+		e.Setenv("AWS_ACCESS_KEY_ID", c.AccessKeyID)
+		e.Setenv("AWS_SECRET_ACCESS_KEY", c.SecretAccessKey)
+		e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+		if err := setup(e); err != nil {
+			return err
+		}
+		e.Setenv("DURUN_STORE", "s3://"+c.Bucket+"/"+filepath.Base(e.WorkDir))
+		return nil
+	}
+	testscript.Run(t, p)
+}
+
+func scripts(t *testing.T, dir string) testscript.Params {
+	t.Helper()
 	guests, err := filepath.Abs("../../testdata/guests")
 	if err != nil {
 		t.Fatal(err)
@@ -101,8 +147,8 @@ func TestScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
@@ -128,7 +174,7 @@ func TestScript(t *testing.T) {
 			"damage":   cmdDamage,
 			"truncate": cmdTruncate,
 		},
-	})
+	}
 }
 
 func cmdExits(ts *testscript.TestScript, neg bool, args []string) {

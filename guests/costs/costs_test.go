@@ -56,8 +56,15 @@ func TestSmoke(t *testing.T) {
 			}
 		}
 	}
+	commits := 0
 	for _, row := range r.Rows {
 		if row.Name == meanName {
+			continue
+		}
+		if row.Group == groupStore {
+			if commits++; row.Durun == nil || row.Durun.Median <= 0 || row.Unit == unitTimes && row.Durun.Median > 100 {
+				t.Errorf("%s: %s: %v %s", row.Group, row.Name, row.Durun, row.Unit)
+			}
 			continue
 		}
 		got = append(got, row.Group+": "+row.Name)
@@ -68,6 +75,9 @@ func TestSmoke(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("figures (-want +got):\n%s", d)
+	}
+	if want := 3*len(writers) + 3; commits != want {
+		t.Errorf("%d figures of commits, want %d", commits, want)
 	}
 	for _, p := range programs {
 		left := slices.ContainsFunc(r.LeftOut, func(l leftOut) bool { return l.What == p.name && l.Reason != "" })

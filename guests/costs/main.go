@@ -1,6 +1,6 @@
 // Command costs prints what it costs that a program can be suspended; `make bench` runs it, in the root of the repository.
 // It runs programs on plain wazero, under durun, and, where wasm-opt is installed, with the asyncify of Binaryen, and
-// prints ratios.
+// prints ratios. Then it has a small guest commit to a store.
 //
 // Each run is a process of its own, the variants take turns, a ratio is of the two runs of one turn, and the median over all
 // turns is printed. Times are CPU time, of guests too, so that what else the machine does shows less.
@@ -171,6 +171,9 @@ func (b *bench) measureAll() (*report, error) {
 		if err := b.measureRebuild(p.name); err != nil {
 			return nil, err
 		}
+	}
+	if err := b.measureStore(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	return b.report, nil
 }

@@ -56,6 +56,7 @@ const (
 	unitMegabytes    = "MB"
 	unitMicroseconds = "µs"
 	unitTimes        = "times"
+	unitPerSecond    = "/s"
 
 	meanName = "geometric mean"
 )
@@ -106,7 +107,7 @@ func number(v float64, unit string) string {
 		return fmt.Sprintf("%.2f", v)
 	case unit == unitRatio:
 		return fmt.Sprintf("%.0f", v)
-	case unit == unitSeconds && v < 10:
+	case (unit == unitSeconds || unit == unitTimes) && v < 10:
 		return fmt.Sprintf("%.2f %s", v, unit)
 	case v < 10:
 		return fmt.Sprintf("%.1f %s", v, unit)

@@ -21,7 +21,7 @@ type Bucket interface {
 	// Put and compare. The body is read at any offset, more than once if the driver retries, by one goroutine at a time,
 	// and not after Put has returned. A [Bytes] spares drivers a copy.
 	//
-	// Errors: [ErrExist], [ErrKey], [ErrPermission], [ErrFull], [ErrUnavailable].
+	// Errors: [ErrExist], [ErrKey], [ErrPermission], [ErrFull], [ErrTooLarge], [ErrUnavailable].
 	Put(ctx context.Context, key string, body io.ReaderAt, size int64) error
 
 	// Get opens the length bytes at offset of an object; a negative length reads to the end. A range that goes beyond the
@@ -62,6 +62,15 @@ type Locker interface {
 type Syncer interface {
 	// Sync returns when an object that somebody else put is as durable as if Put had just returned.
 	Sync(ctx context.Context, key string) error
+}
+
+// Clock is what a bucket may offer that keeps time for all who use it: the clock of the storage service.
+type Clock interface {
+	// Now returns the time by the bucket's clock, which gives objects their ModTime. It may be up to two seconds behind,
+	// and does not run backwards by more than that. errors.ErrUnsupported says that this bucket has no clock after all.
+	//
+	// Errors: [ErrPermission], [ErrUnavailable].
+	Now(ctx context.Context) (time.Time, error)
 }
 
 // ListOptions selects what List returns.

@@ -16,6 +16,21 @@ func TestMem(t *testing.T) {
 	buckettest.Run(t, func(*testing.T) bucket.Bucket { return bucket.NewMem() })
 }
 
+// TestNoLock holds what hides locks to the contract, which has to do without.
+func TestNoLock(t *testing.T) {
+	b := buckettest.NoLock(bucket.NewMem())
+	if _, ok := b.(bucket.Locker); ok {
+		t.Error("it has locks")
+	}
+	if _, err := b.(bucket.Clock).Now(t.Context()); err != nil {
+		t.Errorf("its clock: %v", err)
+	}
+	if _, err := buckettest.NoLock(struct{ bucket.Bucket }{b}).(bucket.Clock).Now(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("the clock of a bucket without one: %v", err)
+	}
+	buckettest.Run(t, func(*testing.T) bucket.Bucket { return buckettest.NoLock(bucket.NewMem()) })
+}
+
 // TestFaulty holds the wrapper, at rest, to the contract of what it wraps.
 func TestFaulty(t *testing.T) {
 	buckettest.Run(t, func(*testing.T) bucket.Bucket { return buckettest.NewFaulty(bucket.NewMem(), nil) })

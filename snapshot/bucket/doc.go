@@ -10,6 +10,6 @@
 //	delete           unlink, DELETE
 //
 // Here live the interface, its errors, the keys' rules, [OpenURL] and the in-memory driver. Each other driver is a
-// package below this one (file, later s3), so that a program links only those it imports, and proves itself with
+// package below this one (file, s3), so that a program links only those it imports, and proves itself with
 // buckettest.Run. Nothing here knows of snapshots; the package imports the standard library alone.
 package bucket

@@ -21,7 +21,7 @@ var (
 	// ErrKey is returned for a key that [ValidKey] refuses, or that the bucket can't hold beside its present ones: a key
 	// can't be an object and a folder.
 	ErrKey = errors.New("invalid key")
-	// ErrTooLarge is returned for an object larger than the caller allows.
+	// ErrTooLarge is returned for an object larger than the caller allows, or than the storage takes.
 	ErrTooLarge = errors.New("object too large")
 	// ErrLocked is returned by TryLock if somebody holds the lock.
 	ErrLocked = errors.New("locked")

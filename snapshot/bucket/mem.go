@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Mem is a bucket in memory, for tests and for coroutines that need not outlive the process. It implements [Locker].
+// Mem is a bucket in memory, for tests and for coroutines that need not outlive the process. It implements [Locker]
+// and [Clock].
 type Mem struct {
 	mu      sync.RWMutex
 	objects map[string]memObject
@@ -44,6 +45,9 @@ func (m *Mem) URL() string { return "mem://" }
 
 // Close implements [Bucket]; the objects stay.
 func (m *Mem) Close() error { return nil }
+
+// Now implements [Clock] with the machine's clock.
+func (m *Mem) Now(ctx context.Context) (time.Time, error) { return time.Now(), ctx.Err() }
 
 // Put implements [Bucket].
 func (m *Mem) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {

@@ -31,8 +31,9 @@ func newDoctorCommand(a *app) *cobra.Command {
 		Use:   "doctor",
 		Short: "Check what this machine and the store offer",
 		Long: `Check what durun needs: that a small program can be suspended and resumed, that
-the store can be reached, written and locked, and how long a durable write
-takes; that the cache folder can be used. Each line is ok, warn (it works, with
+the store can be reached, written and locked, refuses to create what is there
+already (which keeps two drivers of a coroutine apart), and has the same time as
+this machine; how long a durable write takes; that the cache folder can be used. Each line is ok, warn (it works, with
 a drawback) or fail, and says what to do about it. What is written to the store
 for the check is removed again.
 
@@ -203,7 +204,11 @@ func checkStore(ctx context.Context, a *app) []finding {
 	if _, _, err := bucket.First(ctx, b, bucket.ListOptions{Prefix: "coroutines/"}); err != nil {
 		return append(findings, finding{"store read", checkFail, err.Error(), "check that the store exists and that you may read it"})
 	}
-	return append(findings, checkWrite(ctx, b), checkLock(ctx, b))
+	findings = append(findings, checkWrite(ctx, b), checkCondition(ctx, b), checkLock(ctx, b))
+	if c, ok := b.(bucket.Clock); ok {
+		findings = append(findings, checkClock(ctx, c))
+	}
+	return findings
 }
 
 // checkWrite writes a few small objects, reads one and removes them.
@@ -212,8 +217,11 @@ func checkWrite(ctx context.Context, b bucket.Bucket) finding {
 	fail := func(err error) finding {
 		f.Status, f.Detail = checkFail, err.Error()
 		f.Advice = "check that you may write to the store"
-		if errors.Is(err, bucket.ErrFull) {
+		switch {
+		case errors.Is(err, bucket.ErrFull):
 			f.Advice = "make room"
+		case errors.Is(err, errors.ErrUnsupported):
+			f.Advice = "use another store"
 		}
 		return f
 	}
@@ -242,24 +250,81 @@ func checkWrite(ctx context.Context, b bucket.Bucket) finding {
 	median := times[len(times)/2]
 	f.Status, f.Detail = checkOK, fmt.Sprintf("a durable write takes %s", round(median))
 	if median > slowWrite {
-		f.Status, f.Advice = checkWarn, "each await of a program waits that long; a store on a faster disk helps"
+		f.Status, f.Advice = checkWarn, "each await of a program waits that long; a store on a faster disk, or nearer, helps"
 	}
+	return f
+}
+
+// checkCondition sees whether an object that exists is refused, and whether of several at once one is made.
+func checkCondition(ctx context.Context, b bucket.Bucket) finding {
+	f := finding{Name: "store fence", Status: checkFail, Advice: "use another store: commits would overwrite each other unseen"}
+	key := "doctor/" + snapshot.NewID()
+	defer func() { _ = b.Delete(context.WithoutCancel(ctx), key) }()
+	const writers = 4
+	results := make(chan error, writers)
+	for i := range writers {
+		go func() { results <- bucket.PutBytes(ctx, b, key, []byte{byte(i)}) }()
+	}
+	made := 0
+	for range writers {
+		switch err := <-results; {
+		case err == nil:
+			made++
+		case !errors.Is(err, bucket.ErrExist):
+			f.Detail, f.Advice = err.Error(), "check that you may write to the store"
+		}
+	}
+	if f.Detail != "" {
+		return f
+	}
+	if made != 1 {
+		f.Detail = fmt.Sprintf("of %d writers of one object %d were told that they had made it", writers, made)
+		return f
+	}
+	return finding{f.Name, checkOK, "of several writers of one commit one succeeds", ""}
+}
+
+// badSkew is how far the machine's clock may be from the store's: times that are shown, and those at which programs wake
+// up, are off by as much. S3 refuses requests from a quarter of an hour on.
+const badSkew = 10 * time.Second
+
+// checkClock compares the store's clock with the machine's.
+func checkClock(ctx context.Context, c bucket.Clock) finding {
+	f := finding{Name: "store clock"}
+	before := time.Now()
+	theirs, err := c.Now(ctx)
+	if err != nil {
+		f.Status, f.Detail = checkFail, err.Error()
+		return f
+	}
+	took := time.Since(before)
+	skew := before.Add(took / 2).Sub(theirs)
+	switch {
+	case skew.Abs() < badSkew:
+		f.Status, f.Detail = checkOK, fmt.Sprintf("agrees with this machine's; an answer takes %s", round(took))
+		return f
+	case skew > 0:
+		f.Detail = fmt.Sprintf("this machine's clock is %s ahead", skew.Round(time.Second))
+	default:
+		f.Detail = fmt.Sprintf("this machine's clock is %s behind", -skew.Round(time.Second))
+	}
+	f.Status, f.Advice = checkWarn, "set the clock"
 	return f
 }
 
 // checkLock takes a lock and sees whether it holds.
 func checkLock(ctx context.Context, b bucket.Bucket) finding {
-	f := finding{Name: "store lock", Status: checkWarn, Detail: "none on this store"}
-	none := "two drivers of one coroutine are told apart only when they commit; the slower one's work is lost"
+	f := finding{Name: "store lock", Status: checkOK}
+	none := fmt.Sprintf("none here: drivers take leases (%v by default, see durun run --lease)", snapshot.DefaultLease)
 	l, ok := b.(bucket.Locker)
 	if !ok {
-		f.Advice = none
+		f.Detail = none
 		return f
 	}
 	key := "doctor/" + snapshot.NewID()
 	release, err := l.TryLock(ctx, key)
 	if errors.Is(err, errors.ErrUnsupported) {
-		f.Advice = none
+		f.Detail = none
 		return f
 	}
 	fail := func(err error) finding {

@@ -55,6 +55,7 @@ func (s *outputStream) Write(p []byte) (int, error) {
 // driveFlags are the flags of all commands that drive.
 type driveFlags struct {
 	interval time.Duration
+	lease    time.Duration
 }
 
 // add gives cmd the flags.
@@ -62,12 +63,17 @@ func (o *driveFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&o.interval, "checkpoint-interval", 0,
 		"commit waits for a time at most once in a `duration`, such as 5s; a crash loses up to that much work (default: commit each)")
+	f.DurationVar(&o.lease, "lease", snapshot.DefaultLease,
+		"where the store has no locks: how long others wait, if this machine vanishes, before they go on; a `duration`")
 }
 
 // check returns an error for flags that make no sense.
 func (o *driveFlags) check() error {
 	if o.interval < 0 {
 		return usageError("--checkpoint-interval %v: it is negative", o.interval)
+	}
+	if o.lease < snapshot.MinLease || o.lease > snapshot.MaxLease {
+		return usageError("--lease %v: it can be from %v to %v", o.lease, snapshot.MinLease, snapshot.MaxLease)
 	}
 	return nil
 }
@@ -77,6 +83,7 @@ type drive struct {
 	driveFlags
 	app    *app
 	store  *snapshot.Store
+	lease  *snapshot.Lease
 	id     string
 	seq    uint64 // last commit, 0 for none
 	output *output
@@ -97,12 +104,26 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		case <-finished:
 		}
 	}()
+	held, stop := d.lease.Context(ctx)
+	defer stop()
+	go func() {
+		<-held.Done()
+		// A guest that computes doesn't notice that the coroutine is somebody else's now.
+		if lost := d.lease.Err(); lost != nil {
+			select {
+			case <-finished:
+			case <-time.After(grace):
+				d.app.abandon(fmt.Errorf("drive %s: %w", d.id, d.app.lost(lost)))
+			}
+		}
+	}()
 
 	d.app.setDriving(position{d.id, d.seq})
 	gc := quiet()
 	defer gc.stop()
 	driver := runtime.Driver{
 		Store:    d.store,
+		Lease:    d.lease,
 		Once:     d.once,
 		Interval: d.interval,
 		OnCommit: func(c snapshot.Commit) {
@@ -133,6 +154,10 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			d.app.setDriving(position{d.id, d.seq})
 			return status, d.app.interrupted(context.Cause(ctx))
+		}
+		if errors.Is(err, snapshot.ErrFenced) {
+			d.app.setDriving(position{d.id, d.seq})
+			return status, fmt.Errorf("drive %s: %w", d.id, d.app.lost(err))
 		}
 		return status, fmt.Errorf("drive %s: %w", d.id, d.stopped(err))
 	}

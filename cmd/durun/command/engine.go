@@ -12,6 +12,9 @@ import (
 
 const cacheVariable = "DURUN_CACHE"
 
+// laterCached is for work whose result is kept.
+const laterCached = "; later runs take it from the cache"
+
 // engine is a runtime with this command's cache folder, host modules and progress display.
 type engine struct {
 	*runtime.Runtime
@@ -21,7 +24,7 @@ type engine struct {
 
 // newEngine returns an engine for the module called name, of size bytes. A cache that can't be used is no error, only slower.
 func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool) (*engine, error) {
-	e := &engine{name: name, progress: newProgress(a.Stderr, name, size)}
+	e := &engine{name: name, progress: newModuleProgress(a.Stderr, name, size)}
 	if a.Patience > 0 {
 		e.progress.patience = a.Patience
 	}
@@ -31,7 +34,7 @@ func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool
 	if !noCache {
 		dir, err := cacheDir()
 		if err == nil && dir != "" {
-			cached, e.progress.cached = config.WithCacheDir(dir), true
+			cached, e.progress.later = config.WithCacheDir(dir), laterCached
 		}
 		if err != nil {
 			a.warnNoCache(err)
@@ -40,7 +43,7 @@ func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool
 	r, err := runtime.New(ctx, cached)
 	if err != nil && ctx.Err() == nil {
 		a.warnNoCache(err)
-		e.progress.cached = false
+		e.progress.later = ""
 		r, err = runtime.New(ctx, config)
 	}
 	if err != nil {

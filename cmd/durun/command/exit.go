@@ -37,7 +37,7 @@ const exitCodesHelp = `Exit codes:
   69     the store, the cache or an output file can't be reached or written: no
          access, a full disk
   70     a bug in durun
-  75     somebody else drives the coroutine: try again later
+  75     somebody else drives the coroutine, or has taken it over: try again later
   79     the coroutine is suspended (by Ctrl-C, for example): resume goes on
   130    interrupted before anything was committed (by SIGTERM: 143)
   141    the reader of standard output went away`

@@ -27,9 +27,10 @@ func newInspectCommand(a *app) *cobra.Command {
 it waits for, and the sizes of what it is made of. "durun stack" prints its call
 stack.
 
-JSON is an object with the keys of "durun ps" and entry, args, results, kind,
-bytes, hash, parent, in_start, frames, memory, globals, tables, dropped_data,
-dropped_elements, host, output and grants.`,
+JSON is an object with the keys of "durun ps" and driver (an object with host,
+pid and since, or null if nobody drives it or the store doesn't say who), entry,
+args, results, kind, bytes, hash, parent, in_start, frames, memory, globals,
+tables, dropped_data, dropped_elements, host, output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,6 +45,7 @@ dropped_elements, host, output and grants.`,
 // facts is what inspect tells of a commit, as JSON.
 type facts struct {
 	coroutine
+	Driver          *driverFacts `json:"driver"` // nil if nobody drives it, or if the store has locks, which don't tell
 	Entry           string       `json:"entry"`
 	Args            []value      `json:"args"`
 	Results         []value      `json:"results"`
@@ -66,6 +68,12 @@ type facts struct {
 type value struct {
 	Type string `json:"type"`
 	Bits string `json:"bits"` // hexadecimal: JSON's numbers can't hold them all
+}
+
+type driverFacts struct {
+	Host  string `json:"host"`
+	PID   int    `json:"pid"`
+	Since moment `json:"since"`
 }
 
 type memoryFacts struct {
@@ -111,10 +119,18 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err 
 	}
 	// A commit is running if it is the last one of a coroutine that somebody drives.
 	running := false
+	var by snapshot.Holder
 	if head, err := store.Head(ctx, c.Coroutine); err == nil && head.Seq == c.Seq {
-		running = store.driven(ctx, c.Coroutine)
+		driven, err := store.Driven(ctx)
+		if err != nil {
+			return err
+		}
+		by, running = driven(c.Coroutine)
 	}
 	f := gatherFacts(s, c, running)
+	if running && by.PID != 0 {
+		f.Driver = &driverFacts{by.Host, by.PID, moment{by.Since}}
+	}
 	if o.format == formatJSON {
 		return writeJSON(a.Stdout, f)
 	}
@@ -199,6 +215,9 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line("commit", "%d, %s, %s", f.Seq, f.Kind, humanBytes(uint64(f.Bytes)))
 	line("time", "%s (%s)", f.Updated.Local().Format(time.RFC3339), humanTime(f.Updated.Time, now))
 	line("status", "%s", f.Status)
+	if f.Driver != nil {
+		line("driver", "process %d on %s, since %s (%s)", f.Driver.PID, printable(f.Driver.Host), f.Driver.Since.Local().Format(time.RFC3339), humanTime(f.Driver.Since.Time, now))
+	}
 	if f.ExitCode != nil {
 		line("exit code", "%d", *f.ExitCode)
 	}

@@ -26,15 +26,14 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// progress tells a person what takes so long. On a terminal it is a line that counts the seconds and goes away after;
+// progress tells a person what takes so long: work on a module, or a wait for somebody else. On a terminal it is a line that counts the seconds and goes away after;
 // elsewhere it is one line, once, and only for long work. It writes nothing about work that is quickly done.
 type progress struct {
 	w        io.Writer
-	name     string // of the module
-	size     int    // of the module, in bytes
+	text     func() string // what goes on
+	later    string        // what to add where it is told once
 	terminal bool
 	patience time.Duration // where it is no terminal
-	cached   bool          // the result is kept
 	clock    func(time.Duration) <-chan time.Time
 
 	mu   sync.Mutex
@@ -43,8 +42,19 @@ type progress struct {
 	done chan struct{} // closed when its line has been cleared
 }
 
-func newProgress(w io.Writer, name string, size int) *progress {
-	return &progress{w: w, name: name, size: size, terminal: isTerminal(w), patience: patiencePlain, clock: time.After}
+func newProgress(w io.Writer, text func() string) *progress {
+	return &progress{w: w, text: text, terminal: isTerminal(w), patience: patiencePlain, clock: time.After}
+}
+
+// newModuleProgress is for work on the module called name, of size bytes.
+func newModuleProgress(w io.Writer, name string, size int) *progress {
+	p := newProgress(w, nil)
+	p.text = func() string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return fmt.Sprintf("%s: %s (%s)", printable(name), p.step, humanBytes(uint64(size)))
+	}
+	return p
 }
 
 // report takes what the runtime says.
@@ -54,8 +64,15 @@ func (p *progress) report(step runtime.Progress) {
 		return
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.step = step.Step
+	p.mu.Unlock()
+	p.begin()
+}
+
+// begin starts the display, unless it goes on already.
+func (p *progress) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.stop == nil {
 		p.stop, p.done = make(chan struct{}), make(chan struct{})
 		go p.show(time.Now(), p.stop, p.done)
@@ -86,11 +103,7 @@ func (p *progress) show(start time.Time, stop, done chan struct{}) {
 	case <-p.clock(patience):
 	}
 	if !p.terminal {
-		later := ""
-		if p.cached {
-			later = "; later runs take it from the cache"
-		}
-		fmt.Fprintf(p.w, "durun: %s%s\n", p.text(), later)
+		fmt.Fprintf(p.w, "durun: %s%s\n", p.text(), p.later)
 		return
 	}
 	const wheel = `|/-\`
@@ -105,10 +118,4 @@ func (p *progress) show(start time.Time, stop, done chan struct{}) {
 		case <-p.clock(spinInterval):
 		}
 	}
-}
-
-func (p *progress) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return fmt.Sprintf("%s: %s (%s)", printable(p.name), p.step, humanBytes(uint64(p.size)))
 }

@@ -64,7 +64,8 @@ func TestProgress(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			clock, out := &ticks{make(chan time.Duration, 1), make(chan time.Time)}, &screen{}
-			p := &progress{w: out, name: "x.wasm", size: 2 << 20, terminal: test.terminal, patience: patiencePlain, cached: true, clock: clock.after}
+			p := newModuleProgress(out, "x.wasm", 2<<20)
+			p.terminal, p.later, p.clock = test.terminal, laterCached, clock.after
 			p.report(runtime.Progress{Step: runtime.StepCompile})
 			if d := <-clock.waits; d != test.patience {
 				t.Errorf("patience of %v, want %v", d, test.patience)

@@ -99,6 +99,10 @@ func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
 		return nil, err
 	}
 	defer closeInto(&err, store.Close)
+	driven, err := store.Driven(ctx)
+	if err != nil {
+		return nil, err
+	}
 	list := []coroutine{}
 	for c, err := range store.List(ctx) {
 		switch {
@@ -107,7 +111,11 @@ func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
 		case c.Err != nil:
 			list = append(list, coroutine{ID: c.Coroutine, Status: statusUnreadable, Seq: c.Seq, Error: c.Err.Error()})
 		default:
-			list = append(list, describe(c.Manifest, !c.Status.Ended() && store.driven(ctx, c.Coroutine)))
+			running := false
+			if !c.Status.Ended() {
+				_, running = driven(c.Coroutine)
+			}
+			list = append(list, describe(c.Manifest, running))
 		}
 	}
 	return list, nil

@@ -32,6 +32,13 @@ func newResumeCommand(a *app) *cobra.Command {
 ends. The module comes from the store. Output since that commit is written again
 if its writer was killed before the next one; "durun logs" has each line once.
 
+A coroutine has one driver at a time. If somebody drives it, resume ends with
+exit code 75. Where the store is a folder, a driver that was killed is known to
+be dead at once. In object storage a driver holds a lease, which it renews; one
+that died on another machine is known to be dead when its lease runs out, and
+resume says whom it waits for, and how long. A driver that has lost its lease
+to somebody else, because it was paused or cut off, stops with exit code 75.
+
 Folders that the run was given with --dir are given to it again. A coroutine
 that came by "durun import" has lost them: give them again with --dir
 HOST:GUEST, as the message of durun that names them says. A --dir also replaces
@@ -104,11 +111,40 @@ func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err
 }
 
 func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id string) (err error) {
-	release, err := store.lock(ctx, id)
+	lease, err := a.acquire(ctx, store, id, o.lease)
 	if err != nil {
 		return err
 	}
-	defer closeInto(&err, release)
+	defer closeInto(&err, a.release)
+	err = resumeLatest(ctx, a, o, store, lease, id, false)
+	if isLateCommit(err, lease) {
+		err = resumeHeld(ctx, a, o, store, lease, id)
+	}
+	return err
+}
+
+// lateCommits is how often a command goes on from the commit of another, as isLateCommit has it.
+const lateCommits = 3
+
+// isLateCommit reports whether a coroutine whose lease is held was committed by somebody else all the same: by an earlier
+// driver, which lost its lease when this one commit was under way.
+func isLateCommit(err error, lease *snapshot.Lease) bool {
+	return errors.Is(err, snapshot.ErrFenced) && !errors.Is(err, snapshot.ErrExist) && lease.Err() == nil
+}
+
+// resumeHeld goes on after such a commit.
+func resumeHeld(ctx context.Context, a *app, o resumeOptions, store *store, lease *snapshot.Lease, id string) (err error) {
+	for range lateCommits {
+		fmt.Fprintf(a.Stderr, "durun: %s: an earlier driver has made a last commit; going on from that\n", id)
+		if err = resumeLatest(ctx, a, o, store, lease, id, true); !isLateCommit(err, lease) {
+			break
+		}
+	}
+	return err
+}
+
+// resumeLatest drives on from the newest commit. To find that this is the end is an error, except after a late commit.
+func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, lease *snapshot.Lease, id string, late bool) (err error) {
 	s, commit, err := store.Latest(ctx, id)
 	if err != nil {
 		err = fmt.Errorf("resume %s: %w", id, err)
@@ -116,6 +152,9 @@ func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 			return dataError(err, a.earlierCommit(id))
 		}
 		return err
+	}
+	if s.Status.Ended() && late {
+		return exitStatus(guestExit(s.ExitCode))
 	}
 	if s.Status.Ended() {
 		return &exitError{
@@ -159,7 +198,7 @@ func resumeOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 	if err != nil {
 		return restoreError(a, id, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, id: id, seq: s.Seq, output: out}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
 	_, err = d.run(ctx, c)
 	return err
 }

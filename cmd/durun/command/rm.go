@@ -57,7 +57,7 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 	}
 	list := []removed{}
 	for _, id := range ids {
-		if err = removeOne(ctx, store, id); err != nil {
+		if err = removeOne(ctx, a, store, id); err != nil {
 			break
 		}
 		list = append(list, removed{id})
@@ -73,11 +73,11 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 	return err
 }
 
-func removeOne(ctx context.Context, store *store, id string) (err error) {
-	release, err := store.lock(ctx, id)
+func removeOne(ctx context.Context, a *app, store *store, id string) (err error) {
+	lease, err := a.acquire(ctx, store, id, 0)
 	if err != nil {
 		return fmt.Errorf("rm: %w", err)
 	}
-	defer closeInto(&err, release)
-	return store.Delete(ctx, id)
+	defer closeInto(&err, a.release)
+	return lease.Delete(ctx)
 }

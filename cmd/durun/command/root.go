@@ -30,24 +30,30 @@ type Config struct {
 }
 
 // Main runs the command with args, the command line without the program's name, and returns the exit code. It returns
-// early after a second signal, or when a command doesn't stop in time after the first; the process should end then.
+// early after a second signal, or when a command doesn't stop in time after the first, or after it has lost its coroutine;
+// the process should end then.
 func Main(config Config, args []string) int {
 	ctx, again, stop := listen(context.Background())
 	defer stop()
-	a := &app{Config: config}
+	a := &app{Config: config, abandoned: make(chan error, 1)}
 	done := make(chan int, 1)
 	go func() { done <- a.execute(ctx, newRoot(a), args) }()
+	var leave error
 	select {
 	case code := <-done:
 		return code
+	case err := <-a.abandoned:
+		leave = err
 	case <-again:
+		leave = a.interrupted(context.Cause(ctx))
 	}
 	select {
 	case code := <-done:
 		return code
 	default:
 		a.clearProgress()
-		return a.report(a.interrupted(context.Cause(ctx)))
+		_ = a.release()
+		return a.report(leave)
 	}
 }
 
@@ -57,9 +63,12 @@ type app struct {
 	storeURL string
 	sync     syncFlag
 
+	abandoned chan error // takes the error of a command that can't be waited for
+
 	mu       sync.Mutex
 	driving  position
-	progress *progress // the last one begun, nil for none
+	lease    *snapshot.Lease // of what is being driven, nil for none
+	progress *progress       // the last one begun, nil for none
 }
 
 // position is the coroutine being driven, and its last commit.
@@ -188,9 +197,12 @@ func newRoot(a *app) *cobra.Command {
 waits, its state is committed to a store, and it goes on from there, in another
 process or on another machine.
 
-Coroutines live in a store. Without --store or DURUN_STORE it is a folder of the
-user's, under the XDG data directory. Wherever a command takes an ID, a prefix
-will do if only one id begins with it.
+Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
+s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
+tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
+--store or DURUN_STORE it is a folder of the user's, under the XDG data
+directory. Wherever a command takes an ID, a prefix will do if only one id
+begins with it.
 
 ` + exitCodesHelp,
 		Example: `  durun run --id p python.wasm -c 'import time; print(1, flush=True); time.sleep(60); print(2)'

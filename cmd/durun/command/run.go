@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
@@ -124,11 +125,11 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		return err
 	}
 	defer closeInto(&err, store.Close)
-	release, err := store.lock(ctx, o.id)
+	lease, err := a.acquire(ctx, store, o.id, o.lease)
 	if err != nil {
 		return err
 	}
-	defer closeInto(&err, release)
+	defer closeInto(&err, a.release)
 	if head, err := store.Head(ctx, o.id); !errors.Is(err, snapshot.ErrNotFound) {
 		return a.taken(o.id, head, err)
 	}
@@ -148,12 +149,13 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if _, err := store.PutModule(ctx, binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
+	stdin := wasi.NewStdin(a.Stdin)
 	system, err := newSystem(systemConfig{
 		args:   append([]string{name}, args...),
 		env:    env,
 		tty:    [3]bool{isTerminal(a.Stdin), isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
 		grants: grants,
-		stdin:  a.Stdin,
+		stdin:  stdin,
 	})
 	if err != nil {
 		return err
@@ -172,8 +174,11 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, id: o.id, output: out, once: o.detach}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach}
 	status, err := d.run(ctx, c)
+	if isLateCommit(err, lease) {
+		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin}, store, lease, o.id)
+	}
 	if !o.detach {
 		return err
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
@@ -44,11 +44,12 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	url, err := a.sync.apply(name)
+	location, err := a.sync.apply(name)
 	if err != nil {
 		return nil, err
 	}
-	b, err := bucket.OpenURL(ctx, url, a.Drivers)
+	b, err := bucket.OpenURL(ctx, location, a.Drivers)
+	name = redacted(name)
 	switch {
 	case errors.Is(err, bucket.ErrURL):
 		return nil, usageError("--store %s: %w", name, err)
@@ -60,6 +61,14 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		}
 	}
 	return b, nil
+}
+
+// redacted is a store's name without a password. No driver takes one in a URL, but the one that was given is not to be shown.
+func redacted(name string) string {
+	if u, err := url.Parse(name); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return name
 }
 
 // store is an open store. Closing it closes its bucket.
@@ -75,36 +84,6 @@ func (a *app) openStore(ctx context.Context) (*store, error) {
 		return nil, err
 	}
 	return &store{snapshot.NewStore(b)}, nil
-}
-
-// How long lock goes on trying: driven looks whether there is a driver by taking the lock itself, for a moment.
-const (
-	lockPatience = 300 * time.Millisecond
-	lockInterval = 10 * time.Millisecond
-)
-
-// lock makes the command the coroutine's driver.
-func (s *store) lock(ctx context.Context, id string) (release func() error, err error) {
-	for deadline := time.Now().Add(lockPatience); ; {
-		release, err = s.Lock(ctx, id)
-		if !errors.Is(err, snapshot.ErrBusy) || time.Now().After(deadline) {
-			return release, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(lockInterval):
-		}
-	}
-}
-
-// driven reports whether somebody drives the coroutine now, as far as that can be known.
-func (s *store) driven(ctx context.Context, id string) bool {
-	release, err := s.Lock(ctx, id)
-	if err == nil {
-		err = release()
-	}
-	return errors.Is(err, snapshot.ErrBusy)
 }
 
 // load returns the snapshot that an argument ID[@SEQ] means.

@@ -43,14 +43,14 @@ func (s *syncFlag) apply(store string) (string, error) {
 	u, err := bucket.ParseURL(store)
 	switch {
 	case err != nil:
-		return "", usageError("--store %s: %w", store, err)
+		return "", usageError("--store %s: %w", redacted(store), err)
 	case u.Scheme == "file":
 		q := u.Query()
 		q.Set("sync", string(*s))
 		u.RawQuery = q.Encode()
 		return u.String(), nil
 	case *s == "false":
-		return "", usageError("--sync=false is for a store in a folder; %s is none", store)
+		return "", usageError("--sync=false is for a store in a folder; %s is none", redacted(store))
 	}
 	return store, nil // all others sync, whatever they call it
 }

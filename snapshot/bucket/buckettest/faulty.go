@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -17,7 +18,7 @@ var ErrInjected = errors.New("injected fault")
 // Op is an operation about to be done on a [Faulty] bucket.
 type Op struct {
 	N    int    // counts the bucket's operations, from 0
-	Name string // put, get, stat, list, delete, lock
+	Name string // put, get, stat, list, delete, lock, now
 	Key  string // or the prefix of a list
 }
 
@@ -35,8 +36,8 @@ type Fault struct {
 	Short int
 }
 
-// Faulty is a bucket that fails according to a plan. It implements [bucket.Locker] and [bucket.Syncer], as far as the
-// bucket below does.
+// Faulty is a bucket that fails according to a plan. It implements [bucket.Locker], [bucket.Syncer] and [bucket.Clock], as
+// far as the bucket below does.
 type Faulty struct {
 	b    bucket.Bucket
 	mu   sync.Mutex
@@ -230,6 +231,19 @@ func (f *Faulty) Sync(ctx context.Context, key string) error {
 	return nil
 }
 
+// Now implements [bucket.Clock].
+func (f *Faulty) Now(ctx context.Context) (now time.Time, err error) {
+	c, ok := f.b.(bucket.Clock)
+	if !ok {
+		return time.Time{}, errors.ErrUnsupported
+	}
+	err = f.do("now", "", func() error {
+		now, err = c.Now(ctx)
+		return err
+	})
+	return now, err
+}
+
 // URL implements [bucket.Bucket].
 func (f *Faulty) URL() string { return f.b.URL() }
 
@@ -240,4 +254,5 @@ var (
 	_ bucket.Bucket = (*Faulty)(nil)
 	_ bucket.Locker = (*Faulty)(nil)
 	_ bucket.Syncer = (*Faulty)(nil)
+	_ bucket.Clock  = (*Faulty)(nil)
 )

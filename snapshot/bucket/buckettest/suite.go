@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -36,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) bucket.Bucket) {
 		{"ListWhileDeleting", testListWhileDeleting},
 		{"PutWhileFoldersVanish", testPutWhileDeleting},
 		{"Locks", testLocks},
+		{"Clock", testClock},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := open(t)
@@ -368,6 +370,35 @@ type cancelling struct{ cancel func() }
 func (c cancelling) ReadAt(p []byte, _ int64) (int, error) {
 	c.cancel()
 	return len(p), nil
+}
+
+func testClock(t *testing.T, b bucket.Bucket) {
+	c, ok := b.(bucket.Clock)
+	if !ok {
+		t.Skip("it has no clock")
+	}
+	before, err := c.Now(ctx(t))
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("it has no clock here")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "k", "data")
+	after, err := c.Now(ctx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := b.Stat(ctx(t), "k")
+	const late = 2 * time.Second
+	if err != nil || e.ModTime.Before(before.Add(-late)) || e.ModTime.After(after.Add(late)) || after.Before(before.Add(-late)) {
+		t.Errorf("the clock says %v and %v; between the two an object was made at %v, %v", before, after, e.ModTime, err)
+	}
+	dead, cancel := context.WithCancel(ctx(t))
+	cancel()
+	if _, err := c.Now(dead); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a cancelled context: %v", err)
+	}
 }
 
 func parallel(t *testing.T, n int, f func(g int)) {

@@ -659,3 +659,21 @@ func BenchmarkPut(b *testing.B) {
 		i++
 	}
 }
+
+// BenchmarkFirst looks up the newest of 10,000 commits, for which the folder is read.
+func BenchmarkFirst(b *testing.B) {
+	s, err := OpenOptions(b.TempDir(), Options{NoSync: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 10_000 {
+		if err := bucket.PutBytes(b.Context(), s, fmt.Sprintf("coroutines/p/%016x", ^uint64(0)-uint64(i)), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if _, ok, err := bucket.First(b.Context(), s, bucket.ListOptions{Prefix: "coroutines/p/"}); err != nil || !ok {
+			b.Fatal(ok, err)
+		}
+	}
+}
