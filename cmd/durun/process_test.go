@@ -7,13 +7,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,8 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/durun/durun/guests"
-	"github.com/durun/durun/snapshot/bucket/s3"
-	"github.com/durun/durun/snapshot/bucket/s3/s3test"
 )
 
 // process is a durun in a process of its own, on a store of the test's.
@@ -183,67 +178,6 @@ func TestKill(t *testing.T) {
 		t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
 	}
 	if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", "k")); diff != "" {
-		t.Errorf("logs (-want +got):\n%s", diff)
-	}
-}
-
-// TestAlternate has a coroutine in S3 go from process to process, for a moment driven by two at once, each killed with kill
-// -9 at some time, while the service and the network fail now and then. What it wrote is what it writes undisturbed.
-// DURUN_KILLS=1000 asks for about as many instead of 20.
-func TestAlternate(t *testing.T) {
-	server := s3test.Start(t)
-	c := server.NewBucket(t)
-	t.Setenv("AWS_ACCESS_KEY_ID", c.AccessKeyID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", c.SecretAccessKey)
-	store := s3.Config{Bucket: c.Bucket, Prefix: "store", Endpoint: c.Endpoint}.URL()
-	server.Plan(s3test.Faults(t, 10))
-	kills := 20
-	if s := os.Getenv("DURUN_KILLS"); s != "" {
-		var err error
-		if kills, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	last := 10 * kills
-	program := fmt.Sprintf("0 !i begin @i 1 + !i @i . cr 20 sleep @i %d = until 1 1 1 1 1 1 1", last)
-	var want strings.Builder
-	for i := range last {
-		fmt.Fprintf(&want, "%d \n", i+1)
-	}
-
-	p := start(t, store, "run", "--id", "k", guest(t, t.TempDir(), "interp.wasm"), "-c", program)
-	committed(t, store, "k", 1)
-	killed, fenced := 0, 0
-	ended := func(p *process) bool {
-		switch code := p.end(t); code {
-		case -1:
-			killed++
-		case 75:
-			fenced++
-		case 7, 64: // it has come to its end, in this process or another
-			return true
-		default:
-			t.Fatalf("exit code %d; stderr:\n%s", code, p.err.String())
-		}
-		return false
-	}
-	processes := 1
-	for done := false; !done; processes++ {
-		next := start(t, store, "resume", "k")
-		<-time.After(rand.N(200 * time.Millisecond))
-		if err := p.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		done = ended(p)
-		p = next
-		<-time.After(rand.N(200 * time.Millisecond))
-	}
-	ended(p)
-	t.Logf("of %d processes %d were killed, %d fenced", processes, killed, fenced)
-	if killed < kills/2 {
-		t.Errorf("only %d were killed", killed)
-	}
-	if diff := cmp.Diff(want.String(), durun(t, store, 0, "logs", "k")); diff != "" {
 		t.Errorf("logs (-want +got):\n%s", diff)
 	}
 }

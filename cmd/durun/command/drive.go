@@ -87,7 +87,8 @@ type drive struct {
 	id     string
 	seq    uint64 // last commit, 0 for none
 	output *output
-	once   bool // return after the first commit
+	once   bool                        // return after the first commit
+	ensure func(context.Context) error // see [runtime.Driver]
 }
 
 // run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
@@ -126,6 +127,7 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		Lease:    d.lease,
 		Once:     d.once,
 		Interval: d.interval,
+		Ensure:   d.ensure,
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
 			d.app.setDriving(position{d.id, d.seq})

@@ -145,7 +145,11 @@ func resumeHeld(ctx context.Context, a *app, o resumeOptions, store *store, leas
 
 // resumeLatest drives on from the newest commit. To find that this is the end is an error, except after a late commit.
 func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, lease *snapshot.Lease, id string, late bool) (err error) {
-	s, commit, err := store.Latest(ctx, id)
+	chain, err := store.Chain(ctx, id, 0, nil)
+	var s *snapshot.Snapshot
+	if err == nil {
+		s, err = chain.State()
+	}
 	if err != nil {
 		err = fmt.Errorf("resume %s: %w", id, err)
 		if errors.Is(err, snapshot.ErrCorrupt) {
@@ -183,8 +187,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		}
 	}
 	out := newOutput(a, false)
-	c, err := module.Restore(ctx, s, runtime.RestoreConfig{
-		Hash:   commit.Hash,
+	c, err := module.RestoreChain(ctx, chain, runtime.RestoreConfig{
 		Hosts:  []hostabi.Instance{system},
 		Stdout: out.stdout,
 		Stderr: out.stderr,

@@ -24,6 +24,7 @@ type runOptions struct {
 	env     []string
 	entry   string
 	input   string
+	base    string
 	noCache bool
 	format  format
 }
@@ -55,6 +56,14 @@ without waiting, its exit code is the command's with -d too.
 
 ` + syncHelp + `
 
+With --base NAME the coroutine starts from a shared base: the program at its
+first wait, with all that it has loaded and prepared until then. The first run
+makes the base; later ones, of the same module, arguments and environment, start
+where it stands, in a millisecond, and their commits hold only what differs from
+it. What differs between the coroutines comes in at that wait or later, on
+standard input or by --input. Random numbers that the program has drawn before
+are the same in all of them. See "durun base --help".
+
 With --checkpoint-interval not each wait for a time is committed, but one in that
 time. A crash then loses up to that much of the program's work, which is done
 again from the last commit: it may write again to files and to those who watch.
@@ -64,7 +73,8 @@ The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
-  durun run -d --env TOKEN --input @request.json handler.wasm`,
+  durun run -d --env TOKEN --input @request.json handler.wasm
+  echo Ada | durun run --base greeter python.wasm -c 'import json, re; print("hello", input())'`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.named = cmd.Flags().Changed("id")
@@ -87,6 +97,8 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.input, "input", "", "what the program reads with durun.input: a `string`, or @FILE")
 	f.Var(&a.sync, "sync", syncUsage)
 	f.Lookup("sync").NoOptDefVal = "true"
+	f.StringVar(&o.base, "base", "", "start from the shared base of this `name`; make it first, at the program's first wait, if there is none")
+	_ = cmd.RegisterFlagCompletionFunc("base", completeBases(a))
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.add(cmd)
 	addFormatFlag(cmd, &o.format)
@@ -114,6 +126,11 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		o.id = snapshot.NewID()
 	} else if err := snapshot.ValidID(o.id); err != nil {
 		return usageError("run: --id %q: %w", o.id, err)
+	}
+	if o.base != "" {
+		if err := snapshot.ValidID(o.base); err != nil {
+			return usageError("run: --base %q: %w", o.base, err)
+		}
 	}
 	binary, err := readModule(path)
 	if err != nil {
@@ -149,9 +166,19 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if _, err := store.PutModule(ctx, binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
+	p := &program{
+		name: name, binary: binary, module: module, entry: o.entry,
+		args: append([]string{name}, args...), env: env, grants: grants,
+	}
+	var base *snapshot.Chain
+	if o.base != "" {
+		if base, err = a.base(ctx, store, o.base, p); err != nil {
+			return err
+		}
+	}
 	stdin := wasi.NewStdin(a.Stdin)
 	system, err := newSystem(systemConfig{
-		args:   append([]string{name}, args...),
+		args:   p.args,
 		env:    env,
 		tty:    [3]bool{isTerminal(a.Stdin), isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
 		grants: grants,
@@ -170,11 +197,12 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		Stdout:     out.stdout,
 		Stderr:     out.stderr,
 		Grants:     grants,
+		Base:       base,
 	})
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base)}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
 		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin}, store, lease, o.id)
@@ -194,6 +222,9 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 // startError explains why a module can't be started. What is wrong with an entry that was asked for is the caller's.
 func startError(name, entry string, err error) error {
 	err = fmt.Errorf("start %s: %w", name, err)
+	if missing := (*wasi.MissingMountError)(nil); errors.As(err, &missing) {
+		return usageError("%w; the base was made with it: give it with --dir HOST:GUEST", err)
+	}
 	if module := (*runtime.ModuleError)(nil); entry != "" && errors.As(err, &module) {
 		return usageError("--entry %s: %w", entry, err)
 	}

@@ -1,0 +1,161 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+)
+
+// program is what run starts, and what a base is made of.
+type program struct {
+	name   string // the module's file name
+	binary []byte
+	module *runtime.Module
+	entry  string
+	args   []string // with the program's name
+	env    []string
+	grants []snapshot.Grant
+}
+
+// base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
+// first wait, and that is kept.
+func (a *app) base(ctx context.Context, store *store, name string, p *program) (*snapshot.Chain, error) {
+	chain, err := store.Base(ctx, name, nil)
+	if errors.Is(err, snapshot.ErrNotFound) {
+		if err = a.makeBase(ctx, store, name, p); err == nil {
+			chain, err = store.Base(ctx, name, nil)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run: %w", err)
+	}
+	return chain, a.isBaseOf(chain, name, p)
+}
+
+// makeBase makes a base. That somebody else has made one of that name meanwhile is no error.
+func (a *app) makeBase(ctx context.Context, store *store, name string, p *program) (err error) {
+	// The base belongs to nobody, so nobody's input must get into it.
+	never, hold := io.Pipe()
+	defer hold.Close()
+	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, stdin: never})
+	if err != nil {
+		return err
+	}
+	c, err := p.module.Start(ctx, runtime.StartConfig{
+		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system},
+	})
+	if err != nil {
+		return startError(p.name, p.entry, err)
+	}
+	defer closeInto(&err, c.Close)
+	status, err := c.Resume(ctx)
+	switch {
+	case err != nil:
+		return err
+	case status.Ended():
+		err := fmt.Errorf("run: no base %s: the program has ended without waiting, with exit code %d", name, c.ExitCode())
+		if c.Err() != nil {
+			err = fmt.Errorf("%w: %w", err, c.Err())
+		}
+		return &exitError{
+			code: exitUsage, err: err,
+			advice: "a base is the program at its first wait; run it without --base to see what it does",
+		}
+	}
+	s, err := c.Snapshot()
+	if err != nil {
+		return err
+	}
+	made, err := store.PutBase(ctx, name, s)
+	if errors.Is(err, snapshot.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// Nobody has needed the module yet: if it was collected, it comes back.
+	if _, err := store.PutModule(ctx, p.binary); err != nil {
+		return fmt.Errorf("keep module %s: %w", p.name, err)
+	}
+	fmt.Fprintf(a.Stderr, "durun: base %s is %s at its first wait: %s, %s\n", name, printable(p.name), printable(made.Await.Detail), humanBytes(uint64(made.Bytes)))
+	return nil
+}
+
+// isBaseOf returns an error if a base was made of another program: what a program has read of its arguments and its environment
+// is in the base, and can't be had otherwise.
+func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
+	differs := func(what string, base, here any) error {
+		return &exitError{
+			code:   exitUsage,
+			err:    fmt.Errorf("run: base %s was made with another %s: %q, not %q", name, what, base, here),
+			advice: "what the base has read can't be changed any more: give the same, or take another name",
+		}
+	}
+	m := chain.Commit
+	if m.Module != p.module.Hash() {
+		return differs("module", moduleText(m.ModuleName, m.Module), moduleText(p.name, p.module.Hash()))
+	}
+	if p.entry != "" && p.entry != m.Entry {
+		return differs("--entry", m.Entry, p.entry)
+	}
+	for _, sec := range chain.Root.Host {
+		if sec.Name != wasi.Module.Name {
+			continue
+		}
+		args, env, err := wasi.Program(sec.Version, sec.Data)
+		if err != nil {
+			return fmt.Errorf("base %s: %w", name, err)
+		}
+		if len(args) == 0 || len(p.args) == 0 || !slices.Equal(args[1:], p.args[1:]) {
+			return differs("list of arguments", args[min(1, len(args)):], p.args[1:])
+		}
+		if !slices.Equal(env, p.env) {
+			return differs("environment", env, p.env)
+		}
+	}
+	return nil
+}
+
+// ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside.
+func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := store.PutModule(ctx, p.binary); err != nil {
+			return fmt.Errorf("keep module %s: %w", p.name, err)
+		}
+		if base == nil {
+			return nil
+		}
+		return store.KeepBase(ctx, base.Commit.Coroutine, base.Commit.Hash)
+	}
+}
+
+// completeBases completes the name of a base.
+func completeBases(a *app) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		store, err := a.openStore(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer store.Close()
+		var found []string
+		for c, err := range store.Bases(cmd.Context()) {
+			if err != nil {
+				break
+			}
+			if strings.HasPrefix(c.Coroutine, prefix) {
+				found = append(found, cobra.CompletionWithDesc(c.Coroutine, c.ModuleName))
+			}
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+}
