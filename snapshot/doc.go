@@ -29,6 +29,7 @@
 //	bases/<name>                   a snapshot from which coroutines start, and which their deltas name
 //	coroutines/<id>/<inverted seq> a commit; the newest is listed first
 //	logs/<id>/<seq>                output of commits up to seq that are no longer there
+//	condemned/…                    modules and bases that may be deleted
 //	leases/<id>/<epoch>            who drives it, where the bucket has no locks
 //
 // A commit is one object, created only if absent under its sequence number: durability, fence and history in one write.
