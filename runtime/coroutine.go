@@ -443,7 +443,7 @@ func (c *Coroutine) unwound() {
 // locate has the error say at which call the guest is suspended.
 func (c *Coroutine) locate(e *CaptureError, site uint32) {
 	s := &c.module.plan.Sites[site]
-	e.Function, e.Name, e.Offset, e.HasFunction = s.Function, c.module.original.FunctionNames()[s.Function], int(s.Offset), true
+	e.Function, e.Name, e.Offset, e.HasFunction = s.Function, c.module.outline.FunctionNames()[s.Function], int(s.Offset), true
 }
 
 // cantCapture returns the error for a frame with a reference that nobody can name.

@@ -53,7 +53,11 @@ func TestInitialImage(t *testing.T) {
 		if !bytes.HasPrefix(all, m.image) || len(bytes.Trim(all[len(m.image):], "\x00")) > 0 {
 			t.Errorf("%s: the image of %d bytes isn't what memory has", file, len(m.image))
 		}
-		running, err := instrument.Transform(m.original, instrument.Config{Await: m.runtime.isAwait})
+		original, err := m.original(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, err := instrument.Transform(original, instrument.Config{Await: m.runtime.isAwait})
 		if err != nil {
 			t.Fatal(err)
 		}

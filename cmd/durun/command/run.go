@@ -153,7 +153,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	a.setDriving(position{id: o.id})
 
 	name := filepath.Base(path)
-	e, err := a.newEngine(ctx, name, len(binary), o.noCache)
+	e, err := a.newEngine(ctx, name, o.noCache)
 	if err != nil {
 		return err
 	}
