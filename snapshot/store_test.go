@@ -101,6 +101,17 @@ func fold(t testing.TB, s *Store, id string, first, last uint64, drop bool) {
 
 // onBuckets runs a test on each kind of bucket. S3 is a service and a network that fail now and then.
 func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
+	onFastBuckets(t, f)
+	t.Run("s3", func(t *testing.T) {
+		server := s3test.Start(t)
+		c := server.NewBucket(t)
+		server.Plan(s3test.Faults(t, 10))
+		f(t, s3test.Open(t, c))
+	})
+}
+
+// onFastBuckets runs a test that needs many operations on the buckets that have them at hand.
+func onFastBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 	t.Run("mem", func(t *testing.T) { f(t, bucket.NewMem()) })
 	t.Run("file", func(t *testing.T) {
 		b, err := file.Open(t.TempDir())
@@ -108,12 +119,6 @@ func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 			t.Fatal(err)
 		}
 		f(t, b)
-	})
-	t.Run("s3", func(t *testing.T) {
-		server := s3test.Start(t)
-		c := server.NewBucket(t)
-		server.Plan(s3test.Faults(t, 10))
-		f(t, s3test.Open(t, c))
 	})
 }
 
