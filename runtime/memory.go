@@ -273,3 +273,13 @@ func (m *Module) restoreMemory(from *content) (*linmem.Memory, error) {
 	}
 	return mem, nil
 }
+
+// Tracking says how this process learns which pages of a memory its guest has written, which commits are made of:
+//
+//	userfaultfd  the kernel tells
+//	compare      pages are compared with copies
+//	heap         likewise, and memories aren't mapped, which makes restores slower
+//
+// why is the reason why it isn't userfaultfd, nil if it is. The environment variable DURUN_TRACKING, set to compare or heap, asks
+// for that. Commits are the same in each case.
+func Tracking() (how string, why error) { return linmem.Tracking() }

@@ -144,15 +144,15 @@ func TestPausedDelete(t *testing.T) {
 			b := bucket.NewMem()
 			s := storeWith(t, buckettest.NoLock(b), "p", 4)
 			late := newRemote(b)
-			mine := acquire(t, NewStore(late), LeaseOptions{})
+			f := buckettest.NewFaulty(late, nil)
+			mine := acquire(t, NewStore(f), LeaseOptions{})
 			defer mine.Release()
-			f := buckettest.NewFaulty(late, func(o buckettest.Op) buckettest.Fault {
+			f.Plan(func(o buckettest.Op) buckettest.Fault {
 				if o.N == n {
 					late.pause()
 				}
 				return buckettest.Fault{}
 			})
-			mine.s = NewStore(f)
 			done := make(chan error)
 			go func() { done <- mine.Delete(t.Context()) }()
 			elapse(time.Minute)

@@ -160,8 +160,8 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // acquire makes the lease's first object.
 func (l *Lease) acquire(ctx context.Context, onWait func(Wait)) error {
-	ends := map[string]time.Time{} // when each lease that was seen will have run out
-	waited := ""                   // the key of the lease that is being waited for
+	ends := map[sight]time.Time{} // when each lease that was seen will have run out
+	var waited sight              // the one that is being waited for
 	for {
 		found, err := l.s.leases(ctx, leasePrefix(l.id))
 		if err != nil {
@@ -175,30 +175,33 @@ func (l *Lease) acquire(ctx context.Context, onWait func(Wait)) error {
 			if f.holder.gone() {
 				continue
 			}
-			if _, ok := ends[f.key]; !ok {
-				ends[f.key] = l.s.runsOut(ctx, f)
+			if _, ok := ends[f.sight()]; !ok {
+				ends[f.sight()] = l.s.runsOut(ctx, f)
 			}
-			if time.Now().Before(ends[f.key]) {
+			if time.Now().Before(ends[f.sight()]) {
 				live = f
 			}
 		}
 		if live == nil {
-			made, err := l.make(ctx, epoch, found)
-			if made || err != nil {
+			held, err := l.claim(ctx, epoch, found)
+			switch {
+			case errors.Is(err, errTaken):
+				onWait = nil // whoever was faster is alive
+			case held || err != nil:
 				return err
 			}
-			onWait = nil // whoever was faster is alive
 			continue
 		}
-		if onWait == nil || waited != "" && waited != live.key {
+		if onWait == nil || waited != (sight{}) && waited != live.sight() {
 			return &DrivenError{Coroutine: l.id, Holder: live.holder, Err: ErrBusy}
 		}
-		if waited == "" {
-			waited = live.key
-			onWait(Wait{Holder: live.holder, Until: ends[live.key]})
+		end := ends[live.sight()]
+		if waited == (sight{}) {
+			waited = live.sight()
+			onWait(Wait{Holder: live.holder, Until: end})
 		}
 		poll := min(max(live.holder.TTL/15, 100*time.Millisecond), 2*time.Second)
-		if err := wait(ctx, min(poll, time.Until(ends[live.key])+time.Millisecond)); err != nil {
+		if err := wait(ctx, min(poll, time.Until(end)+time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -229,13 +232,13 @@ func (s *Store) storeTime(ctx context.Context) (time.Time, bool) {
 	return now, err == nil
 }
 
-// make makes the lease's first object, over those that have run out. False without an error says that somebody else was
-// faster.
-func (l *Lease) make(ctx context.Context, epoch uint64, before []leaseObject) (bool, error) {
+// claim makes the lease's first object, over those that have run out. errTaken says that somebody else was faster; false
+// without an error, that others were there meanwhile, and nothing is decided.
+func (l *Lease) claim(ctx context.Context, epoch uint64, before []leaseObject) (bool, error) {
 	l.epoch, l.held, l.sent = epoch, epoch, l.s.local()
 	err := l.put(ctx, epoch)
 	if errors.Is(err, errTaken) {
-		return false, nil
+		return false, err
 	}
 	alone := false
 	if err == nil {
@@ -250,10 +253,13 @@ func (l *Lease) make(ctx context.Context, epoch uint64, before []leaseObject) (b
 			return true, nil
 		}
 	}
-	// It may be there, and would be in everybody's way until it has run out.
+	// It may be there, and would be in everybody's way until it has run out. Or it is somebody else's.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), releasePatience)
 	defer cancel()
-	_ = l.s.b.Delete(clean, leaseKey(l.id, l.epoch))
+	key := leaseKey(l.id, l.epoch)
+	if data, rerr := bucket.ReadAll(clean, l.s.b, key, maxLeaseObject); rerr == nil && decodeHolder(data).owner == l.holder.owner {
+		_ = l.s.b.Delete(clean, key)
+	}
 	return false, err
 }
 
@@ -600,6 +606,14 @@ type leaseObject struct {
 	made   time.Time // by the bucket's clock
 	holder Holder
 }
+
+// sight tells an epoch of a lease from all others: numbers are used again.
+type sight struct {
+	key, owner string
+	made       int64
+}
+
+func (f *leaseObject) sight() sight { return sight{f.key, f.holder.owner, f.made.UnixNano()} }
 
 // leases returns the leases below a prefix, by coroutine and epoch ascending.
 func (s *Store) leases(ctx context.Context, prefix string) ([]leaseObject, error) {

@@ -393,6 +393,21 @@ func TestAcquireWaiting(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 	})
+	bubble(t, func(t *testing.T) { // another one has it next, under the same number, for longer
+		b, first, s := setup()
+		l := acquire(t, NewStore(first), LeaseOptions{TTL: 3 * time.Second})
+		var next *Lease
+		time.AfterFunc(500*time.Millisecond, func() {
+			_ = l.Release()
+			next = acquire(t, NewStore(newRemote(b)), LeaseOptions{TTL: time.Minute})
+		})
+		_, err := s.Acquire(t.Context(), "p", nothing)
+		isDriven(t, "who has waited for another", err, ErrBusy, next)
+		if err := next.Err(); err != nil {
+			t.Error(err)
+		}
+		_ = next.Release()
+	})
 	bubble(t, func(t *testing.T) { // several wait for one that is dead: one gets it
 		b, first, _ := setup()
 		l := acquire(t, NewStore(first), LeaseOptions{})
@@ -460,6 +475,31 @@ func TestAcquireRace(t *testing.T) {
 			t.Errorf("objects %q", got)
 		}
 	})
+}
+
+// TestAcquireUnknown has two acquire a coroutine at once, and the slower one not be told that it was.
+func TestAcquireUnknown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := bucket.NewMem()
+		slow := newRemote(b)
+		var other *Lease
+		slow.onPut = func(string) { other = acquire(t, NewStore(newRemote(b)), LeaseOptions{}) }
+		if _, err := NewStore(unsaid{slow}).Acquire(t.Context(), "p", LeaseOptions{}); !errors.Is(err, buckettest.ErrInjected) {
+			t.Errorf("the slower one: %v", err)
+		}
+		if got := leaseKeys(t, b); len(got) != 1 {
+			t.Errorf("objects %q", got)
+		}
+		_ = other.Release()
+	})
+}
+
+// unsaid is a bucket that never gives an answer to a put.
+type unsaid struct{ bucket.Bucket }
+
+func (b unsaid) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	_ = b.Bucket.Put(ctx, key, body, size)
+	return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: buckettest.ErrInjected}
 }
 
 // TestAcquireLate pauses who acquires between its look at the store and its put, while others come, renew and go.

@@ -33,7 +33,7 @@ var verbs = map[string]func(ctx context.Context, args []string) error{
 	"instrument": transform, // MODULE OUT
 	"compile":    compile,   // MODULE: a compilation as JSON
 	"await":      awaits,    // CACHE MODULE ARGS…: an awaiting as JSON
-	"store":      store,     // CACHE DIR DURATION NUMBER: a storing as JSON
+	"store":      store,     // CACHE DIR DURATION NAME: a storing as JSON
 }
 
 // childVariable in the environment tells the program that its arguments are a verb's.

@@ -33,10 +33,7 @@ const (
 
 const groupStore = "commits of a small guest" // in the report
 
-var (
-	synced  = []sink{sinkFolder, sinkFiles, sinkPuts, sinkAppends}
-	writers = []int{1, 2, 4, 16, 64}
-)
+var writers = []int{1, 2, 4, 16, 64}
 
 // storing is how many times a second each sink was written to, by so many writers at once.
 type storing map[sink]map[int]float64
@@ -44,7 +41,7 @@ type storing map[sink]map[int]float64
 // measureStore adds how many commits a store takes. As a disk's speed varies, those to a folder are compared with files
 // written by the same number of writers a moment before.
 func (b *bench) measureStore() error {
-	turn := time.Second / 4
+	turn := time.Second / 2
 	if b.short {
 		turn = time.Second / 50
 	}
@@ -85,27 +82,24 @@ func (b *bench) measureStore() error {
 	for _, n := range writers {
 		add(unitTimes, "objects put without a guest, against the same", n, divide(rates[sinkPuts][n], rates[sinkFiles][n]))
 	}
-	add(unitTimes, toFolder+", against appends that are fsynced", 1, divide(rates[sinkFolder][1], rates[sinkAppends][1]))
+	add(unitPerSecond, "appends to a file that are fsynced, for comparison", 1, rates[sinkAppends][1])
 	add(unitPerSecond, toFolder+" with --sync=false", 1, rates[sinkNoSync][1])
 	add(unitPerSecond, "to memory", 1, rates[sinkMemory][1])
 	return nil
 }
 
-// store writes to each sink in turn, with each number of writers. DIR is on the disk that is measured. The number of the
-// run says who begins.
+// store writes to each sink, with each number of writers, for a time, cut into slices so that the sinks to be compared
+// take turns. DIR is on the disk that is measured, and gets a folder of the given name.
 func store(ctx context.Context, args []string) error {
 	cache, dir := args[0], filepath.Join(args[1], args[3])
 	turn, err := time.ParseDuration(args[2])
 	if err != nil {
 		return err
 	}
-	run, err := strconv.Atoi(args[3])
-	if err != nil {
-		return err
-	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	const slices = 8
 	r, err := runtime.New(ctx, runtime.NewConfig().WithModules(wasi.Module).WithCacheDir(cache))
 	if err != nil {
 		return err
@@ -124,35 +118,47 @@ func store(ctx context.Context, args []string) error {
 		return err
 	}
 	got := storing{}
-	take := func(s sink, n int) error {
-		place := filepath.Join(dir, fmt.Sprintf("%s-%d", s, n))
-		if err := os.Mkdir(place, 0o700); err != nil {
-			return err
+	take := func(n int, sinks ...sink) error {
+		runs := make([]*writing, len(sinks))
+		for i, s := range sinks {
+			place := filepath.Join(dir, fmt.Sprintf("%s-%d", s, n))
+			if err := os.Mkdir(place, 0o700); err != nil {
+				return err
+			}
+			w, err := newWriters(ctx, s, n, module, place, &size)
+			if err == nil {
+				runs[i], err = newWriting(w)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
 		}
-		w, err := newWriters(ctx, s, n, module, place, &size)
-		if err != nil {
-			return err
+		for slice := range slices {
+			for i := range runs {
+				if i = (i + slice) % len(runs); slice%2 == 1 { // nobody always follows the same one
+					i = len(runs) - 1 - i
+				}
+				if err := runs[i].run(turn / slices); err != nil {
+					return fmt.Errorf("%s, %d writers: %w", sinks[i], n, err)
+				}
+			}
 		}
-		rate, err := runWriters(w, turn)
-		if err != nil {
-			return fmt.Errorf("%s, %d writers: %w", s, n, err)
+		for i, s := range sinks {
+			if got[s] == nil {
+				got[s] = map[int]float64{}
+			}
+			got[s][n] = float64(runs[i].count) / runs[i].took.Seconds()
 		}
-		if got[s] == nil {
-			got[s] = map[int]float64{}
-		}
-		got[s][n] = rate
 		return nil
 	}
 	for _, n := range writers {
-		for i := range synced {
-			if err := take(synced[(run+i)%len(synced)], n); err != nil {
-				return err
-			}
+		if err := take(n, sinkFolder, sinkFiles, sinkPuts); err != nil {
+			return err
 		}
 	}
-	// What is not synced would be written in the turns of others.
-	for _, s := range []sink{sinkMemory, sinkNoSync} {
-		if err := take(s, 1); err != nil {
+	// What is not synced would be written in the time of others, if it came before them.
+	for _, s := range []sink{sinkAppends, sinkMemory, sinkNoSync} {
+		if err := take(1, s); err != nil {
 			return err
 		}
 	}
@@ -288,29 +294,40 @@ func newAppends(path string, size int) (writer, error) {
 	}, nil
 }
 
-// runWriters has all write at once, again and again, and returns how often they did in a second.
-func runWriters(writers []writer, turn time.Duration) (float64, error) {
-	for _, write := range writers { // the first time makes folders, and more
+// writing is how often some writers have written.
+type writing struct {
+	writers []writer
+	count   int
+	took    time.Duration
+}
+
+// newWriting has each write once, uncounted: that makes folders, and more.
+func newWriting(writers []writer) (*writing, error) {
+	for _, write := range writers {
 		if err := write(); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
+	return &writing{writers: writers}, nil
+}
+
+// run has all write at once, again and again, for a time.
+func (w *writing) run(d time.Duration) error {
 	var wg sync.WaitGroup
-	counts, errs := make([]int, len(writers)), make([]error, len(writers))
+	counts, errs := make([]int, len(w.writers)), make([]error, len(w.writers))
 	began := time.Now()
-	for i, write := range writers {
+	for i, write := range w.writers {
 		wg.Go(func() {
-			for errs[i] == nil && time.Since(began) < turn {
+			for errs[i] == nil && time.Since(began) < d {
 				errs[i] = write()
 				counts[i]++
 			}
 		})
 	}
 	wg.Wait()
-	took := time.Since(began).Seconds()
-	total := 0
+	w.took += time.Since(began)
 	for _, n := range counts {
-		total += n
+		w.count += n
 	}
-	return float64(total) / took, errors.Join(errs...)
+	return errors.Join(errs...)
 }

@@ -13,9 +13,9 @@ const syncUsage = "make each commit durable before going on; =false leaves that 
 
 // syncHelp is what the commands that have the flag say about it.
 const syncHelp = `With --sync=false, commits to a folder don't wait for the disk, which makes them
-several times as fast. A crash or kill -9 of durun still loses nothing. A loss of
-power may take the commits of the last half minute or so away, or damage them:
-durun then says which is damaged, and an earlier one has to do.`
+several times as fast. A crash or kill -9 of durun still loses nothing. A loss
+of power may take the commits of the last half minute or so away, or damage
+them: durun then says which is damaged, and an earlier one has to do.`
 
 // Set implements pflag.Value.
 func (s *syncFlag) Set(text string) error {

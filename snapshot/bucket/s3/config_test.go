@@ -353,3 +353,69 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	const date = "Tue, 24 Nov 2026 10:00:00 GMT"
+	for after, want := range map[string]time.Duration{
+		"": 0, "3": 3 * time.Second, "-3": 0, "soon": 0, "Tue, 24 Nov 2026 10:00:07 GMT": 7 * time.Second, "Tue, 24 Nov 2026 09:00:00 GMT": 0,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {after}, "Date": {date}}); got != want {
+			t.Errorf("%q: %v, want %v", after, got, want)
+		}
+	}
+}
+
+// TestExtent has answers that don't fit the question.
+func TestExtent(t *testing.T) {
+	for _, c := range []struct {
+		status         int
+		header, value  string
+		offset, length int64
+		size, n        int64 // or -1 for an error
+	}{
+		{200, "Content-Length", "100", 0, -1, 100, 100},
+		{200, "Content-Length", "100", 0, 10, 100, 10},
+		{200, "Content-Length", "5", 0, 10, 5, 5},
+		{200, "Content-Length", "100", 10, 10, -1, 0},
+		{200, "", "", 0, -1, -1, 0},
+		{200, "Content-Length", "-1", 0, -1, -1, 0},
+		{206, "Content-Range", "bytes 10-19/100", 10, 10, 100, 10},
+		{206, "Content-Range", "bytes 10-12/13", 10, 10, 13, 3},
+		{206, "Content-Range", "bytes 11-19/100", 10, 10, -1, 0},
+		{206, "Content-Range", "bytes 10-9/100", 10, 10, -1, 0},
+		{206, "Content-Range", "bytes 10-19/15", 10, 10, -1, 0},
+		{206, "Content-Range", "bytes 10-29/100", 10, 10, -1, 0},
+		{206, "Content-Range", "bytes 10-19/*", 10, 10, -1, 0},
+		{206, "", "", 10, 10, -1, 0},
+	} {
+		size, n, err := extent(c.status, http.Header{c.header: {c.value}}, c.offset, c.length)
+		if c.size < 0 && err != nil {
+			continue
+		}
+		if err != nil || size != c.size || n != c.n {
+			t.Errorf("%d %s %q for %d+%d: %d of %d, %v", c.status, c.header, c.value, c.offset, c.length, n, size, err)
+		}
+	}
+}
+
+// TestCredentialsGone has credentials that can't be renewed when they have expired.
+func TestCredentialsGone(t *testing.T) {
+	bare(t, "", "")
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "<Error><Code>ExpiredToken</Code></Error>")
+	}))
+	defer service.Close()
+	b, err := Open(t.Context(), Config{Bucket: "bucket", Endpoint: service.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	err = bucket.PutBytes(t.Context(), b, "k", nil)
+	if !errors.Is(err, bucket.ErrPermission) || !strings.Contains(err.Error(), "no credentials found") {
+		t.Errorf("put: %v", err)
+	}
+}

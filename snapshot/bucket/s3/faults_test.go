@@ -3,22 +3,15 @@ package s3_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/minio/minio-go/v7"
 
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/buckettest"
@@ -70,117 +63,6 @@ func once(method string, n int, f buckettest.HTTPFault) func(buckettest.Request)
 			return f
 		}
 		return buckettest.HTTPFault{}
-	}
-}
-
-// TestRequests looks at what goes over the wire: one request for each operation, and for a Put the condition and the
-// body's hash with it.
-func TestRequests(t *testing.T) {
-	server := s3test.Start(t)
-	c := server.NewBucket(t)
-	c.Prefix = "some/prefix"
-	b := ready(t, c)
-	name := "/" + c.Bucket + "/some/prefix/"
-	ctx := t.Context()
-
-	for _, size := range []int{0, 1000, 20 << 20} { // the last is beyond what minio-go would put in one piece
-		data := random(size)
-		key := fmt.Sprintf("k/%d", size)
-		server.Plan(nil)
-		put(t, b, key, data)
-		sent := server.Requests()
-		if len(sent) != 1 {
-			t.Fatalf("a put of %d bytes: %v", size, sent)
-		}
-		r := sent[0]
-		hash := sha256.Sum256(data)
-		if r.Method != http.MethodPut || r.Target != name+key || r.Header.Get("If-None-Match") != "*" ||
-			r.Header.Get("X-Amz-Content-Sha256") != hex.EncodeToString(hash[:]) || !strings.Contains(r.Header.Get("Authorization"), "if-none-match") {
-			t.Errorf("a put of %d bytes: %v, %v", size, r, r.Header)
-		}
-		if !strings.Contains(r.Header.Get("User-Agent"), " durun/") {
-			t.Errorf("user agent %q", r.Header.Get("User-Agent"))
-		}
-	}
-
-	for what, do := range map[string]func() error{
-		"HEAD":   func() error { _, err := b.Stat(ctx, "k/1000"); return err },
-		"DELETE": func() error { return b.Delete(ctx, "k/0") },
-		"GET":    func() error { _, err := bucket.ReadAll(ctx, b, "k/1000", 1000); return err },
-		"GET  ": func() error {
-			data, size, err := bucket.ReadRange(ctx, b, "k/1000", 100, 50)
-			if len(data) != 50 || size != 1000 {
-				return fmt.Errorf("%d bytes of %d, %w", len(data), size, err)
-			}
-			return err
-		},
-		"GET    ": func() error { _, _, err := bucket.First(ctx, b, bucket.ListOptions{Prefix: "k/"}); return err },
-		"HEAD ":   func() error { _, err := b.Now(ctx); return err },
-		"PUT":     func() error { return expect(bucket.PutBytes(ctx, b, "k/1000", nil), bucket.ErrExist) },
-		"GET     ": func() error {
-			for _, err := range b.List(ctx, bucket.ListOptions{}) {
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	} {
-		server.Plan(nil)
-		if err := do(); err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-		if sent := server.Requests(); len(sent) != 1 || sent[0].Method != strings.TrimSpace(what) {
-			t.Errorf("%s: %v", what, sent)
-		}
-	}
-}
-
-func expect(err, want error) error {
-	if !errors.Is(err, want) {
-		return fmt.Errorf("got %w, want %w", err, want)
-	}
-	return nil
-}
-
-// TestProbe counts what it costs to know that the service holds the condition.
-func TestProbe(t *testing.T) {
-	server := s3test.Start(t)
-	c := server.NewBucket(t)
-	for i, requests := range []int{3, 2, 2} { // made, refused, the object; refused, the object
-		b := s3test.Open(t, c)
-		server.Plan(nil)
-		put(t, b, fmt.Sprint(i), nil)
-		if sent := server.Requests(); len(sent) != requests {
-			t.Errorf("the first put: %v", sent)
-		}
-		for e, err := range b.List(t.Context(), bucket.ListOptions{}) {
-			if err != nil || strings.Contains(e.Key, "durun") {
-				t.Errorf("listed: %+v, %v", e, err)
-			}
-		}
-	}
-}
-
-// TestServiceWithoutCondition is a service that overwrites, whatever it is told.
-func TestServiceWithoutCondition(t *testing.T) {
-	var puts atomic.Int32
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut {
-			puts.Add(1)
-		}
-		w.Header().Set("ETag", `"x"`)
-	}))
-	defer service.Close()
-	b := s3test.Open(t, s3.Config{Bucket: "bucket", Endpoint: service.URL, AccessKeyID: "a", SecretAccessKey: "b"})
-	for range 2 {
-		err := bucket.PutBytes(t.Context(), b, "commit", []byte("data"))
-		if !errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, bucket.ErrUnavailable) || !strings.Contains(err.Error(), "conditional writes") {
-			t.Errorf("put: %v", err)
-		}
-	}
-	if n := puts.Load(); n != 4 {
-		t.Errorf("%d requests to put, want 4: the probe's, twice each", n)
 	}
 }
 
@@ -467,110 +349,5 @@ func TestWrongCredentials(t *testing.T) {
 	}
 	if _, _, err := bucket.First(t.Context(), b, bucket.ListOptions{}); !errors.Is(err, bucket.ErrUnavailable) {
 		t.Errorf("list: %v", err)
-	}
-}
-
-// TestPrefixes keeps two prefixes of one bucket apart, and other people's objects out.
-func TestPrefixes(t *testing.T) {
-	server := s3test.Start(t)
-	c := server.NewBucket(t)
-	all := ready(t, c)
-	c.Prefix = "a"
-	a := ready(t, c)
-	c.Prefix = "a/b"
-	ab := ready(t, c)
-	put(t, a, "k", []byte("a"))
-	put(t, ab, "k", []byte("ab"))
-	put(t, all, "ab/k", []byte("neither"))
-	want(t, all, "a/b/k", []byte("ab"))
-	for b, keys := range map[*s3.Bucket][]string{
-		all: {"a/b/k", "a/b/ready", "a/k", "a/ready", "ab/k", "ready"}, a: {"b/k", "b/ready", "k", "ready"}, ab: {"k", "ready"},
-	} {
-		var got []string
-		for e, err := range b.List(t.Context(), bucket.ListOptions{}) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, e.Key)
-		}
-		if !slices.Equal(got, keys) {
-			t.Errorf("%s lists %q", b.URL(), got)
-		}
-	}
-	long := strings.Repeat("k", bucket.MaxSegment)
-	key := strings.Join([]string{long, long, long, long, long}, "/")
-	put(t, all, key, nil)
-	c.Prefix = strings.Repeat("p", 100)
-	if err := bucket.PutBytes(t.Context(), s3test.Open(t, c), key, nil); !errors.Is(err, bucket.ErrKey) {
-		t.Errorf("a key that is too long with its prefix: %v", err)
-	}
-}
-
-// TestListings compares listings of random keys in pages of random sizes with those of a bucket in memory. Between the
-// keys there are some that are none of durun's.
-func TestListings(t *testing.T) {
-	server := s3test.Start(t)
-	c := server.NewBucket(t)
-	c.Prefix = "p"
-	b, mem := ready(t, c), bucket.NewMem()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-	// A service on a file system can't have an object where a folder is.
-	folders, objects := []string{"a", "a-", "a.", "a0", "b", "Z"}, []string{"ab", "a-b", "a.b", "a0b", "c", "_"}
-	key := func() string {
-		var k string
-		for range r.IntN(3) {
-			k += folders[r.IntN(len(folders))] + "/"
-		}
-		return k + objects[r.IntN(len(objects))]
-	}
-	put(t, mem, "ready", nil)
-	for range 40 {
-		k := key()
-		for _, b := range []bucket.Bucket{b, mem} {
-			if err := bucket.PutBytes(t.Context(), b, k, []byte(k)); err != nil && !errors.Is(err, bucket.ErrExist) {
-				t.Fatal(err)
-			}
-		}
-	}
-	service := server.Client(t)
-	for _, name := range []string{"p/a b", "p/.hidden", "p/ä", "p/.x/y", "p/c d/e", "p2/a", "o"} {
-		if _, err := service.PutObject(t.Context(), c.Bucket, name, strings.NewReader("x"), 1, minio.PutObjectOptions{}); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-	}
-	list := func(b bucket.Bucket, o bucket.ListOptions) string {
-		var s strings.Builder
-		for e, err := range b.List(t.Context(), o) {
-			if err != nil {
-				t.Fatalf("%+v: %v", o, err)
-			}
-			fmt.Fprintf(&s, "%s %d\n", e.Key, e.Size)
-		}
-		return s.String()
-	}
-	for range 50 {
-		o := bucket.ListOptions{Folders: r.IntN(2) == 0, Limit: []int{0, 1, 2, 5, 1000}[r.IntN(5)]}
-		if r.IntN(3) > 0 {
-			o.Prefix = key()[:1]
-			if k := key(); r.IntN(2) == 0 {
-				o.Prefix = k[:strings.LastIndexByte(k, '/')+1]
-			}
-		}
-		if r.IntN(2) == 0 {
-			o.StartAfter = key()
-		}
-		if got, want := list(b, o), list(mem, o); got != want {
-			t.Errorf("list %+v:\n%swant\n%s", o, got, want)
-		}
-	}
-}
-
-// TestTooLarge doesn't read the body.
-func TestTooLarge(t *testing.T) {
-	b := s3test.Open(t, s3.Config{Bucket: "bucket", Endpoint: "http://localhost:1", AccessKeyID: "a", SecretAccessKey: "b"})
-	if err := b.Put(t.Context(), "k", nil, 5<<30+1); !errors.Is(err, bucket.ErrTooLarge) {
-		t.Errorf("put: %v", err)
 	}
 }
