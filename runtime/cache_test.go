@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -351,35 +350,5 @@ func TestCacheConcurrent(t *testing.T) {
 	runGenerator(t, dir)
 	if runGenerator(t, dir) != 0 {
 		t.Error("the module was fetched with a cache that is whole")
-	}
-}
-
-func TestImageEncoding(t *testing.T) {
-	page := bytes.Repeat([]byte{7}, snapshot.PageSize)
-	zeros := make([]byte, snapshot.PageSize)
-	for name, image := range map[string][]byte{
-		"nothing":         nil,
-		"one page":        page,
-		"zeros in front":  slices.Concat(zeros, zeros, page),
-		"a hole":          slices.Concat(page, page, zeros, page),
-		"less than pages": slices.Concat(page, zeros, []byte("rest")),
-	} {
-		b := encodeImage(image)
-		got, err := decodeImage(b)
-		if err != nil || !bytes.Equal(got, image) {
-			t.Errorf("%s: %d bytes of %d, error %v", name, len(got), len(image), err)
-		}
-		if len(image) > 0 {
-			if _, err := decodeImage(b[:len(b)-1]); err == nil {
-				t.Errorf("%s: cut, and taken", name)
-			}
-		}
-	}
-	beyond := binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(nil, 4), 3), 2)
-	if _, err := decodeImage(append(beyond, 1, 1)); err == nil {
-		t.Error("a run beyond the end was taken")
-	}
-	if _, err := decodeImage(binary.AppendUvarint(nil, 1<<40)); err == nil {
-		t.Error("a terabyte was taken")
 	}
 }
