@@ -47,6 +47,16 @@ func newProgress(w io.Writer, text func() string) *progress {
 	return &progress{w: w, text: text, terminal: isTerminal(w), patience: patiencePlain, clock: time.After}
 }
 
+// newProgress is for work of the command's own; a message to come takes its line away.
+func (a *app) newProgress(text func() string) *progress {
+	p := newProgress(a.Stderr, text)
+	if a.Patience > 0 {
+		p.patience = a.Patience
+	}
+	a.setProgress(p)
+	return p
+}
+
 // newModuleProgress is for work on the module called name.
 func newModuleProgress(w io.Writer, name string) *progress {
 	p := newProgress(w, nil)
