@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -454,6 +455,33 @@ func TestForge(t *testing.T) {
 	s := samples()["full"]
 	if data := forge(t, s, func(*wireManifest, *wireState) {}); !bytes.Equal(data, encode(t, s)) {
 		t.Error("unchanged, it is not what Encode gives")
+	}
+}
+
+// TestCBOR reads manifests and states with a library, which writes them again to the same bytes: so they are CBOR, in the
+// core deterministic encoding.
+func TestCBOR(t *testing.T) {
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	snaps := samples()
+	for name, c := range chainSamples(t) {
+		for i, s := range c.snaps {
+			snaps[fmt.Sprintf("%s %d", name, i)] = s
+		}
+	}
+	for name, s := range snaps {
+		m := s.wireManifest(sectionTable{{ID: 1, Stored: 1 << 40, Raw: 300, CRC: 1 << 31}})
+		for what, data := range map[string][]byte{"manifest": m.append(nil), "state": s.wireState(s.Memory.Pages, new([]byte)).append(nil)} {
+			var v any
+			if err := cbor.Unmarshal(data, &v); err != nil {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+			if again, err := mode.Marshal(v); err != nil || !bytes.Equal(again, data) {
+				t.Errorf("%s: %s: %x, the library writes %x, %v", name, what, data, again, err)
+			}
+		}
 	}
 }
 
