@@ -22,6 +22,7 @@ import (
 	"github.com/durun/durun/runtime/internal/instrument"
 	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
 )
 
 // pythonLoad is a small mix of what CPython does.
@@ -259,7 +260,8 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 }
 
-// BenchmarkRestore decodes a CPython's snapshot, restores it and runs it to its next await, with all code compiled.
+// BenchmarkRestore restores a CPython and runs it to its next await, with all code compiled: from a complete snapshot that is
+// decoded each time, and from a store's chain whose root the module knows.
 func BenchmarkRestore(b *testing.B) {
 	ctx := context.Background()
 	m, host, c := sleeper(b, true)
@@ -271,19 +273,44 @@ func BenchmarkRestore(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	_ = c.Close()
-	for b.Loop() {
-		s, err := snapshot.Decode(data)
+	store := snapshot.NewStore(bucket.NewMem())
+	for range 16 {
+		s, err := c.Capture()
 		if err != nil {
 			b.Fatal(err)
 		}
-		c, err := m.Restore(ctx, s, RestoreConfig{Hosts: []hostabi.Instance{host()}, Stdout: io.Discard})
+		commit, err := store.Commit(ctx, s)
 		if err != nil {
 			b.Fatal(err)
 		}
+		c.Committed(commit)
 		resume(b, c)
-		_ = c.Close()
 	}
+	_ = c.Close()
+	b.Run("complete", func(b *testing.B) {
+		for b.Loop() {
+			s, err := snapshot.Decode(data)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c, err := m.Restore(ctx, s, RestoreConfig{Hosts: []hostabi.Instance{host()}, Stdout: io.Discard})
+			if err != nil {
+				b.Fatal(err)
+			}
+			resume(b, c)
+			_ = c.Close()
+		}
+	})
+	b.Run("known-root", func(b *testing.B) {
+		for b.Loop() {
+			c, err := m.RestoreFrom(ctx, store, "bench", 0, RestoreConfig{Hosts: []hostabi.Instance{host()}, Stdout: io.Discard})
+			if err != nil {
+				b.Fatal(err)
+			}
+			resume(b, c)
+			_ = c.Close()
+		}
+	})
 }
 
 // BenchmarkContinuations makes and compiles the resume module of a CPython's stack.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,8 +36,8 @@ type Driver struct {
 	// not stop the guest: the commits stay, for the next attempt.
 	OnRetain func(snapshot.Retained, error)
 	// Ensure is called right before and right after the commit that creates the coroutine, and makes sure that all that it
-	// needs is in the store: [snapshot.Store.PutModule]. [snapshot.Store.Collect], running beside, may have found that
-	// nobody needed it. Nil where nobody collects.
+	// needs is in the store: [snapshot.Store.KeepModule]. [snapshot.Store.Collect], running beside, may have found that
+	// nobody needed it. If it returns an ErrNotFound after the commit, the coroutine is deleted. Nil where nobody collects.
 	Ensure func(context.Context) error
 }
 
@@ -152,6 +153,13 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 		return err
 	}
 	if err := ensure(); err != nil {
+		if errors.Is(err, snapshot.ErrNotFound) { // it has come to be, and lacks what it needs
+			remove := func(ctx context.Context) error { return d.Store.Delete(ctx, c.ID()) }
+			if d.Lease != nil {
+				remove = d.Lease.Delete
+			}
+			err = errors.Join(err, remove(context.WithoutCancel(ctx)))
+		}
 		return err
 	}
 	c.Committed(made)

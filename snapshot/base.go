@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,34 +32,25 @@ func (s *Store) PutBase(ctx context.Context, name string, snap *Snapshot) (Commi
 	if base.Status != Suspended || base.Base != nil {
 		return fail(&FormatError{Section: "manifest", Offset: -1, Msg: "a base is a full snapshot of a suspended coroutine", Err: ErrInvalid})
 	}
-	data, err := Encode(&base)
+	e, err := s.encode(ctx, &base)
 	if err != nil {
 		return fail(err)
 	}
+	defer e.close()
 	for {
 		if err := s.rescue(ctx, baseKey(name)); err != nil {
 			return fail(err)
 		}
-		err := bucket.PutBytes(ctx, s.b, baseKey(name), data)
-		if errors.Is(err, bucket.ErrExist) {
-			there, read := bucket.ReadAll(ctx, s.b, baseKey(name), int64(len(data)))
-			switch {
-			case read == nil && bytes.Equal(there, data): // our own, of an earlier attempt
-				err = nil
-			case read == nil, errors.Is(read, bucket.ErrTooLarge):
-				err = fmt.Errorf("%w: the store has another one of that name", ErrExist)
-			case errors.Is(read, bucket.ErrNotExist):
-				continue // deleted meanwhile
-			default:
-				err = read
-			}
-		}
-		if err != nil {
+		err := s.putEncoded(ctx, baseKey(name), e)
+		switch {
+		case err == nil:
+			return Commit{Manifest: base.manifest(), Bytes: e.size, Hash: e.hash}, nil
+		case errors.Is(err, errAnother):
+			return fail(fmt.Errorf("%w: the store has another one of that name", ErrExist))
+		case !errors.Is(err, bucket.ErrNotExist): // deleted meanwhile
 			return fail(err)
 		}
-		break
 	}
-	return Commit{Manifest: base.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
 // Base returns a shared base, as the chain that it is the root of; see [FromBase] for what a coroutine does with it. If have

@@ -235,7 +235,7 @@ func TestChains(t *testing.T) {
 			s := NewStore(b)
 			objects := int64(MaxDeltas + 2)
 			if seed%2 == 1 { // as if all were large
-				s.inMemory, objects = 0, 4*objects
+				s.inMemory, s.large, objects = 0, 0, 4*objects
 			}
 			g := newGuest(seed, "c")
 			r := g.r
@@ -407,6 +407,9 @@ func TestChainDamage(t *testing.T) {
 func TestChainWhileDropping(t *testing.T) {
 	onBuckets(t, func(t *testing.T, b bucket.Bucket) {
 		s := NewStore(b)
+		if b.URL() == "mem://" {
+			s.inMemory = 0
+		}
 		g := newGuest(9, "c")
 		g.put(t, s)
 		stop := make(chan struct{})

@@ -84,7 +84,7 @@ func TestCollect(t *testing.T) {
 
 	// What is shared is condemned first.
 	c := collect(t, s, CollectOptions{Policy: Policy{Keep: 2}, Grace: time.Hour})
-	if got := sums(c); got[ObjectCommit] != 3 || got[ObjectModule] != 0 || got[ObjectLeftover] != 2 {
+	if got := sums(c); got[ObjectCommit] != 3 || got[ObjectModule] != 0 || got[ObjectLeftover] != 2 { // the log is young
 		t.Errorf("reclaimed %v", got)
 	}
 	if len(c.Condemned) != 1 || c.Condemned[0].Name != HashOf(unused).String() || c.Condemned[0].Bytes != int64(len(unused)) ||
@@ -249,7 +249,7 @@ func TestSweepAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It is announced; then somebody wants the module; then it is deleted.
-	asked := make(chan struct{})
+	announced, asked := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	user := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
 		if o.Name == "list" && strings.HasPrefix(o.Key, condemnedPrefix) && len(keys(t, b, condemnedPrefix)) == 1 {
@@ -259,6 +259,7 @@ func TestSweepAnnounced(t *testing.T) {
 	}))
 	sweeper := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
 		if o.Name == "delete" && o.Key == key {
+			close(announced)
 			<-asked
 		}
 		return buckettest.Fault{}
@@ -270,9 +271,7 @@ func TestSweepAnnounced(t *testing.T) {
 		}
 	})
 	wg.Go(func() {
-		for len(keys(t, b, sweepKey(key))) == 0 { // announced
-			time.Sleep(time.Millisecond)
-		}
+		<-announced
 		if _, err := user.PutModule(ctx, wasm); err != nil {
 			t.Error(err)
 		}
@@ -303,11 +302,14 @@ func TestSweepAnnounced(t *testing.T) {
 // TestCollectBesideWriters starts coroutines from a few modules and bases, and removes them, while collectors that give no
 // grace run all the time, and bases are deleted. What a coroutine needs is there when it has started, or the start fails.
 func TestCollectBesideWriters(t *testing.T) {
-	onBuckets(t, func(t *testing.T, b bucket.Bucket) {
+	onFastBuckets(t, func(t *testing.T, b bucket.Bucket) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := NewStore(b)
 		modules := [][]byte{[]byte("module 0"), []byte("module 1"), []byte("module 2")}
 		var collectors, writers sync.WaitGroup
+		passes := 0
+		var passed sync.Cond
+		passed.L = new(sync.Mutex)
 		for i := range 3 {
 			collectors.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
@@ -325,13 +327,21 @@ func TestCollectBesideWriters(t *testing.T) {
 					if err != nil && ctx.Err() == nil && !errors.Is(err, errOvertaken) {
 						t.Errorf("collect: %v", err)
 					}
+					passed.L.Lock()
+					passes++
+					passed.L.Unlock()
+					passed.Broadcast()
 				}
 			})
 		}
-		// The writers are paused before their first commits, which is when it matters.
+		// Many writers are paused before their first commits, which is when it matters, until collectors have come by.
 		slow := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
-			if o.Name == "put" && strings.HasPrefix(o.Key, coroutinesPrefix) && strings.HasSuffix(o.Key, commitKey("", 1)[len(coroutinePrefix("")):]) {
-				time.Sleep(rand.N(10 * time.Millisecond))
+			if o.Name == "put" && strings.HasSuffix(o.Key, commitKey("", 1)[len(coroutinePrefix("")):]) && rand.IntN(2) == 0 {
+				passed.L.Lock()
+				for until := passes + 1 + rand.IntN(5); passes < until; {
+					passed.Wait()
+				}
+				passed.L.Unlock()
 			}
 			return buckettest.Fault{}
 		}))

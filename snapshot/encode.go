@@ -14,46 +14,63 @@ import (
 //
 // Errors: a [*FormatError] with [ErrInvalid] for a snapshot that [Snapshot.Validate] refuses, or that is too large.
 func Encode(s *Snapshot) ([]byte, error) {
+	e, err := s.encoding()
+	if err != nil {
+		return nil, err
+	}
+	defer e.release()
 	scratch := getScratch()
 	defer putScratch(scratch)
-	data, err := encodeTo(scratch, s)
+	data, err := encodeContainer(scratch, e.kind, e.maxManifest, e.parts, e.manifest)
 	return bytes.Clone(data), err
+}
+
+// encoding is a snapshot about to be encoded: the contents of its sections.
+type encoding struct {
+	kind        Kind
+	parts       []part
+	maxManifest int // bytes
+	manifest    func([]byte, sectionTable) []byte
+	scratches   [2]*[]byte // which the parts alias
+}
+
+func (e *encoding) release() {
+	for _, b := range e.scratches {
+		putScratch(b)
+	}
 }
 
 // gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
 const gather = 64 << 10
 
-// encodeTo encodes a snapshot into a scratch buffer, which the result aliases.
-func encodeTo(to *[]byte, s *Snapshot) ([]byte, error) {
+func (s *Snapshot) encoding() (*encoding, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	scratch := getScratch()
-	defer putScratch(scratch)
+	e := &encoding{kind: KindFull, parts: make([]part, 0, 4), scratches: [2]*[]byte{getScratch(), getScratch()}}
+	scratch, packed := e.scratches[0], e.scratches[1]
 	pages, patched := s.Memory.Pages, 0
 	var patches []byte
 	switch {
 	case s.Base != nil:
+		e.kind = KindDelta
 		pages, patched, patches = splitPages(pages, maxPatch, scratch)
 	case len(pages)*PageSize <= gather:
 		pages, patched, patches = splitPages(pages, maxZeroPatch, scratch)
 	}
-	packed := getScratch()
-	defer putScratch(packed)
-	w := s.wireState(pages, packed)
 	start := len(*scratch)
-	*scratch = w.append(*scratch)
+	*scratch = s.wireState(pages, packed).append(*scratch)
 	state := (*scratch)[start:]
 	if len(state) > MaxState {
+		e.release()
 		return nil, &FormatError{Section: "state", Offset: -1, Msg: "too large", Err: ErrInvalid}
 	}
 
-	parts := make([]part, 0, 4)
 	if len(s.Output) > 0 {
-		parts = append(parts, part{id: sectionOutput, raw: outputSize(s.Output), write: func(w io.Writer) error { return writeOutput(w, s.Output) }})
+		e.parts = append(e.parts, part{id: sectionOutput, raw: outputSize(s.Output), write: func(w io.Writer) error { return writeOutput(w, s.Output) }})
 	}
 	if len(state) > 1 || s.Base == nil {
-		parts = append(parts, part{id: sectionState, raw: uint64(len(state)), content: state})
+		e.parts = append(e.parts, bytesPart(sectionState, state))
 	}
 	if len(pages) > 0 {
 		p := part{id: sectionMemory, raw: uint64(len(pages)) * PageSize}
@@ -73,21 +90,19 @@ func encodeTo(to *[]byte, s *Snapshot) ([]byte, error) {
 				return nil
 			}
 		}
-		parts = append(parts, p)
-	}
-	kind := KindFull
-	if s.Base != nil {
-		kind = KindDelta
+		e.parts = append(e.parts, p)
 	}
 	if len(patches) > 0 {
-		parts = append(parts, part{id: sectionPatches, raw: uint64(len(patches)), content: patches})
+		e.parts = append(e.parts, bytesPart(sectionPatches, patches))
 	}
 	m := s.wireManifest(nil)
 	m.Pages, m.Patches = uint32(len(pages)), uint32(patched)
-	return encodeContainer(to, kind, m.size(len(parts)), parts, func(b []byte, t sectionTable) []byte {
+	e.maxManifest = m.size(len(e.parts))
+	e.manifest = func(b []byte, t sectionTable) []byte {
 		m.Sections = t
 		return m.append(b)
-	})
+	}
+	return e, nil
 }
 
 // part is the content of a section to be.

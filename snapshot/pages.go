@@ -76,7 +76,7 @@ func (p *pageSet) read(ctx context.Context, to func(first, n uint32) []byte) err
 	case p.memory.Raw == 0 && p.rest == nil:
 		return nil
 	case p.rest != nil:
-		return p.rest.read(ctx, p, to)
+		return notFound(p.rest.b, p.rest.read(ctx, p, to))
 	}
 	if crc32.Checksum(p.stored, castagnoli) != p.memory.CRC {
 		return corrupt("memory", 0, "checksum does not match: damaged")
@@ -353,11 +353,22 @@ func (s *stored) full() (*Snapshot, error) {
 const inMemory = 8 << 20
 
 // readObject reads a stored snapshot: all of it or, if it is large, all but its whole pages.
+// One that isn't there is ErrNotFound.
 func (s *Store) readObject(ctx context.Context, key string) (*stored, error) {
-	o, err := s.b.Get(ctx, key, 0, -1)
+	st, err := s.readParts(ctx, key)
+	return st, notFound(s.b, err)
+}
+
+// notFound makes an object that isn't there, whenever that was noticed, ErrNotFound.
+func notFound(b bucket.Bucket, err error) error {
 	if errors.Is(err, bucket.ErrNotExist) {
-		return nil, fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+		return fmt.Errorf("%w in %s", ErrNotFound, b.URL())
 	}
+	return err
+}
+
+func (s *Store) readParts(ctx context.Context, key string) (*stored, error) {
+	o, err := s.b.Get(ctx, key, 0, -1)
 	if err != nil {
 		return nil, err
 	}

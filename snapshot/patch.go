@@ -18,6 +18,9 @@ type Patch struct {
 const (
 	maxPatch     = PageSize / 2 // of deltas
 	maxZeroPatch = PageSize / 8 // of full snapshots, whose pages differ from zeros everywhere
+
+	// maxPatches is how many bytes of patches there may be when another one is made: they are held in memory.
+	maxPatches = 16 << 20
 )
 
 const pageWords = PageSize / 8
@@ -155,9 +158,9 @@ func splitPages(pages []Page, limit int, scratch *[]byte) (whole []Page, patched
 			if *old == *page {
 				continue
 			}
-			ok = try(old)
+			ok = before-start <= maxPatches && try(old)
 		}
-		if ok = ok || try(nil); ok {
+		if ok = ok || before-start <= maxPatches && try(nil); ok {
 			patched++
 			next = p.Number + 1
 			continue

@@ -338,7 +338,7 @@ func TestTenThousandCommits(t *testing.T) {
 
 // TestRetainBesideOthers drops commits while the coroutine goes on, others drop them too, and readers read.
 func TestRetainBesideOthers(t *testing.T) {
-	onBuckets(t, func(t *testing.T, b bucket.Bucket) {
+	onFastBuckets(t, func(t *testing.T, b bucket.Bucket) {
 		s := storeWith(t, b, "p", 3)
 		ctx, cancel := context.WithCancel(t.Context())
 		var others sync.WaitGroup

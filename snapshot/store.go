@@ -19,11 +19,14 @@ import (
 type Store struct {
 	b        bucket.Bucket
 	local    func() instant // this machine's clocks
-	inMemory int64          // bytes; the constant, but in tests
+	inMemory int64          // bytes; the constants, but in tests
+	large    int64
 }
 
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
-func NewStore(b bucket.Bucket) *Store { return &Store{b: b, local: now, inMemory: inMemory} }
+func NewStore(b bucket.Bucket) *Store {
+	return &Store{b: b, local: now, inMemory: inMemory, large: large}
+}
 
 // Bucket returns the bucket that the store is in.
 func (s *Store) Bucket() bucket.Bucket { return s.b }
@@ -74,21 +77,23 @@ func parseSeq(s string) (uint64, bool) {
 	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
 }
 
-// PutModule keeps a module and returns its hash. A module that is there already is not written again; if [Store.Collect]
-// has condemned it, it no longer is. Who starts a coroutine calls PutModule again right before its first commit, and right
-// after: in between a collector may have found that nobody needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+// PutModule keeps a module and returns its hash: [Store.KeepModule] of a module whose hash isn't known.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
+	h := HashOf(wasm)
+	return h, s.KeepModule(ctx, h, wasm)
+}
+
+// KeepModule keeps a module, of which h is the hash: the caller has computed it, as it takes longer than all else here. A module
+// that is there already is not written again; if [Store.Collect] has condemned it, it no longer is. Who starts a coroutine
+// calls KeepModule again right before its first commit, and right after: in between a collector may have found that nobody
+// needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+func (s *Store) KeepModule(ctx context.Context, h Hash, wasm []byte) error {
 	if len(wasm) > MaxModule {
-		return Hash{}, &FormatError{
+		return &FormatError{
 			Section: "module", Offset: -1, Err: ErrInvalid,
 			Msg: fmt.Sprintf("%d bytes, at most %d are allowed", len(wasm), MaxModule),
 		}
 	}
-	h := HashOf(wasm)
-	return h, s.putModule(ctx, h, wasm)
-}
-
-func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
 	fail := func(err error) error { return fmt.Errorf("keep module %v: %w", h, err) }
 	if err := s.rescue(ctx, key); err != nil {
@@ -148,40 +153,51 @@ func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 }
 
 func (s *Store) commitSnapshot(ctx context.Context, snap *Snapshot) (Commit, error) {
-	data, err := Encode(snap)
-	if err == nil {
-		err = s.commit(ctx, snap.Coroutine, snap.Seq, data, snap.Seq == 1)
-	}
+	e, err := s.encode(ctx, snap)
 	if err != nil {
 		return Commit{}, err
 	}
-	return Commit{Manifest: snap.manifest(), Bytes: int64(len(data)), Hash: Digest(data)}, nil
+	defer e.close()
+	if err := s.commit(ctx, snap.Coroutine, snap.Seq, e, snap.Seq == 1); err != nil {
+		return Commit{}, err
+	}
+	return Commit{Manifest: snap.manifest(), Bytes: e.size, Hash: e.hash}, nil
 }
 
 // commit puts an encoded snapshot. If it is to create the coroutine, there must be none of that id.
-func (s *Store) commit(ctx context.Context, id string, seq uint64, data []byte, create bool) error {
+func (s *Store) commit(ctx context.Context, id string, seq uint64, e *encoded, create bool) error {
 	key := commitKey(id, seq)
 	if create {
 		if err := s.prepare(ctx, id, key); err != nil {
 			return err
 		}
 	}
-	err := bucket.PutBytes(ctx, s.b, key, data)
+	err := s.putEncoded(ctx, key, e)
+	if !errors.Is(err, errAnother) && !errors.Is(err, bucket.ErrNotExist) {
+		return err
+	}
+	if create {
+		return errExist
+	}
+	return fmt.Errorf("%w: another driver has made it", ErrFenced)
+}
+
+// errAnother is for an object that is to be put, where there is another one.
+var errAnother = errors.New("another object is there")
+
+// putEncoded puts an object. One that is there and equal is that of an earlier attempt, whose answer was lost. Errors:
+// errAnother; bucket.ErrNotExist for another one that was there a moment ago.
+func (s *Store) putEncoded(ctx context.Context, key string, e *encoded) error {
+	err := s.b.Put(ctx, key, e.ReaderAt, e.size)
 	if !errors.Is(err, bucket.ErrExist) {
 		return err
 	}
-	there, err := bucket.ReadAll(ctx, s.b, key, int64(len(data)))
-	switch {
-	case err == nil && bytes.Equal(there, data):
-		return nil
-	case err == nil, errors.Is(err, bucket.ErrTooLarge), errors.Is(err, bucket.ErrNotExist):
-		if create {
-			return errExist
-		}
-		return fmt.Errorf("%w: another driver has made it", ErrFenced)
-	default:
-		return err
+	// They are equal if they end in the same digest of all before.
+	end, size, err := bucket.ReadRange(ctx, s.b, key, e.size-digestSize, digestSize)
+	if err == nil && (size != e.size || !bytes.Equal(end, e.hash[:])) {
+		err = errAnother
 	}
+	return err
 }
 
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
@@ -218,15 +234,20 @@ func (s *Store) Latest(ctx context.Context, id string) (*Snapshot, Commit, error
 
 // At returns the snapshot of a commit, 0 for the newest, as [Store.Latest] does.
 func (s *Store) At(ctx context.Context, id string, seq uint64) (*Snapshot, Commit, error) {
-	c, err := s.Chain(ctx, id, seq, nil)
-	if err != nil {
-		return nil, Commit{}, err
-	}
-	snap, err := c.Snapshot(ctx)
-	if err != nil {
+	for try := 0; ; try++ {
+		c, err := s.Chain(ctx, id, seq, nil)
+		if err != nil {
+			return nil, Commit{}, err
+		}
+		snap, err := c.Snapshot(ctx)
+		if err == nil {
+			return snap, c.Commit, nil
+		}
+		if seq == 0 && errors.Is(err, ErrNotFound) && try < retries && ctx.Err() == nil {
+			continue // dropped meanwhile: there is a newer one, or none
+		}
 		return nil, Commit{}, fmt.Errorf("commit %d of coroutine %s: %w", c.Commit.Seq, id, err)
 	}
-	return snap, c.Commit, nil
 }
 
 // exists returns nil if a commit, should it be stored, is part of the coroutine's history.

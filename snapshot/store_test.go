@@ -101,6 +101,17 @@ func fold(t testing.TB, s *Store, id string, first, last uint64, drop bool) {
 
 // onBuckets runs a test on each kind of bucket. S3 is a service and a network that fail now and then.
 func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
+	onFastBuckets(t, f)
+	t.Run("s3", func(t *testing.T) {
+		server := s3test.Start(t)
+		c := server.NewBucket(t)
+		server.Plan(s3test.Faults(t, 10))
+		f(t, s3test.Open(t, c))
+	})
+}
+
+// onFastBuckets runs a test that needs many operations on the buckets that have them at hand.
+func onFastBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 	t.Run("mem", func(t *testing.T) { f(t, bucket.NewMem()) })
 	t.Run("file", func(t *testing.T) {
 		b, err := file.Open(t.TempDir())
@@ -108,12 +119,6 @@ func onBuckets(t *testing.T, f func(t *testing.T, b bucket.Bucket)) {
 			t.Fatal(err)
 		}
 		f(t, b)
-	})
-	t.Run("s3", func(t *testing.T) {
-		server := s3test.Start(t)
-		c := server.NewBucket(t)
-		server.Plan(s3test.Faults(t, 10))
-		f(t, s3test.Open(t, c))
 	})
 }
 
@@ -945,6 +950,46 @@ func TestCancelled(t *testing.T) {
 		}
 	}
 	if got := logsOf(t, s, "p"); got != outputOf(1, 1) {
+		t.Errorf("logs %q", got)
+	}
+}
+
+// pairs is a bucket far away, so to say: a Get is answered when a second one has been asked for.
+type pairs struct {
+	bucket.Bucket
+	waiting chan struct{}
+}
+
+func (p pairs) Get(ctx context.Context, key string, offset, length int64) (*bucket.Object, error) {
+	select {
+	case p.waiting <- struct{}{}:
+	case <-p.waiting:
+	case <-time.After(20 * time.Second):
+		return nil, errors.New("nobody asks for anything else meanwhile")
+	}
+	return p.Bucket.Get(ctx, key, offset, length)
+}
+
+// TestReadsAhead sees that what reads many objects doesn't wait for each, and keeps them in order.
+func TestReadsAhead(t *testing.T) {
+	const n = 100 // even, as is each batch
+	b := bucket.NewMem()
+	storeWith(t, b, "p00", n)
+	for i := 1; i < n; i++ {
+		storeWith(t, b, fmt.Sprintf("p%02d", i), 1)
+	}
+	s := NewStore(pairs{b, make(chan struct{})})
+	var ids []string
+	for c, err := range s.List(t.Context()) {
+		if err != nil || c.Err != nil {
+			t.Fatal(err, c.Err)
+		}
+		ids = append(ids, c.Coroutine)
+	}
+	if len(ids) != n || !slices.IsSorted(ids) {
+		t.Errorf("listed %q", ids)
+	}
+	if got := logsOf(t, s, "p00"); got != outputOf(1, n) {
 		t.Errorf("logs %q", got)
 	}
 }

@@ -73,6 +73,13 @@ type Clock interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
+// Spooler is what a bucket may offer that has a place for large temporary files: what is put needs one if it is too large
+// for memory, and where the system keeps temporary files may be memory too.
+type Spooler interface {
+	// TempDir returns the folder. What a dead process has left there is removed in time.
+	TempDir() (string, error)
+}
+
 // ListOptions selects what List returns.
 type ListOptions struct {
 	Prefix     string // only keys with this prefix; it need not end at a slash

@@ -56,7 +56,34 @@ func (s *outputStream) Write(p []byte) (int, error) {
 type driveFlags struct {
 	interval time.Duration
 	lease    time.Duration
+	retain   retainFlags
 }
+
+// retainFlags say which commits are kept.
+type retainFlags struct {
+	keep int
+	age  time.Duration
+}
+
+// add gives cmd the flags.
+func (o *retainFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.IntVar(&o.keep, "keep", 0, "keep the newest `N` commits of a coroutine, and drop older ones (default: keep all)")
+	f.DurationVar(&o.age, "keep-for", 0, "keep commits made within a `duration`, such as 24h, and drop older ones (default: keep all)")
+}
+
+// check returns an error for flags that make no sense.
+func (o *retainFlags) check() error {
+	switch {
+	case o.keep < 0:
+		return usageError("--keep %d: it is negative", o.keep)
+	case o.age < 0:
+		return usageError("--keep-for %v: it is negative", o.age)
+	}
+	return nil
+}
+
+func (o *retainFlags) policy() snapshot.Policy { return snapshot.Policy{Keep: o.keep, Age: o.age} }
 
 // add gives cmd the flags.
 func (o *driveFlags) add(cmd *cobra.Command) {
@@ -65,6 +92,7 @@ func (o *driveFlags) add(cmd *cobra.Command) {
 		"commit waits for a time at most once in a `duration`, such as 5s; a crash loses up to that much work (default: commit each)")
 	f.DurationVar(&o.lease, "lease", snapshot.DefaultLease,
 		"where the store has no locks: how long others wait, if this machine vanishes, before they go on; a `duration`")
+	o.retain.add(cmd)
 }
 
 // check returns an error for flags that make no sense.
@@ -75,7 +103,7 @@ func (o *driveFlags) check() error {
 	if o.lease < snapshot.MinLease || o.lease > snapshot.MaxLease {
 		return usageError("--lease %v: it can be from %v to %v", o.lease, snapshot.MinLease, snapshot.MaxLease)
 	}
-	return nil
+	return o.retain.check()
 }
 
 // drive drives one coroutine and commits to a store.
@@ -122,12 +150,19 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	d.app.setDriving(position{d.id, d.seq})
 	gc := quiet()
 	defer gc.stop()
+	var complained sync.Once
 	driver := runtime.Driver{
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,
 		Interval: d.interval,
 		Ensure:   d.ensure,
+		Retain:   d.retain.policy(),
+		OnRetain: func(_ snapshot.Retained, err error) {
+			if err != nil {
+				complained.Do(func() { fmt.Fprintf(d.app.Stderr, "durun: %v; they stay for now, and %s goes on\n", err, d.id) })
+			}
+		},
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
 			d.app.setDriving(position{d.id, d.seq})

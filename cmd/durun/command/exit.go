@@ -37,7 +37,8 @@ const exitCodesHelp = `Exit codes:
   69     the store, the cache or an output file can't be reached or written: no
          access, a full disk
   70     a bug in durun
-  75     somebody else drives the coroutine, or has taken it over: try again later
+  75     somebody else drives the coroutine, or has taken it over: try again later;
+         a shared base that coroutines build on, to remove
   79     the coroutine is suspended (by Ctrl-C, for example): resume goes on
   130    interrupted before anything was committed (by SIGTERM: 143)
   141    the reader of standard output went away`
@@ -121,6 +122,9 @@ func classify(err error) *exitError {
 	case errors.Is(err, snapshot.ErrBusy), errors.Is(err, snapshot.ErrFenced), errors.Is(err, bucket.ErrLocked):
 		e.code = exitBusy
 		e.advice = "a coroutine has one driver at a time; try again when that one has stopped"
+	case errors.Is(err, snapshot.ErrInUse):
+		e.code = exitBusy
+		e.advice = "a base stays as long as a coroutine builds on it"
 	case errors.Is(err, snapshot.ErrVersion):
 		e.code = exitData
 		e.advice = "a newer durun wrote it; use that one, or a newer one still"

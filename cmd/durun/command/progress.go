@@ -38,6 +38,7 @@ type progress struct {
 
 	mu   sync.Mutex
 	step runtime.Step
+	size int           // of the module, in bytes
 	stop chan struct{} // of the work going on; nil for none
 	done chan struct{} // closed when its line has been cleared
 }
@@ -46,13 +47,23 @@ func newProgress(w io.Writer, text func() string) *progress {
 	return &progress{w: w, text: text, terminal: isTerminal(w), patience: patiencePlain, clock: time.After}
 }
 
-// newModuleProgress is for work on the module called name, of size bytes.
-func newModuleProgress(w io.Writer, name string, size int) *progress {
+// newProgress is for work of the command's own; a message to come takes its line away.
+func (a *app) newProgress(text func() string) *progress {
+	p := newProgress(a.Stderr, text)
+	if a.Patience > 0 {
+		p.patience = a.Patience
+	}
+	a.setProgress(p)
+	return p
+}
+
+// newModuleProgress is for work on the module called name.
+func newModuleProgress(w io.Writer, name string) *progress {
 	p := newProgress(w, nil)
 	p.text = func() string {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return fmt.Sprintf("%s: %s (%s)", printable(name), p.step, humanBytes(uint64(size)))
+		return fmt.Sprintf("%s: %s (%s)", printable(name), p.step, humanBytes(uint64(p.size)))
 	}
 	return p
 }
@@ -64,7 +75,7 @@ func (p *progress) report(step runtime.Progress) {
 		return
 	}
 	p.mu.Lock()
-	p.step = step.Step
+	p.step, p.size = step.Step, max(p.size, step.Bytes) // what stands for a part of it is smaller
 	p.mu.Unlock()
 	p.begin()
 }

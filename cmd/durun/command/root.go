@@ -244,7 +244,8 @@ begins with it.
 		{"look", "Look at them:", []*cobra.Command{
 			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a),
 		}},
-		{"keep", "Move and remove them:", []*cobra.Command{newExportCommand(a), newImportCommand(a), newRmCommand(a)}},
+		{"move", "Move and remove them:", []*cobra.Command{newExportCommand(a), newImportCommand(a), newRmCommand(a)}},
+		{"keep", "Keep house in the store:", []*cobra.Command{newGCCommand(a), newCheckCommand(a), newBaseCommand(a)}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {

@@ -153,7 +153,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	a.setDriving(position{id: o.id})
 
 	name := filepath.Base(path)
-	e, err := a.newEngine(ctx, name, len(binary), o.noCache)
+	e, err := a.newEngine(ctx, name, o.noCache)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		return err
 	}
 	// The module is in the store before any commit that names it.
-	if _, err := store.PutModule(ctx, binary); err != nil {
+	if err := store.KeepModule(ctx, module.Hash(), binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
 	p := &program{

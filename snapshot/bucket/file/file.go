@@ -40,8 +40,8 @@ const (
 
 var errHeld = errors.New("held")
 
-// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker] and [bucket.Syncer]. Any number of
-// goroutines and processes may use a folder at once.
+// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker], [bucket.Syncer] and [bucket.Spooler].
+// Any number of goroutines and processes may use a folder at once.
 type Bucket struct {
 	root   string
 	fs     fsys
@@ -289,6 +289,14 @@ func (b *Bucket) temporary(ctx context.Context, body io.ReaderAt, size int64) (n
 		return "", err
 	}
 	return tmp, write(ctx, f, body, size)
+}
+
+// TempDir implements [bucket.Spooler].
+func (b *Bucket) TempDir() (string, error) {
+	if _, err := b.mkdirs(tmpDir); err != nil {
+		return "", wrap("put", tmpDir, err)
+	}
+	return b.path(tmpDir), nil
 }
 
 // write fills a file and makes its content durable.
