@@ -383,6 +383,7 @@ func TestHostile(t *testing.T) {
 		"table longer":            state(func(s *wireState) { s.Tables[1].Count-- }),
 		"table cut":               state(func(s *wireState) { s.Tables[1].Elements = []byte{0, 0, 0, 0x80} }),
 		"dropped":                 state(func(s *wireState) { s.DroppedData = uv(math.MaxUint32, 0) }),
+		"patches for many pages":  manifest(func(m *wireManifest) { m.Pages += maxSmall; m.Sections[2].Raw += maxSmall * PageSize }),
 		"no runs":                 state(func(s *wireState) { s.Runs = nil }),
 		"runs cut":                state(func(s *wireState) { s.Runs = s.Runs[:1] }),
 		"runs touch":              state(func(s *wireState) { s.Runs = uv(0, 1, 0, 0, 9, 0) }),
