@@ -64,9 +64,10 @@ it. What differs between the coroutines comes in at that wait or later, on
 standard input or by --input. Random numbers that the program has drawn before
 are the same in all of them. See "durun base --help".
 
-With --checkpoint-interval not each wait for a time is committed, but one in that
-time. A crash then loses up to that much of the program's work, which is done
-again from the last commit: it may write again to files and to those who watch.
+With --checkpoint-interval not each wait for a time is committed, but one in
+that time. A crash then loses up to that much of the program's work, which is
+done again from the last commit: it may write again to files and to those who
+watch.
 What it reads and yields is never lost: each such wait is committed as ever.
 
 The first run of a big module takes seconds, to prepare it. Later ones find it
