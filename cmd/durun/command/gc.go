@@ -44,10 +44,10 @@ no coroutines meanwhile.
 If a coroutine can't be read it is not known what it needs, and no module is
 removed: exit code 65. "durun check" says more.
 
-JSON is an object with the keys reclaimed (an array of objects with kind, objects
-and bytes, which is negative where more was written than removed), condemned (an
-array of objects with kind, name, bytes, since and after, from when on it may be
-removed), unreadable and skipped (arrays of messages).`,
+JSON is an object with the keys reclaimed (an array of objects with kind,
+objects and bytes, which is negative where more was written than removed),
+condemned (an array of objects with kind, name, bytes, since and after, from
+when on it may be removed), unreadable and skipped (arrays of messages).`,
 		Example: "  durun gc\n  durun gc --keep 100 --older-than 168h --dry-run",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
