@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -44,7 +43,7 @@ type prepared struct {
 	size    int          // of the module, in bytes
 	outline *wasm.Module // the module, internalised, with neither code nor data
 	plan    *instrument.Plan
-	image   []byte // memory at the start
+	image   memoryImage
 	shell   []byte // of the running form: see shellOf
 }
 
@@ -82,14 +81,14 @@ func (r *Runtime) readPrepared(key string) (*prepared, bool) {
 	p := &prepared{size: int(f.number())}
 	outline, plan, image := f.bytes(), f.bytes(), f.bytes()
 	p.shell = f.bytes()
-	var errs [3]error
-	p.outline, errs[0] = wasm.Decode(outline)
-	p.plan, errs[1] = instrument.DecodePlan(plan)
-	p.image, errs[2] = decodeImage(image)
-	if !f.done() || errors.Join(errs[:]...) != nil {
-		return nil, false
+	var err error
+	if p.outline, err = wasm.Decode(outline); err == nil {
+		p.plan, err = instrument.DecodePlan(plan)
 	}
-	return p, true
+	if err == nil {
+		p.image, err = decodeImage(image, p.outline)
+	}
+	return p, err == nil && f.done()
 }
 
 func (r *Runtime) writePrepared(key string, p *prepared) {
@@ -97,7 +96,7 @@ func (r *Runtime) writePrepared(key string, p *prepared) {
 	f.addNumber(uint64(p.size))
 	f.add(p.outline.Encode())
 	f.add(p.plan.Encode())
-	f.add(encodeImage(p.image))
+	f.add(p.image.encode())
 	f.add(p.shell)
 	r.writeCacheFile("prepared", key, f)
 }
@@ -147,48 +146,6 @@ func (r *Runtime) writeResume(key string, p *preparedResume) {
 	}
 	f.add(p.shell)
 	r.writeCacheFile("resume", key, f)
-}
-
-// encodeImage encodes memory as its length and the runs of pages that aren't zero: where each starts, its length, its bytes.
-func encodeImage(image []byte) []byte {
-	b := binary.AppendUvarint(nil, uint64(len(image)))
-	zero := func(at int) bool { return allZero(image[at:min(at+snapshot.PageSize, len(image))]) }
-	for at := 0; at < len(image); at += snapshot.PageSize {
-		if zero(at) {
-			continue
-		}
-		start := at
-		for at < len(image) && !zero(at) {
-			at += snapshot.PageSize
-		}
-		run := image[start:min(at, len(image))]
-		b = binary.AppendUvarint(b, uint64(start))
-		b = binary.AppendUvarint(b, uint64(len(run)))
-		b = append(b, run...)
-	}
-	return b
-}
-
-var errImage = errors.New("not an image")
-
-func decodeImage(b []byte) ([]byte, error) {
-	c := cacheFile{data: b}
-	n := c.number()
-	if n > maxPages*snapshot.WasmPageSize {
-		return nil, errImage
-	}
-	image := make([]byte, n)
-	for len(c.data) > 0 && !c.bad {
-		start, run := c.number(), c.bytes()
-		if start > n || uint64(len(run)) > n-start {
-			return nil, errImage
-		}
-		copy(image[start:], run)
-	}
-	if c.bad {
-		return nil, errImage
-	}
-	return image, nil
 }
 
 // cacheFile is the contents of a file, as they are written, or what is left of them as they are read: numbers, and bytes

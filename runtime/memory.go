@@ -51,7 +51,7 @@ func (m *Module) initialImage() (*linmem.Image, error) {
 		}
 		size := m.env.Memories[0].Min * snapshot.WasmPageSize
 		m.images.initial, m.images.err = linmem.NewImage(size, func(mem []byte) error {
-			fillImage(mem, m.image)
+			m.image.fill(mem)
 			return nil
 		})
 	})

@@ -44,7 +44,7 @@ type Module struct {
 	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
 	holdsExceptions bool
 
-	image  []byte // memory as instantiated, without trailing zero pages; the running form lacks it
+	image  memoryImage // which the running form lacks
 	images images
 
 	mu      sync.Mutex
@@ -306,7 +306,7 @@ func (m *Module) prepare(ctx context.Context) (*prepared, []byte, error) {
 	stripped, memory := t.Strip()
 	running := stripped.Encode()
 	p := &prepared{
-		size: size, outline: outlineOf(own), plan: t.Plan, image: withoutZeros(memory), shell: shellOf(stripped, running),
+		size: size, outline: outlineOf(own), plan: t.Plan, image: imageOf(memory), shell: shellOf(stripped, running),
 	}
 	r.writePrepared(m.key, p)
 	return p, running, nil
@@ -391,29 +391,6 @@ func (m *Module) instantiate(ctx context.Context, mem *linmem.Memory) (api.Modul
 	}
 	return inst, nil
 }
-
-// fillImage puts the initial image into zeros. Zero pages are left alone, so that the system need not provide them.
-func fillImage(view, image []byte) {
-	for at := 0; at < len(image); at += snapshot.PageSize {
-		end := min(at+snapshot.PageSize, len(image))
-		if page := image[at:end]; !allZero(page) {
-			copy(view[at:], page)
-		}
-	}
-}
-
-// withoutZeros returns memory without the zero pages at its end.
-func withoutZeros(memory []byte) []byte {
-	n := len(memory)
-	for n >= snapshot.PageSize && allZero(memory[n-snapshot.PageSize:n]) {
-		n -= snapshot.PageSize
-	}
-	return memory[:n:n]
-}
-
-var zeroPage [snapshot.PageSize]byte
-
-func allZero(page []byte) bool { return string(page) == string(zeroPage[:len(page)]) }
 
 // resumeModule is a compiled module that rebuilds stacks of one shape.
 type resumeModule struct {

@@ -77,21 +77,23 @@ func parseSeq(s string) (uint64, bool) {
 	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
 }
 
-// PutModule keeps a module and returns its hash. A module that is there already is not written again; if [Store.Collect]
-// has condemned it, it no longer is. Who starts a coroutine calls PutModule again right before its first commit, and right
-// after: in between a collector may have found that nobody needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+// PutModule keeps a module and returns its hash: [Store.KeepModule] of a module whose hash isn't known.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
+	h := HashOf(wasm)
+	return h, s.KeepModule(ctx, h, wasm)
+}
+
+// KeepModule keeps a module, of which h is the hash: the caller has computed it, as it takes longer than all else here. A module
+// that is there already is not written again; if [Store.Collect] has condemned it, it no longer is. Who starts a coroutine
+// calls KeepModule again right before its first commit, and right after: in between a collector may have found that nobody
+// needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+func (s *Store) KeepModule(ctx context.Context, h Hash, wasm []byte) error {
 	if len(wasm) > MaxModule {
-		return Hash{}, &FormatError{
+		return &FormatError{
 			Section: "module", Offset: -1, Err: ErrInvalid,
 			Msg: fmt.Sprintf("%d bytes, at most %d are allowed", len(wasm), MaxModule),
 		}
 	}
-	h := HashOf(wasm)
-	return h, s.putModule(ctx, h, wasm)
-}
-
-func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
 	fail := func(err error) error { return fmt.Errorf("keep module %v: %w", h, err) }
 	if err := s.rescue(ctx, key); err != nil {

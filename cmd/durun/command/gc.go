@@ -36,10 +36,10 @@ are not among the newest N, and older than D. The last commit stays, and so do
 those that another one builds on. Output is never dropped: "durun logs" has all
 of it. "durun run --keep" does the same while a program runs.
 
-Modules, and with --bases also shared bases, are not removed at once: a coroutine
-may be about to need one. They are condemned, and a gc that comes --grace later
-removes those that are still not needed. --grace 0 does all at once; then start
-no coroutines meanwhile.
+Modules, and with --bases also shared bases, are not removed at once: a
+coroutine may be about to need one. They are condemned, and a gc that comes
+--grace later removes those that are still not needed. --grace 0 does all at
+once; then start no coroutines meanwhile.
 
 If a coroutine can't be read it is not known what it needs, and no module is
 removed: exit code 65. "durun check" says more.
