@@ -7,120 +7,56 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/tetratelabs/wazero"
+	"sync"
 
 	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/wasm"
 	"github.com/durun/durun/snapshot"
 )
 
-// A file of the transform cache is: magic, the length of the plan as 8 bytes little-endian, the plan, the running form,
-// and the SHA-256 of all before it. A file that is damaged or of another version is as good as none.
-const transformMagic = "durun transform 1\n"
+// The cache folder has
+//
+//	prepared/<key>     what is needed of a module to run it with the machine code at hand: see prepared
+//	resume/<key>       the same of a resume module: see preparedResume
+//	wazero/            machine code, in files of wazero's: see codecache.go
+//
+// Files are written whole or not at all, and have a checksum against damage. One that is damaged, another's or another
+// version's is as good as none, and is made anew. That is all the protection there is: who can write to the folder can
+// have programs run there anyway.
 
-// compile compiles a module with the engine. Trouble with the cache folder is no reason to fail: what can't be trusted there
-// is removed, and made anew; and when a file can't be written (a full disk), the compiled code is in memory all the same,
-// where a second call finds it.
-func (r *Runtime) compile(ctx context.Context, binary []byte) (wazero.CompiledModule, error) {
-	if r.cache == nil {
-		return r.engine.CompileModule(compileContext(ctx), binary)
-	}
-	r.codeMu.Lock()
-	defer r.codeMu.Unlock()
-	index := filepath.Join(r.codeDir(), "index", fmt.Sprintf("%x", sha256.Sum256(binary)))
-	indexed := r.checkCode(index)
-	before := r.codeFiles()
-	code, err := r.engine.CompileModule(compileContext(ctx), binary)
-	if err != nil && ctx.Err() == nil {
-		code, err = r.engine.CompileModule(compileContext(ctx), binary)
-	}
-	if err == nil && !indexed {
-		r.indexCode(index, before)
-	}
-	return code, err
+// Each kind of file begins with a line of its own, which counts its versions.
+const (
+	preparedMagic = "durun prepared module 1\n"
+	resumeMagic   = "durun prepared resume module 1\n"
+)
+
+// checksums of files. What they have to find is damage, and to hash 40 MB with SHA-256 would take as long as all else in a
+// warm start.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// prepared is what is kept of a module: with it and the machine code, the module itself isn't needed, unless for
+// continuations that no resume module has yet.
+type prepared struct {
+	size    int          // of the module, in bytes
+	outline *wasm.Module // the module, internalised, with neither code nor data
+	plan    *instrument.Plan
+	image   memoryImage
+	shell   []byte // of the running form: see shellOf
 }
 
-// wazero trusts its files but for a checksum over the machine code: a flipped bit elsewhere in one makes a program run
-// astray. So for each module compiled the folder "index" has a file, named by the module's SHA-256, with the name of
-// wazero's file and the SHA-256 of that.
-
-// checkCode makes sure that wazero finds no damaged file for a module: it removes the file if it isn't as the index says, and
-// if the index doesn't say, all files that no index names. It reports whether the index has the module's file.
-func (r *Runtime) checkCode(index string) bool {
-	name, sum, ok := readCodeIndex(index)
-	if ok {
-		path := filepath.Join(r.codeDir(), filepath.FromSlash(name))
-		data, err := os.ReadFile(path)
-		if got := sha256.Sum256(data); err == nil && hex.EncodeToString(got[:]) == sum {
-			return true
-		}
-		_ = os.Remove(path)
-	}
-	_ = os.Remove(index)
-	known := map[string]bool{}
-	others, _ := filepath.Glob(filepath.Join(filepath.Dir(index), "*"))
-	for _, o := range others {
-		if name, _, ok := readCodeIndex(o); ok {
-			known[name] = true
-		}
-	}
-	for name := range r.codeFiles() {
-		if !known[name] {
-			_ = os.Remove(filepath.Join(r.codeDir(), filepath.FromSlash(name)))
-		}
-	}
-	return false
+// outlineOf returns what prepared holds of an internalised module.
+func outlineOf(m *wasm.Module) *wasm.Module {
+	o := m.Hollow()
+	o.Data, o.DataCount = nil, nil
+	return o
 }
 
-func readCodeIndex(index string) (name, sum string, ok bool) {
-	data, err := os.ReadFile(index)
-	if err != nil {
-		return "", "", false
-	}
-	name, sum, ok = strings.Cut(strings.TrimSuffix(string(data), "\n"), " ")
-	return name, sum, ok && filepath.IsLocal(filepath.FromSlash(name)) && strings.HasPrefix(name, "wazero-") && len(sum) == 2*sha256.Size
-}
-
-// codeFiles returns the names of wazero's files, relative to the folder and with slashes.
-func (r *Runtime) codeFiles() map[string]bool {
-	files := map[string]bool{}
-	paths, _ := filepath.Glob(filepath.Join(r.codeDir(), "wazero-*", "*"))
-	for _, p := range paths {
-		if rel, err := filepath.Rel(r.codeDir(), p); err == nil && filepath.Ext(p) != ".tmp" {
-			files[filepath.ToSlash(rel)] = true
-		}
-	}
-	return files
-}
-
-// indexCode writes the index of a module that has just been compiled. If it isn't clear which file is the module's, because
-// another process has written one as well, there will be none: then the next process compiles the module again.
-func (r *Runtime) indexCode(index string, before map[string]bool) {
-	var added []string
-	for name := range r.codeFiles() {
-		if !before[name] {
-			added = append(added, name)
-		}
-	}
-	if len(added) != 1 {
-		return
-	}
-	data, err := os.ReadFile(filepath.Join(r.codeDir(), filepath.FromSlash(added[0])))
-	if err != nil {
-		return
-	}
-	writeCacheFile(index, fmt.Appendf(nil, "%s %x\n", added[0], sha256.Sum256(data)))
-}
-
-// codeDir is where wazero keeps compiled code.
-func (r *Runtime) codeDir() string { return filepath.Join(r.config.cacheDir, "wazero") }
-
-// transformKey names a transform's result: the module, the transform's version, what suspends, and the globals offered,
-// whose values are in the running form.
-func (r *Runtime) transformKey(module snapshot.Hash) string {
+// preparedKey names a prepared module: by the module, the transform's version, what suspends, and the globals offered, whose
+// values are in the running form.
+func (r *Runtime) preparedKey(module snapshot.Hash) string {
 	h := sha256.New()
 	_, _ = h.Write(module[:])
 	_, _ = fmt.Fprintf(h, "transform %d\n", instrument.Version)
@@ -137,58 +73,166 @@ func (r *Runtime) transformKey(module snapshot.Hash) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func (r *Runtime) transformPath(key string) string {
-	return filepath.Join(r.config.cacheDir, "transform", key)
+func (r *Runtime) readPrepared(key string) (*prepared, bool) {
+	f, ok := r.readCacheFile("prepared", key, preparedMagic)
+	if !ok {
+		return nil, false
+	}
+	p := &prepared{size: int(f.number())}
+	outline, plan, image := f.bytes(), f.bytes(), f.bytes()
+	p.shell = f.bytes()
+	var err error
+	if p.outline, err = wasm.Decode(outline); err == nil {
+		p.plan, err = instrument.DecodePlan(plan)
+	}
+	if err == nil {
+		p.image, err = decodeImage(image, p.outline)
+	}
+	return p, err == nil && f.done()
 }
 
-func (r *Runtime) readTransform(key string) (*instrument.Plan, []byte, bool) {
+func (r *Runtime) writePrepared(key string, p *prepared) {
+	f := newCacheFile(preparedMagic, key)
+	f.addNumber(uint64(p.size))
+	f.add(p.outline.Encode())
+	f.add(p.plan.Encode())
+	f.add(p.image.encode())
+	f.add(p.shell)
+	r.writeCacheFile("prepared", key, f)
+}
+
+// preparedResume is what is kept of a resume module.
+type preparedResume struct {
+	// continuations has for each pair of frames, in the order of their keys, which continuation of the module stands for
+	// the inner frame.
+	continuations []uint32
+	// slots has the types of each continuation's slots.
+	slots [][]wasm.ValueType
+	shell []byte // of the module
+}
+
+func (r *Runtime) readResume(key string) (*preparedResume, bool) {
+	f, ok := r.readCacheFile("resume", key, resumeMagic)
+	if !ok {
+		return nil, false
+	}
+	p := &preparedResume{}
+	for range f.count() {
+		p.continuations = append(p.continuations, uint32(f.number()))
+	}
+	for range f.count() {
+		var types []wasm.ValueType
+		for range f.count() {
+			types = append(types, wasm.ValueType(f.number()))
+		}
+		p.slots = append(p.slots, types)
+	}
+	p.shell = f.bytes()
+	return p, f.done()
+}
+
+func (r *Runtime) writeResume(key string, p *preparedResume) {
+	f := newCacheFile(resumeMagic, key)
+	f.addNumber(uint64(len(p.continuations)))
+	for _, c := range p.continuations {
+		f.addNumber(uint64(c))
+	}
+	f.addNumber(uint64(len(p.slots)))
+	for _, types := range p.slots {
+		f.addNumber(uint64(len(types)))
+		for _, t := range types {
+			f.addNumber(uint64(t))
+		}
+	}
+	f.add(p.shell)
+	r.writeCacheFile("resume", key, f)
+}
+
+// cacheFile is the contents of a file, as they are written, or what is left of them as they are read: numbers, and bytes
+// with their length before them. The line that says of what kind it is and the file's key stand in front, so that a file
+// under another's name isn't taken for that; behind stands a checksum.
+type cacheFile struct {
+	data []byte
+	bad  bool // something else was read than was written
+}
+
+func newCacheFile(magic, key string) *cacheFile {
+	f := &cacheFile{data: []byte(magic)}
+	f.add([]byte(key))
+	return f
+}
+
+func (f *cacheFile) addNumber(n uint64) { f.data = binary.AppendUvarint(f.data, n) }
+
+func (f *cacheFile) add(b []byte) {
+	f.addNumber(uint64(len(b)))
+	f.data = append(f.data, b...)
+}
+
+func (f *cacheFile) number() uint64 {
+	v, n := binary.Uvarint(f.data)
+	if n <= 0 {
+		f.bad, f.data = true, nil
+		return 0
+	}
+	f.data = f.data[n:]
+	return v
+}
+
+// count reads a number of things that take at least a byte each.
+func (f *cacheFile) count() int {
+	n := f.number()
+	if n > uint64(len(f.data)) {
+		f.bad, f.data = true, nil
+		return 0
+	}
+	return int(n)
+}
+
+func (f *cacheFile) bytes() []byte {
+	n := f.count()
+	b := f.data[:n:n]
+	f.data = f.data[n:]
+	return b
+}
+
+// done reports whether all was read, and all was well.
+func (f *cacheFile) done() bool { return !f.bad && len(f.data) == 0 }
+
+// readCacheFile reads a file. It returns false if there is none that is whole and its own.
+func (r *Runtime) readCacheFile(folder, key, magic string) (*cacheFile, bool) {
 	if r.config.cacheDir == "" {
-		return nil, nil, false
+		return nil, false
 	}
-	data, err := os.ReadFile(r.transformPath(key))
-	if err != nil || len(data) < len(transformMagic)+8+sha256.Size || !bytes.HasPrefix(data, []byte(transformMagic)) {
-		return nil, nil, false
+	data, err := os.ReadFile(filepath.Join(r.config.cacheDir, folder, key))
+	if err != nil || len(data) < len(magic)+crc32.Size || !bytes.HasPrefix(data, []byte(magic)) {
+		return nil, false
 	}
-	body, sum := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
-	if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
-		return nil, nil, false
+	body, sum := data[:len(data)-crc32.Size], data[len(data)-crc32.Size:]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(sum) {
+		return nil, false
 	}
-	rest := body[len(transformMagic):]
-	n := binary.LittleEndian.Uint64(rest)
-	rest = rest[8:]
-	if n > uint64(len(rest)) {
-		return nil, nil, false
-	}
-	plan, err := instrument.DecodePlan(rest[:n])
-	if err != nil {
-		return nil, nil, false
-	}
-	return plan, rest[n:], true
+	f := &cacheFile{data: body[len(magic):]}
+	return f, string(f.bytes()) == key
 }
 
-// writeTransform keeps a transform's result. The cache is a convenience: when it can't be written, nobody is told.
-func (r *Runtime) writeTransform(key string, plan *instrument.Plan, running []byte) {
+// writeCacheFile writes a file. The cache is a convenience: when it can't be written, nobody is told.
+func (r *Runtime) writeCacheFile(folder, key string, f *cacheFile) {
 	if r.config.cacheDir == "" {
 		return
 	}
-	p := plan.Encode()
-	b := make([]byte, 0, len(transformMagic)+8+len(p)+len(running)+sha256.Size)
-	b = append(b, transformMagic...)
-	b = binary.LittleEndian.AppendUint64(b, uint64(len(p)))
-	b = append(append(b, p...), running...)
-	sum := sha256.Sum256(b)
-	b = append(b, sum[:]...)
-	writeCacheFile(r.transformPath(key), b)
+	data := binary.LittleEndian.AppendUint32(f.data, crc32.Checksum(f.data, castagnoli))
+	_ = writeFile(filepath.Join(r.config.cacheDir, folder, key), data)
 }
 
-// writeCacheFile writes a file whole or not at all.
-func writeCacheFile(path string, b []byte) {
+// writeFile writes a file whole or not at all.
+func writeFile(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
-		return
+		return err
 	}
 	_, err = f.Write(b)
 	if cerr := f.Close(); err == nil {
@@ -200,4 +244,35 @@ func writeCacheFile(path string, b []byte) {
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
+	return err
+}
+
+// fetched is where a module comes from: it is fetched when something needs it that isn't in the cache, to transform it or to
+// build continuations. It is kept from then on.
+type fetched struct {
+	hash  snapshot.Hash
+	fetch func(context.Context) ([]byte, error)
+
+	mu      sync.Mutex
+	decoded *wasm.Module
+	size    int
+}
+
+// decode returns the module, and its size in bytes. It returns a *[ModuleError] for bytes that aren't a module.
+func (s *fetched) decode(ctx context.Context) (*wasm.Module, int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.decoded != nil {
+		return s.decoded, s.size, nil
+	}
+	binary, err := s.fetch(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("fetch module %v: %w", s.hash, err)
+	}
+	m, err := wasm.Decode(binary)
+	if err != nil {
+		return nil, 0, &ModuleError{Msg: "not a module that durun can run", Err: err}
+	}
+	s.decoded, s.size = m, len(binary)
+	return m, s.size, nil
 }

@@ -728,7 +728,7 @@ func (c *Coroutine) prepareStack(ctx context.Context, frames []snapshot.Frame, a
 			lo := sl.Value.Lo
 			if sl.Value.Type == snapshot.FuncRef {
 				// The continuation knows of what type the reference is.
-				if lo, err = c.module.position(r.continuations[sequence[i]].Slots[k].Type, sl.Value); err != nil {
+				if lo, err = c.module.position(r.slots[sequence[i]][k], sl.Value); err != nil {
 					return fmt.Errorf("frame %d: %w", i, err)
 				}
 			}

@@ -223,9 +223,7 @@ func (r *Runtime) moduleIndex(m *hostabi.Module) int {
 // run calls the guest: what is left of its stack, its start function and its entry.
 func (c *Coroutine) run() error {
 	ctx := &invocation{experimental.WithSnapshotter(context.Background()), c}
-	call := func(inst api.Module, name string, args []snapshot.Value) ([]uint64, error) {
-		f := inst.ExportedFunction(name)
-		n := len(f.Definition().ResultTypes())
+	call := func(f api.Function, args []snapshot.Value, n int) ([]uint64, error) {
 		stack := make([]uint64, max(n, len(args)))
 		for i, a := range args {
 			stack[i] = a.Lo
@@ -235,19 +233,22 @@ func (c *Coroutine) run() error {
 	}
 	if c.resume != nil {
 		c.rewinding = true
-		results, err := call(c.resume, instrument.ExportResume, nil)
+		f := c.resume.ExportedFunction(instrument.ExportResume)
+		results, err := call(f, nil, len(f.Definition().ResultTypes()))
 		if err != nil || c.closing || !c.inStart {
 			c.results = results
 			return err
 		}
-	} else if c.main.ExportedFunction(instrument.ExportStart) != nil {
+	} else if f := c.main.ExportedFunction(instrument.ExportStart); f != nil {
 		c.inStart = true
-		if _, err := call(c.main, instrument.ExportStart, nil); err != nil || c.closing {
+		if _, err := call(f, nil, 0); err != nil || c.closing {
 			return err
 		}
 	}
 	c.inStart = false
-	results, err := call(c.main, c.entry, c.args)
+	// Not from the Definition: to make those of a large module takes wazero v1.12 longer than all else in a warm start.
+	t, _ := c.module.entryType(c.entry)
+	results, err := call(c.main.ExportedFunction(c.entry), c.args, len(t.Results))
 	c.results = results
 	return err
 }
@@ -443,7 +444,7 @@ func (c *Coroutine) unwound() {
 // locate has the error say at which call the guest is suspended.
 func (c *Coroutine) locate(e *CaptureError, site uint32) {
 	s := &c.module.plan.Sites[site]
-	e.Function, e.Name, e.Offset, e.HasFunction = s.Function, c.module.original.FunctionNames()[s.Function], int(s.Offset), true
+	e.Function, e.Name, e.Offset, e.HasFunction = s.Function, c.module.outline.FunctionNames()[s.Function], int(s.Offset), true
 }
 
 // cantCapture returns the error for a frame with a reference that nobody can name.

@@ -36,7 +36,7 @@ type Driver struct {
 	// not stop the guest: the commits stay, for the next attempt.
 	OnRetain func(snapshot.Retained, error)
 	// Ensure is called right before and right after the commit that creates the coroutine, and makes sure that all that it
-	// needs is in the store: [snapshot.Store.PutModule]. [snapshot.Store.Collect], running beside, may have found that
+	// needs is in the store: [snapshot.Store.KeepModule]. [snapshot.Store.Collect], running beside, may have found that
 	// nobody needed it. If it returns an ErrNotFound after the commit, the coroutine is deleted. Nil where nobody collects.
 	Ensure func(context.Context) error
 }

@@ -516,12 +516,12 @@ func distort(src *source, s *snapshot.Snapshot, m *Module) {
 	case what == 7 && s.Await != nil:
 		switch src.pick(5) {
 		case 0:
-			im := m.original.Imports[src.pick(len(m.original.Imports))]
+			im := m.outline.Imports[src.pick(len(m.outline.Imports))]
 			s.Await.Import = im.Module + "." + im.Name
 		case 1:
 			// With arguments that fit.
 			n := src.pick(m.env.NumImportedFuncs)
-			im := m.original.Imports[n]
+			im := m.outline.Imports[n]
 			s.Await.Import, s.Await.Args = im.Module+"."+im.Name, nil
 			for _, p := range m.env.FuncType(uint32(n)).Params {
 				v := value()

@@ -5,10 +5,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/durun/durun/guests"
 	"github.com/durun/durun/runtime/internal/instrument"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
 )
 
 // TestInitialImage compares the memory of a fresh instance, and the image that snapshots are taken against, with what the
@@ -50,10 +53,15 @@ func TestInitialImage(t *testing.T) {
 			continue
 		}
 		all, _ := mem.Read(0, mem.Size())
-		if !bytes.HasPrefix(all, m.image) || len(bytes.Trim(all[len(m.image):], "\x00")) > 0 {
-			t.Errorf("%s: the image of %d bytes isn't what memory has", file, len(m.image))
+		image := make([]byte, len(all))
+		if m.image.fill(image); !bytes.Equal(image, all) {
+			t.Errorf("%s: the image isn't what memory has", file)
 		}
-		running, err := instrument.Transform(m.original, instrument.Config{Await: m.runtime.isAwait})
+		original, err := m.original(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, err := instrument.Transform(original, instrument.Config{Await: m.runtime.isAwait})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,5 +84,46 @@ func TestInitialImage(t *testing.T) {
 	}
 	if compared < 15 {
 		t.Errorf("only %d programs with memory", compared)
+	}
+}
+
+func TestImageEncoding(t *testing.T) {
+	page := bytes.Repeat([]byte{7}, snapshot.PageSize)
+	onePage := &wasm.Module{Memories: []wasm.Limits{{Min: 1}}}
+	zeros := make([]byte, snapshot.PageSize)
+	for name, image := range map[string][]byte{
+		"nothing":         nil,
+		"one page":        page,
+		"zeros in front":  slices.Concat(zeros, zeros, page),
+		"a hole":          slices.Concat(page, page, zeros, page),
+		"less than pages": slices.Concat(page, zeros, []byte("rest")),
+	} {
+		b := imageOf(image).encode()
+		got := make([]byte, len(image))
+		decoded, err := decodeImage(b, onePage)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if decoded.fill(got); !bytes.Equal(got, image) || len(b) > len(bytes.ReplaceAll(image, zeros, nil))+10 {
+			t.Errorf("%s: another image, of %d bytes", name, len(b))
+		}
+		if len(image) > 0 {
+			if _, err := decodeImage(b[:len(b)-1], onePage); err == nil {
+				t.Errorf("%s: cut, and taken", name)
+			}
+		}
+	}
+	for name, run := range map[string]memoryRun{
+		"over the end": {snapshot.WasmPageSize - 1, []byte{1, 1}},
+		"at the end":   {snapshot.WasmPageSize, []byte{1}},
+		"near 2^64":    {1<<64 - 1, []byte{1, 1}},
+	} {
+		if _, err := decodeImage(memoryImage{run}.encode(), onePage); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if _, err := decodeImage(memoryImage{{0, []byte{1}}}.encode(), &wasm.Module{}); err == nil {
+		t.Error("an image without a memory was taken")
 	}
 }

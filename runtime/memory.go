@@ -51,7 +51,7 @@ func (m *Module) initialImage() (*linmem.Image, error) {
 		}
 		size := m.env.Memories[0].Min * snapshot.WasmPageSize
 		m.images.initial, m.images.err = linmem.NewImage(size, func(mem []byte) error {
-			fillImage(mem, m.image)
+			m.image.fill(mem)
 			return nil
 		})
 	})
@@ -273,3 +273,13 @@ func (m *Module) restoreMemory(from *content) (*linmem.Memory, error) {
 	}
 	return mem, nil
 }
+
+// Tracking says how this process learns which pages of a memory its guest has written, which commits are made of:
+//
+//	userfaultfd  the kernel tells
+//	compare      pages are compared with copies
+//	heap         likewise, and memories aren't mapped, which makes restores slower
+//
+// why is the reason why it isn't userfaultfd, nil if it is. The environment variable DURUN_TRACKING, set to compare or heap, asks
+// for that. Commits are the same in each case.
+func Tracking() (how string, why error) { return linmem.Tracking() }

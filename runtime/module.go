@@ -3,9 +3,11 @@ package runtime
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,14 +26,17 @@ import (
 
 // Module is a compiled program. It is safe for concurrent use.
 type Module struct {
-	runtime  *Runtime
-	hash     snapshot.Hash
-	original *wasm.Module // with memories and the like of its own in place of imported ones
-	env      *wasm.Env
-	plan     *instrument.Plan
-	code     wazero.CompiledModule
-	imports  []hostImport // by index of the imported function
-	mutable  []uint32     // the mutable globals
+	runtime *Runtime
+	hash    snapshot.Hash
+	key     string       // of what the cache has of it
+	size    int          // in bytes
+	source  fetched      // of the module itself, see original
+	outline *wasm.Module // with memories and the like of its own in place of imported ones; no code, no data
+	env     *wasm.Env    // of outline
+	plan    *instrument.Plan
+	code    wazero.CompiledModule
+	imports []hostImport // by index of the imported function
+	mutable []uint32     // the mutable globals
 
 	// foreignGlobals and foreignTables are those that can change and hold references that no snapshot can, unless they are
 	// null.
@@ -39,7 +44,7 @@ type Module struct {
 	// holdsExceptions reports whether a global or a table can hold a reference to an exception over an await.
 	holdsExceptions bool
 
-	image  []byte // memory as instantiated, without trailing zero pages; the running form lacks it
+	image  memoryImage // which the running form lacks
 	images images
 
 	mu      sync.Mutex
@@ -56,26 +61,54 @@ type hostImport struct {
 // imports that no host module provides, and for programs that can't be captured faithfully; the error says what and
 // where.
 func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
-	m := &Module{runtime: r, hash: sha256.Sum256(binary), resumes: map[string]*resumeModule{}}
-	decoded, err := wasm.Decode(binary)
-	if err != nil {
-		return nil, &ModuleError{Msg: "not a module that durun can run", Err: err}
+	return r.open(ctx, sha256.Sum256(binary), func(context.Context) ([]byte, error) { return binary, nil })
+}
+
+// Open is as Compile for a module with a hash, which is fetched only when it is needed: if the cache folder doesn't have what
+// was made of it before, and when a coroutine is restored that stands where none did before. fetch may be called at any
+// time until the Module is closed, and again if it has failed, which is an error of the call that needed it. What it returns must
+// not be changed afterwards.
+func (r *Runtime) Open(ctx context.Context, hash snapshot.Hash, fetch func(context.Context) ([]byte, error)) (*Module, error) {
+	return r.open(ctx, hash, func(ctx context.Context) ([]byte, error) {
+		binary, err := fetch(ctx)
+		if err == nil && sha256.Sum256(binary) != hash {
+			err = errors.New("what was fetched is something else")
+		}
+		return binary, err
+	})
+}
+
+func (r *Runtime) open(ctx context.Context, hash snapshot.Hash, fetch func(context.Context) ([]byte, error)) (*Module, error) {
+	m := &Module{
+		runtime: r, hash: hash, key: r.preparedKey(hash), source: fetched{hash: hash, fetch: fetch},
+		resumes: map[string]*resumeModule{},
 	}
-	if m.env, err = wasm.NewEnv(decoded); err != nil {
+	var running []byte // nil if what was prepared before will do
+	p, ok := r.readPrepared(m.key)
+	if ok {
+		if err := m.resolveImports(p.outline); err != nil {
+			return nil, err
+		}
+	} else {
+		var err error
+		if p, running, err = m.prepare(ctx); err != nil {
+			return nil, err
+		}
+	}
+	m.size, m.outline, m.plan, m.image = p.size, p.outline, p.plan, p.image
+	var err error
+	if m.env, err = wasm.NewEnv(m.outline); err != nil {
 		return nil, &ModuleError{Msg: "invalid module", Err: err}
 	}
-	if err := checkOriginal(decoded); err != nil {
+	m.describe()
+	if m.code, err = m.compileRunning(ctx, p.shell, running); err != nil {
 		return nil, err
 	}
-	if err := m.resolveImports(decoded); err != nil {
-		return nil, err
-	}
-	if m.original, err = r.internalise(decoded); err != nil {
-		return nil, err
-	}
-	if m.env, err = wasm.NewEnv(m.original); err != nil {
-		return nil, &ModuleError{Msg: "invalid module", Err: err}
-	}
+	return m, nil
+}
+
+// describe notes what the runtime has to know of globals and tables.
+func (m *Module) describe() {
 	for i, g := range m.env.Globals {
 		if g.Mutable {
 			m.mutable = append(m.mutable, uint32(i))
@@ -88,26 +121,38 @@ func (r *Runtime) Compile(ctx context.Context, binary []byte) (*Module, error) {
 	for _, t := range m.env.Tables {
 		m.holdsExceptions = m.holdsExceptions || t.Elem.Heap() == wasm.HeapExn
 	}
-	running, err := m.transform(decoded, len(binary))
-	if err != nil {
-		return nil, err
-	}
-	m.image = initialImage(m.original)
 	for _, t := range m.plan.Tables {
 		if snapshotType(m.env.Tables[t].Elem) != snapshot.FuncRef {
 			m.foreignTables = append(m.foreignTables, t)
 		}
 	}
-	r.report(StepCompile, len(binary))
-	defer r.report(StepDone, len(binary))
-	m.code, err = r.compile(ctx, running)
+}
+
+// compileRunning compiles the running form, or loads its code. running is nil if it has to be made first, should the code not
+// be in the cache.
+func (m *Module) compileRunning(ctx context.Context, shell, running []byte) (wazero.CompiledModule, error) {
+	r := m.runtime
+	r.report(StepCompile, m.size)
+	defer r.report(StepDone, m.size)
+	if code, ok := r.loadCode(ctx, shell); ok {
+		return code, nil
+	}
+	if running == nil {
+		p, again, err := m.prepare(ctx)
+		if err != nil {
+			return nil, err
+		}
+		shell, running = p.shell, again
+		r.report(StepCompile, m.size)
+	}
+	code, err := r.compile(ctx, running, shell)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("compile module: %w", ctx.Err())
 		}
 		return nil, &ModuleError{Msg: "compile module", Err: err}
 	}
-	return m, nil
+	return code, nil
 }
 
 func (r *Runtime) report(step Step, bytes int) {
@@ -128,6 +173,7 @@ func checkOriginal(decoded *wasm.Module) error {
 
 // resolveImports finds the host function behind each imported function, and checks that each imported global is offered.
 func (m *Module) resolveImports(decoded *wasm.Module) error {
+	m.imports = nil
 	var missing []string
 	for i := range decoded.Imports {
 		im := &decoded.Imports[i]
@@ -227,27 +273,53 @@ func (r *Runtime) isAwait(module, name string) bool {
 	return f != nil && f.Await != nil
 }
 
-// transform sets the plan and returns the running form, from the cache if it is there. decoded is the module as it came.
-func (m *Module) transform(decoded *wasm.Module, size int) ([]byte, error) {
+// prepare fetches the module, transforms it and keeps the result. It returns that, and the running form.
+func (m *Module) prepare(ctx context.Context) (*prepared, []byte, error) {
 	r := m.runtime
-	key := r.transformKey(m.hash)
-	if plan, running, ok := r.readTransform(key); ok {
-		m.plan = plan
-		return running, nil
+	decoded, size, err := m.source.decode(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := wasm.NewEnv(decoded); err != nil {
+		return nil, nil, &ModuleError{Msg: "invalid module", Err: err}
+	}
+	if err := checkOriginal(decoded); err != nil {
+		return nil, nil, err
+	}
+	if err := m.resolveImports(decoded); err != nil {
+		return nil, nil, err
+	}
+	own, err := r.internalise(decoded)
+	if err != nil {
+		return nil, nil, err
 	}
 	r.report(StepTransform, size)
 	if err := wasm.Validate(decoded); err != nil {
-		return nil, &ModuleError{Msg: "invalid module", Err: err}
+		r.report(StepDone, size)
+		return nil, nil, &ModuleError{Msg: "invalid module", Err: err}
 	}
-	t, err := instrument.Transform(m.original, instrument.Config{Await: r.isAwait, Choices: r.choices})
+	t, err := instrument.Transform(own, instrument.Config{Await: r.isAwait, Choices: r.choices})
 	if err != nil {
-		return nil, &ModuleError{Msg: "make module suspendable", Err: err}
+		r.report(StepDone, size)
+		return nil, nil, &ModuleError{Msg: "make module suspendable", Err: err}
 	}
-	m.plan = t.Plan
-	stripped, _ := instrument.Strip(t.Module)
+	stripped, memory := t.Strip()
 	running := stripped.Encode()
-	r.writeTransform(key, t.Plan, running)
-	return running, nil
+	p := &prepared{
+		size: size, outline: outlineOf(own), plan: t.Plan, image: imageOf(memory), shell: shellOf(stripped, running),
+	}
+	r.writePrepared(m.key, p)
+	return p, running, nil
+}
+
+// original returns the module as it came, but with memories and the like of its own. It may have to be fetched, which is for
+// what happens seldom.
+func (m *Module) original(ctx context.Context) (*wasm.Module, error) {
+	decoded, _, err := m.source.decode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.runtime.internalise(decoded)
 }
 
 // Hash returns the SHA-256 of the module's bytes.
@@ -280,7 +352,7 @@ func (m *Module) defaultEntry() string {
 
 // entryType returns the type of an exported function.
 func (m *Module) entryType(name string) (*wasm.FuncType, bool) {
-	for _, e := range m.original.Exports {
+	for _, e := range m.outline.Exports {
 		if e.Name == name && e.Kind == wasm.ExternFunc {
 			return m.env.FuncType(e.Index), true
 		}
@@ -291,7 +363,7 @@ func (m *Module) entryType(name string) (*wasm.FuncType, bool) {
 // exports returns the names of the exported functions.
 func (m *Module) exports() []string {
 	var names []string
-	for _, e := range m.original.Exports {
+	for _, e := range m.outline.Exports {
 		if e.Kind == wasm.ExternFunc {
 			names = append(names, e.Name)
 		}
@@ -320,34 +392,10 @@ func (m *Module) instantiate(ctx context.Context, mem *linmem.Memory) (api.Modul
 	return inst, nil
 }
 
-// fillImage puts the initial image into zeros. Zero pages are left alone, so that the system need not provide them.
-func fillImage(view, image []byte) {
-	for at := 0; at < len(image); at += snapshot.PageSize {
-		end := min(at+snapshot.PageSize, len(image))
-		if page := image[at:end]; !allZero(page) {
-			copy(view[at:], page)
-		}
-	}
-}
-
-// initialImage returns what memory holds before anything of the guest runs, without zero pages at its end.
-func initialImage(original *wasm.Module) []byte {
-	all, _ := original.InitialMemory()
-	n := len(all)
-	for n >= snapshot.PageSize && allZero(all[n-snapshot.PageSize:n]) {
-		n -= snapshot.PageSize
-	}
-	return all[:n:n]
-}
-
-var zeroPage [snapshot.PageSize]byte
-
-func allZero(page []byte) bool { return string(page) == string(zeroPage[:len(page)]) }
-
 // resumeModule is a compiled module that rebuilds stacks of one shape.
 type resumeModule struct {
-	code          wazero.CompiledModule
-	continuations []instrument.Continuation
+	preparedResume
+	code wazero.CompiledModule
 	// users are who is about to instantiate it, and the Module that keeps it: when there is none left, the code is closed.
 	// Instances that run keep theirs.
 	users atomic.Int32
@@ -363,17 +411,135 @@ func (r *resumeModule) release(ctx context.Context) {
 // the stack that it rebuilds.
 const maxResumeModules = 64
 
+// shape is what a resume module depends on: the different frames of a stack, each together with the call of the frame that
+// called it. A recursion has the same shape however deep it is.
+type shape struct {
+	outer, await uint32         // the outermost frame's function, and the import in which the stack ends
+	frames       []shapeFrame   // in the order of their keys
+	index        map[string]int // of frames, by key
+	key          string
+}
+
+type shapeFrame struct {
+	frame  *snapshot.Frame
+	caller *instrument.Call // nil for the outermost frame
+}
+
+// shapeOf returns the shape of a stack, and which of its frames each frame of the stack is, outermost first.
+func shapeOf(frames []snapshot.Frame, await uint32) (*shape, []int) {
+	s := &shape{outer: await, await: await, index: map[string]int{}}
+	if len(frames) > 0 {
+		s.outer = frames[0].Function
+	}
+	keys := make([]string, len(frames))
+	var buf []byte
+	for i := range frames {
+		buf = appendShape(buf[:0], &frames[i])
+		f := shapeFrame{frame: &frames[i]}
+		if i > 0 {
+			f.caller = &instrument.Call{Function: frames[i-1].Function, Offset: frames[i-1].Offset}
+			buf = wasm.AppendU32(wasm.AppendU32(buf, f.caller.Function), f.caller.Offset)
+		}
+		keys[i] = string(buf)
+		if _, ok := s.index[keys[i]]; !ok {
+			s.index[keys[i]] = len(s.frames)
+			s.frames = append(s.frames, f)
+		}
+	}
+	// In order, so that equal sets met in another order share a module.
+	sorted := slices.Sorted(maps.Keys(s.index))
+	ordered := make([]shapeFrame, len(sorted))
+	for i, k := range sorted {
+		ordered[i] = s.frames[s.index[k]]
+		s.index[k] = i
+	}
+	s.frames = ordered
+	s.key = fmt.Sprintf("%d %d %q", s.outer, await, sorted)
+	which := make([]int, len(frames))
+	for i, k := range keys {
+		which[i] = s.index[k]
+	}
+	return s, which
+}
+
 // resumeFor returns the module that rebuilds a snapshot's stack, and the continuations of its frames, outermost first. The
 // caller releases it once there is an instance.
 func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await uint32) (*resumeModule, []uint32, error) {
+	s, which := shapeOf(frames, await)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.resumes[s.key]
+	if ok {
+		i := slices.Index(m.order, s.key)
+		m.order = append(slices.Delete(m.order, i, i+1), s.key)
+	} else {
+		var err error
+		if r, err = m.makeResume(ctx, s); err != nil {
+			return nil, nil, err
+		}
+		r.users.Store(1)
+		m.resumes[s.key] = r
+		m.order = append(m.order, s.key)
+		if len(m.order) > maxResumeModules {
+			m.resumes[m.order[0]].release(ctx)
+			delete(m.resumes, m.order[0])
+			m.order = m.order[1:]
+		}
+	}
+	r.users.Add(1)
+	sequence := make([]uint32, len(which), len(which)+1)
+	for i, w := range which {
+		sequence[i] = r.continuations[w]
+	}
+	return r, append(sequence, uint32(len(r.slots))), nil
+}
+
+// makeResume loads the resume module of a shape from the cache, or builds it.
+func (m *Module) makeResume(ctx context.Context, s *shape) (*resumeModule, error) {
+	r := m.runtime
+	sum := sha256.Sum256([]byte(m.key + " " + s.key))
+	key := hex.EncodeToString(sum[:])
+	if p, ok := r.readResume(key); ok && len(p.continuations) == len(s.frames) {
+		if code, ok := r.loadCode(ctx, p.shell); ok {
+			return &resumeModule{preparedResume: *p, code: code}, nil
+		}
+	}
+	p, module, err := m.buildResume(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	binary := module.Encode()
+	p.shell = shellOf(module, binary)
+	r.report(StepResume, len(binary))
+	defer r.report(StepDone, len(binary))
+	code, err := r.compile(ctx, binary, p.shell)
+	if err != nil {
+		return nil, fmt.Errorf("compile continuations: %w", err)
+	}
+	r.writeResume(key, p)
+	return &resumeModule{preparedResume: *p, code: code}, nil
+}
+
+// buildResume builds the resume module of a shape from the original. p.shell is not yet set.
+func (m *Module) buildResume(ctx context.Context, s *shape) (p *preparedResume, module *wasm.Module, err error) {
+	original, err := m.original(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("build continuations: %w", err)
+	}
+	env, err := wasm.NewEnv(original)
+	if err != nil {
+		return nil, nil, fmt.Errorf("build continuations: %w", err)
+	}
+	p = &preparedResume{}
 	var conts []instrument.Continuation
 	index := map[string]uint32{}
-	var sequence []uint32
 	var key []byte
-	for i := range frames {
-		f := &frames[i]
-		key = appendShape(key[:0], f)
-		caller := m.callerOf(frames, i)
+	for _, f := range s.frames {
+		caller := f.caller
+		if caller != nil && !callsOtherResults(original, env, *caller, f.frame.Function) {
+			caller = nil
+		}
+		key = appendShape(key[:0], f.frame)
 		if caller != nil {
 			key = wasm.AppendU32(wasm.AppendU32(key, caller.Function), caller.Offset)
 		}
@@ -381,45 +547,15 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 		if !ok {
 			at = uint32(len(conts))
 			index[string(key)] = at
-			c := instrument.Continuation{Function: f.Function, Offset: f.Offset, Caller: caller}
-			for _, s := range f.Slots {
+			c := instrument.Continuation{Function: f.frame.Function, Offset: f.frame.Offset, Caller: caller}
+			for _, s := range f.frame.Slots {
 				c.Slots = append(c.Slots, instrument.Slot{Operand: s.Operand, Index: s.Index, Type: moduleType(s.Value.Type)})
 			}
 			conts = append(conts, c)
 		}
-		sequence = append(sequence, at)
+		p.continuations = append(p.continuations, at)
 	}
-	// The shapes in order, so that equal sets met in another order share a module.
-	shapes := make([]string, 0, len(index))
-	for s := range index {
-		shapes = append(shapes, s)
-	}
-	slices.Sort(shapes)
-	rank := make([]uint32, len(shapes))
-	sorted := make([]instrument.Continuation, len(shapes))
-	for i, s := range shapes {
-		rank[index[s]] = uint32(i)
-		sorted[i] = conts[index[s]]
-	}
-	for i := range sequence {
-		sequence[i] = rank[sequence[i]]
-	}
-	sequence = append(sequence, uint32(len(sorted)))
-	outer := await
-	if len(frames) > 0 {
-		outer = frames[0].Function
-	}
-	all := fmt.Sprintf("%d %d %q", outer, await, shapes)
-
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if r, ok := m.resumes[all]; ok {
-		i := slices.Index(m.order, all)
-		m.order = append(slices.Delete(m.order, i, i+1), all)
-		r.users.Add(1)
-		return r, sequence, nil
-	}
-	mod, err := m.plan.Resume(m.original, sorted, outer, await)
+	module, err = m.plan.Resume(original, conts, s.outer, s.await)
 	if err != nil {
 		var mismatch *instrument.MismatchError
 		if errors.As(err, &mismatch) {
@@ -427,38 +563,22 @@ func (m *Module) resumeFor(ctx context.Context, frames []snapshot.Frame, await u
 		}
 		return nil, nil, fmt.Errorf("build continuations: %w", err)
 	}
-	binary := mod.Encode()
-	m.runtime.report(StepResume, len(binary))
-	defer m.runtime.report(StepDone, len(binary))
-	code, err := m.runtime.compile(ctx, binary)
-	if err != nil {
-		return nil, nil, fmt.Errorf("compile continuations: %w", err)
+	for i := range conts {
+		types := make([]wasm.ValueType, len(conts[i].Slots))
+		for k := range types {
+			types[k] = conts[i].Slots[k].Type
+		}
+		p.slots = append(p.slots, types)
 	}
-	r := &resumeModule{code: code, continuations: sorted}
-	r.users.Store(2)
-	m.resumes[all] = r
-	m.order = append(m.order, all)
-	if len(m.order) > maxResumeModules {
-		m.resumes[m.order[0]].release(ctx)
-		delete(m.resumes, m.order[0])
-		m.order = m.order[1:]
-	}
-	return r, sequence, nil
+	return p, module, nil
 }
 
-// callerOf returns the call of the frame before frame i, if its results are of other types than those of the function of frame i:
-// then that was called by a tail call in between.
-func (m *Module) callerOf(frames []snapshot.Frame, i int) *instrument.Call {
-	if i == 0 {
-		return nil
-	}
-	call := instrument.Call{Function: frames[i-1].Function, Offset: frames[i-1].Offset}
-	results, ok := instrument.ResultsOfCall(m.original, m.env, call)
-	t := m.env.FuncType(frames[i].Function)
-	if !ok || t == nil || slices.Equal(results, t.Results) {
-		return nil // the most frequent by far; and what doesn't fit is found later
-	}
-	return &call
+// callsOtherResults reports whether the results of a call are of other types than those of a function: then that was
+// called by a tail call in between.
+func callsOtherResults(original *wasm.Module, env *wasm.Env, call instrument.Call, function uint32) bool {
+	results, ok := instrument.ResultsOfCall(original, env, call)
+	t := env.FuncType(function)
+	return ok && t != nil && !slices.Equal(results, t.Results) // what doesn't fit is found later
 }
 
 // appendShape appends what a continuation depends on.

@@ -138,7 +138,7 @@ func (c *Coroutine) refusedAt() {
 	if sites := c.stack.sites; len(sites) > 0 && int(sites[0].site) < len(c.module.plan.Sites) {
 		s := &c.module.plan.Sites[sites[0].site]
 		e.Function, e.Offset, e.HasFunction = s.Function, s.Offset, true
-		e.Name = c.module.original.FunctionNames()[s.Function]
+		e.Name = c.module.outline.FunctionNames()[s.Function]
 	}
 	panic(e)
 }

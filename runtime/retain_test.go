@@ -127,8 +127,8 @@ func TestDriverRetainsBesideTheGuest(t *testing.T) {
 	if err := store.Logs(t.Context(), "nap", &out, nil); err != nil || out.String() != napped(499) {
 		t.Errorf("output of %d bytes, %v", out.Len(), err)
 	}
-	if most < 100 || most > 400 {
-		t.Errorf("up to %d commits were stored", most)
+	if most < 100 {
+		t.Errorf("only up to %d commits were stored: it has waited", most)
 	}
 }
 
@@ -139,8 +139,10 @@ func TestDriverEnsures(t *testing.T) {
 	fail := -1
 	d := Driver{Store: store, Once: true, Ensure: func(ctx context.Context) error {
 		n := 0
-		for range store.List(ctx) {
-			n++
+		for _, err := range store.List(ctx) {
+			if n++; err != nil {
+				t.Error(err)
+			}
 		}
 		if calls = append(calls, n); n == fail {
 			return io.ErrUnexpectedEOF

@@ -39,8 +39,7 @@ type Runtime struct {
 
 // New returns a runtime. It fails if the cache folder can't be used.
 func New(ctx context.Context, config Config) (*Runtime, error) {
-	rc := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false).
-		WithMemoryLimitPages(maxPages)
+	rc := engineConfig()
 	r := &Runtime{
 		config:  config,
 		modules: append([]*hostabi.Module{abiModule}, config.modules...),
@@ -59,6 +58,11 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// engineConfig is how wazero is set up, but for its cache.
+func engineConfig() wazero.RuntimeConfig {
+	return wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false).WithMemoryLimitPages(maxPages)
 }
 
 func (r *Runtime) instantiateHosts(ctx context.Context) error {

@@ -191,7 +191,7 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 	if err := s.prepare(ctx, id, ""); err != nil {
 		return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
 	}
-	if err := s.putModule(ctx, snap.Module, in.module); err != nil {
+	if err := s.KeepModule(ctx, snap.Module, in.module); err != nil {
 		return Commit{}, err
 	}
 	if snap.Seq > 1 {

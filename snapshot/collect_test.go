@@ -249,7 +249,7 @@ func TestSweepAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It is announced; then somebody wants the module; then it is deleted.
-	asked := make(chan struct{})
+	announced, asked := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	user := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
 		if o.Name == "list" && strings.HasPrefix(o.Key, condemnedPrefix) && len(keys(t, b, condemnedPrefix)) == 1 {
@@ -259,6 +259,7 @@ func TestSweepAnnounced(t *testing.T) {
 	}))
 	sweeper := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
 		if o.Name == "delete" && o.Key == key {
+			close(announced)
 			<-asked
 		}
 		return buckettest.Fault{}
@@ -270,9 +271,7 @@ func TestSweepAnnounced(t *testing.T) {
 		}
 	})
 	wg.Go(func() {
-		for len(keys(t, b, sweepKey(key))) == 0 { // announced
-			time.Sleep(time.Millisecond)
-		}
+		<-announced
 		if _, err := user.PutModule(ctx, wasm); err != nil {
 			t.Error(err)
 		}
@@ -308,6 +307,9 @@ func TestCollectBesideWriters(t *testing.T) {
 		s := NewStore(b)
 		modules := [][]byte{[]byte("module 0"), []byte("module 1"), []byte("module 2")}
 		var collectors, writers sync.WaitGroup
+		passes := 0
+		var passed sync.Cond
+		passed.L = new(sync.Mutex)
 		for i := range 3 {
 			collectors.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
@@ -325,13 +327,21 @@ func TestCollectBesideWriters(t *testing.T) {
 					if err != nil && ctx.Err() == nil && !errors.Is(err, errOvertaken) {
 						t.Errorf("collect: %v", err)
 					}
+					passed.L.Lock()
+					passes++
+					passed.L.Unlock()
+					passed.Broadcast()
 				}
 			})
 		}
-		// The writers are paused before their first commits, which is when it matters.
+		// Many writers are paused before their first commits, which is when it matters, until collectors have come by.
 		slow := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
-			if o.Name == "put" && strings.HasPrefix(o.Key, coroutinesPrefix) && strings.HasSuffix(o.Key, commitKey("", 1)[len(coroutinePrefix("")):]) {
-				time.Sleep(rand.N(10 * time.Millisecond))
+			if o.Name == "put" && strings.HasSuffix(o.Key, commitKey("", 1)[len(coroutinePrefix("")):]) && rand.IntN(2) == 0 {
+				passed.L.Lock()
+				for until := passes + 1 + rand.IntN(5); passes < until; {
+					passed.Wait()
+				}
+				passed.L.Unlock()
 			}
 			return buckettest.Fault{}
 		}))
@@ -559,6 +569,39 @@ func TestCollectCrashes(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// TestCollectFullDisk collects where nothing can be put at first: what takes no room goes, and makes some.
+func TestCollectFullDisk(t *testing.T) {
+	ctx := t.Context()
+	mem := bucket.NewMem()
+	s := storeWith(t, mem, "p", 30)
+	commit(t, s, commitOf("gone", 1))
+	if err := bucket.PutBytes(ctx, mem, coroutinePrefix("gone")+tombstone, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutModule(ctx, []byte("nobody's")); err != nil {
+		t.Fatal(err)
+	}
+	full := NewStore(&limited{Mem: mem})
+	c, err := full.Collect(ctx, CollectOptions{Policy: Policy{Keep: 1}})
+	if err != nil || len(c.Damaged)+len(c.Skipped) > 0 || sums(c)[ObjectCommit] != 29 || sums(c)[ObjectModule] != 1 || sums(c)[ObjectLeftover] != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if got := logsOf(t, s, "p"); got != outputOf(1, 30) {
+		t.Errorf("logs %q", got)
+	}
+	// Where there is nothing of that kind, it says so, and loses nothing.
+	none := NewStore(&limited{Mem: mem})
+	commit(t, s, commitOf("r", 1))
+	commit(t, s, commitOf("r", 2))
+	c, err = none.Collect(ctx, CollectOptions{Policy: Policy{Keep: 1}})
+	if err != nil || len(c.Skipped) != 1 || !errors.Is(c.Skipped[0], bucket.ErrFull) {
+		t.Errorf("no room at all: %+v, %v", c, err)
+	}
+	if got := logsOf(t, s, "r"); got != outputOf(1, 2) {
+		t.Errorf("logs %q", got)
 	}
 }
 

@@ -21,7 +21,7 @@
 //
 // A snapshot is stored full, or as a delta against another one: its parent or, now and then, the root of its chain, which
 // is a full one ([Origin]). A [Lineage] says which. [Decode] decodes a full snapshot; a [Chain] is a full one with the
-// deltas that lead to a commit, and folds them to its state.
+// deltas that lead to a commit. It gives the commit's state, and writes its pages straight into a guest's memory.
 //
 // A [Store] keeps modules, commits and output in a bucket (package bucket and the drivers below it):
 //
@@ -29,10 +29,13 @@
 //	bases/<name>                   a snapshot from which coroutines start, and which their deltas name
 //	coroutines/<id>/<inverted seq> a commit; the newest is listed first
 //	logs/<id>/<seq>                output of commits up to seq that are no longer there
+//	condemned/…                    modules and bases that may be deleted
 //	leases/<id>/<epoch>            who drives it, where the bucket has no locks
 //
 // A commit is one object, created only if absent under its sequence number: durability, fence and history in one write.
-// [Store.Acquire] makes one driver of a coroutine, by a lock or a [Lease] that is renewed. [Store.Export] and [Store.Import] move a coroutine as one file.
+// [Store.Acquire] makes one driver of a coroutine, by a lock or a [Lease] that is renewed. [Store.Export] and
+// [Store.Import] move a coroutine as one file. [Store.Retain] drops old commits, [Store.Collect] what nobody needs, and
+// [Store.Check] reads and verifies everything.
 //
 // The package imports bucket and a zstd library. It knows no WebAssembly engine, no driver and no command.
 package snapshot

@@ -48,8 +48,12 @@ func (e *encoding) release() {
 	}
 }
 
-// gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
-const gather = 64 << 10
+const (
+	// maxSmall is how many pages a full snapshot may have that stores some as patches.
+	maxSmall = 16
+	// gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
+	gather = 64 << 10
+)
 
 // encoding makes ready to encode the snapshot, under a key unless that is nil.
 func (s *Snapshot) encoding(key *objectKey) (*encoding, error) {
@@ -64,7 +68,7 @@ func (s *Snapshot) encoding(key *objectKey) (*encoding, error) {
 	case s.Base != nil:
 		e.kind = KindDelta
 		pages, patched, patches = splitPages(pages, maxPatch, scratch)
-	case len(pages)*PageSize <= gather:
+	case len(pages) <= maxSmall:
 		pages, patched, patches = splitPages(pages, maxZeroPatch, scratch)
 	}
 	start := len(*scratch)

@@ -253,10 +253,13 @@ func (l *Lease) claim(ctx context.Context, epoch uint64, before []leaseObject) (
 			return true, nil
 		}
 	}
-	// It may be there, and would be in everybody's way until it has run out.
+	// It may be there, and would be in everybody's way until it has run out. Or it is somebody else's.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), releasePatience)
 	defer cancel()
-	_ = l.s.b.Delete(clean, leaseKey(l.id, l.epoch))
+	key := leaseKey(l.id, l.epoch)
+	if data, rerr := bucket.ReadAll(clean, l.s.b, key, maxLeaseObject); rerr == nil && decodeHolder(data).owner == l.holder.owner {
+		_ = l.s.b.Delete(clean, key)
+	}
 	return false, err
 }
 

@@ -262,6 +262,41 @@ func TestLeaseRenewal(t *testing.T) {
 	})
 }
 
+// TestImportLease imports a coroutine, drives it on and removes it where there are no locks.
+func TestImportLease(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		if err := storeWith(t, bucket.NewMem(), "p", 4).Export(t.Context(), "p", 0, &out); err != nil {
+			t.Fatal(err)
+		}
+		b := bucket.NewMem()
+		s := NewStore(newRemote(b))
+		l := acquire(t, s, LeaseOptions{})
+		_, err := s.Import(t.Context(), bytes.NewReader(out.Bytes()), ImportOptions{})
+		isDriven(t, "import of one that is driven", err, ErrBusy, l)
+		_ = l.Release()
+		if c, err := s.Import(t.Context(), bytes.NewReader(out.Bytes()), ImportOptions{}); err != nil || c.Seq != 4 {
+			t.Fatal(c, err)
+		}
+		if got := leaseKeys(t, b); got != nil {
+			t.Errorf("after import: objects %q", got)
+		}
+		l = acquire(t, s, LeaseOptions{})
+		defer l.Release()
+		driveOn(t, l, 6)
+		if got := logsOf(t, s, "p"); got != outputOf(1, 6) {
+			t.Errorf("output %q", got)
+		}
+		if err := l.Delete(t.Context()); err != nil {
+			t.Error(err)
+		}
+		absent(t, s, "p")
+		if got := leaseKeys(t, b); len(got) != 1 {
+			t.Errorf("the lease is the caller's to release, but there is %q", got)
+		}
+	})
+}
+
 func TestLeaseOptions(t *testing.T) {
 	s := NewStore(buckettest.NoLock(bucket.NewMem()))
 	for _, ttl := range []time.Duration{-1, MinLease - 1, MaxLease + 1} {
@@ -475,6 +510,31 @@ func TestAcquireRace(t *testing.T) {
 			t.Errorf("objects %q", got)
 		}
 	})
+}
+
+// TestAcquireUnknown has two acquire a coroutine at once, and the slower one not be told that it was.
+func TestAcquireUnknown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := bucket.NewMem()
+		slow := newRemote(b)
+		var other *Lease
+		slow.onPut = func(string) { other = acquire(t, NewStore(newRemote(b)), LeaseOptions{}) }
+		if _, err := NewStore(unsaid{slow}).Acquire(t.Context(), "p", LeaseOptions{}); !errors.Is(err, buckettest.ErrInjected) {
+			t.Errorf("the slower one: %v", err)
+		}
+		if got := leaseKeys(t, b); len(got) != 1 {
+			t.Errorf("objects %q", got)
+		}
+		_ = other.Release()
+	})
+}
+
+// unsaid is a bucket that never gives an answer to a put.
+type unsaid struct{ bucket.Bucket }
+
+func (b unsaid) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	_ = b.Bucket.Put(ctx, key, body, size)
+	return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: buckettest.ErrInjected}
 }
 
 // TestAcquireLate pauses who acquires between its look at the store and its put, while others come, renew and go.

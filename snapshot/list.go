@@ -36,27 +36,56 @@ func (s *Store) Head(ctx context.Context, id string) (Commit, error) {
 // alone. A commit that can't be read has its Err set and does not stop the listing; an error of the iteration does.
 func (s *Store) List(ctx context.Context) iter.Seq2[Commit, error] {
 	return func(yield func(Commit, error) bool) {
+		// Several are asked for at a time, which is what a listing of a store far away takes.
+		var ids []string
+		give := func() bool {
+			heads := make([]head, len(ids))
+			_ = parallel(ctx, width, len(ids), func(ctx context.Context, i int) error {
+				heads[i] = s.listHead(ctx, ids[i])
+				return nil
+			})
+			ids = ids[:0]
+			for _, h := range heads {
+				if errors.Is(h.err, ErrNotFound) {
+					continue // deleted meanwhile
+				}
+				if !yield(h.commit, h.err) || h.err != nil {
+					return false
+				}
+			}
+			return true
+		}
 		for id, err := range s.ids(ctx, "") {
 			if err != nil {
-				yield(Commit{}, err)
+				if give() {
+					yield(Commit{}, err)
+				}
 				return
 			}
-			e, seq, err := s.newest(ctx, id)
-			var c Commit
-			if err == nil {
-				c, err = s.peek(ctx, id, seq, e.Key)
-			}
-			switch {
-			case errors.Is(err, ErrNotFound):
-				continue // deleted meanwhile
-			case errors.Is(err, ErrCorrupt):
-				c, err = Commit{Manifest: Manifest{Coroutine: id}, Err: err}, nil
-			}
-			if !yield(c, err) || err != nil {
+			if ids = append(ids, id); len(ids) == 4*width && !give() {
 				return
 			}
 		}
+		give()
 	}
+}
+
+// head is a coroutine's newest commit, as in a listing.
+type head struct {
+	commit Commit
+	err    error
+}
+
+func (s *Store) listHead(ctx context.Context, id string) head {
+	e, seq, err := s.newest(ctx, id)
+	var c Commit
+	if err == nil {
+		c, err = s.peek(ctx, id, seq, e.Key)
+	}
+	if errors.Is(err, ErrCorrupt) {
+		c, err = Commit{Manifest: Manifest{Coroutine: id}, Err: err}, nil
+	}
+	return head{c, err}
 }
 
 // ids iterates over the ids that start with a prefix and have a folder.

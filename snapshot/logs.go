@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/durun/durun/snapshot/bucket"
 )
@@ -260,29 +261,33 @@ func (s *Store) output(ctx context.Context, id string, last uint64, f func(seq u
 			return fail(err)
 		}
 	}
-	for _, c := range v.kept() {
-		if c.seq > last {
-			break
-		}
-		if next < c.seq {
-			// Those between are in a log, if they were dropped meanwhile.
-			if err := s.fromLogs(ctx, id, &next, c.seq-1, f); err != nil {
-				return fail(err)
+	kept := v.kept()
+	for len(kept) > 0 && kept[len(kept)-1].seq > last {
+		kept = kept[:len(kept)-1]
+	}
+	for some := range slices.Chunk(kept, 4*width) {
+		fronts := s.outputFronts(ctx, id, some)
+		for i, c := range some {
+			if next < c.seq {
+				// Those between are in a log, if they were dropped meanwhile.
+				if err := s.fromLogs(ctx, id, &next, c.seq-1, f); err != nil {
+					return fail(err)
+				}
 			}
-		}
-		list, err := s.commitOutput(ctx, id, c.seq)
-		if errors.Is(err, bucket.ErrNotExist) {
-			continue // dropped meanwhile: the next one, or the end, finds it in a log
-		}
-		if err != nil {
-			return fail(fmt.Errorf("commit %d: %w", c.seq, err))
-		}
-		if len(list) > 0 {
-			if err := f(c.seq, list); err != nil {
-				return fail(err)
+			list, err := fronts[i].output(ctx, s)
+			if errors.Is(err, bucket.ErrNotExist) {
+				continue // dropped meanwhile: the next one, or the end, finds it in a log
 			}
+			if err != nil {
+				return fail(fmt.Errorf("commit %d: %w", c.seq, err))
+			}
+			if len(list) > 0 {
+				if err := f(c.seq, list); err != nil {
+					return fail(err)
+				}
+			}
+			next = c.seq + 1
 		}
-		next = c.seq + 1
 	}
 	if next <= last {
 		if err := s.fromLogs(ctx, id, &next, last, f); err != nil {
@@ -343,16 +348,45 @@ func (s *Store) fromListedLogs(ctx context.Context, id string, next *uint64, las
 	return nil
 }
 
-// commitOutput reads the output of a commit, and little more.
-func (s *Store) commitOutput(ctx context.Context, id string, seq uint64) ([]Output, error) {
+// outputFront is the first part of a commit, which has its output if that is small.
+type outputFront struct {
+	key  string
+	data []byte
+	w    *wireManifest
+	err  error // why there is nothing of this
+}
+
+// outputFronts reads the fronts of commits, several at a time: output may be large, and fronts are not.
+func (s *Store) outputFronts(ctx context.Context, id string, list []listed) []outputFront {
+	fronts := make([]outputFront, len(list))
+	_ = parallel(ctx, width, len(list), func(ctx context.Context, i int) error {
+		fronts[i] = s.outputFront(ctx, id, list[i].seq)
+		return nil // those before are to be given all the same
+	})
+	return fronts
+}
+
+func (s *Store) outputFront(ctx context.Context, id string, seq uint64) outputFront {
 	key := commitKey(id, seq)
 	data, w, snap, _, err := s.front(ctx, key)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = isCommit(w.manifest(snap), id, seq)
 	}
-	if err := isCommit(w.manifest(snap), id, seq); err != nil {
-		return nil, err
+	return outputFront{key, data, w, err}
+}
+
+// commitOutput reads the output of a commit, and little more.
+func (s *Store) commitOutput(ctx context.Context, id string, seq uint64) ([]Output, error) {
+	f := s.outputFront(ctx, id, seq)
+	return f.output(ctx, s)
+}
+
+// output reads what is missing of a commit's output, and decodes it.
+func (f *outputFront) output(ctx context.Context, s *Store) ([]Output, error) {
+	if f.err != nil {
+		return nil, f.err
 	}
+	data, w := f.data, f.w
 	sec := w.section(sectionOutput)
 	if sec.Raw == 0 {
 		return nil, nil
@@ -365,7 +399,7 @@ func (s *Store) commitOutput(ctx context.Context, id string, seq uint64) ([]Outp
 	start := headerSize + int64(h.manifest)
 	stored := data[start:]
 	if have := uint64(len(stored)); have < sec.Stored {
-		more, _, err := bucket.ReadRange(ctx, s.b, key, int64(len(data)), int64(sec.Stored-have))
+		more, _, err := bucket.ReadRange(ctx, s.b, f.key, int64(len(data)), int64(sec.Stored-have))
 		if err != nil {
 			return nil, err
 		}

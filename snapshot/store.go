@@ -89,21 +89,23 @@ func parseSeq(s string) (uint64, bool) {
 	return n, err == nil && len(s) == seqDigits && strings.ToLower(s) == s
 }
 
-// PutModule keeps a module and returns its hash. A module that is there already is not written again; if [Store.Collect]
-// has condemned it, it no longer is. Who starts a coroutine calls PutModule again right before its first commit, and right
-// after: in between a collector may have found that nobody needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+// PutModule keeps a module and returns its hash: [Store.KeepModule] of a module whose hash isn't known.
 func (s *Store) PutModule(ctx context.Context, wasm []byte) (Hash, error) {
+	h := HashOf(wasm)
+	return h, s.KeepModule(ctx, h, wasm)
+}
+
+// KeepModule keeps a module, of which h is the hash: the caller has computed it, as it takes longer than all else here. A module
+// that is there already is not written again; if [Store.Collect] has condemned it, it no longer is. Who starts a coroutine
+// calls KeepModule again right before its first commit, and right after: in between a collector may have found that nobody
+// needs the module. Errors: those of the bucket; [ErrInvalid] for one of more than [MaxModule] bytes.
+func (s *Store) KeepModule(ctx context.Context, h Hash, wasm []byte) error {
 	if len(wasm) > MaxModule {
-		return Hash{}, &FormatError{
+		return &FormatError{
 			Section: "module", Offset: -1, Err: ErrInvalid,
 			Msg: fmt.Sprintf("%d bytes, at most %d are allowed", len(wasm), MaxModule),
 		}
 	}
-	h := HashOf(wasm)
-	return h, s.putModule(ctx, h, wasm)
-}
-
-func (s *Store) putModule(ctx context.Context, h Hash, wasm []byte) error {
 	key := moduleKey(h)
 	fail := func(err error) error { return fmt.Errorf("keep module %v: %w", h, err) }
 	if err := s.rescue(ctx, key); err != nil {
@@ -257,7 +259,7 @@ func (s *Store) isThereSealed(ctx context.Context, key string, snap *Snapshot) (
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
 // one whose deletion or import was cut short are removed.
 func (s *Store) prepare(ctx context.Context, id, key string) error {
-	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	e, ok, err := s.first(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -326,12 +328,28 @@ func (s *Store) exists(ctx context.Context, id string, seq uint64) error {
 	return nil
 }
 
+// first returns the first entry of a coroutine's folder: the tombstone, or the newest commit.
+func (s *Store) first(ctx context.Context, id string) (e bucket.Entry, ok bool, err error) {
+	for try := 0; ; try++ {
+		e, ok, err = bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+		if err != nil || ok || try == retries {
+			return e, ok, err
+		}
+		// If commits are dropped as fast as they are made, a listing may come to each too late, and to the next too early.
+		// Then there are logs.
+		_, logs, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: logsPrefix + id + "/"})
+		if err != nil || !logs {
+			return bucket.Entry{}, false, err
+		}
+	}
+}
+
 // newest returns the entry and number of a coroutine's newest commit.
 func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, error) {
 	if err := ValidID(id); err != nil {
 		return bucket.Entry{}, 0, err
 	}
-	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	e, ok, err := s.first(ctx, id)
 	if err != nil {
 		return bucket.Entry{}, 0, fmt.Errorf("coroutine %s: %w", id, err)
 	}

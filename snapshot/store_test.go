@@ -953,3 +953,43 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("logs %q", got)
 	}
 }
+
+// pairs is a bucket far away, so to say: a Get is answered when a second one has been asked for.
+type pairs struct {
+	bucket.Bucket
+	waiting chan struct{}
+}
+
+func (p pairs) Get(ctx context.Context, key string, offset, length int64) (*bucket.Object, error) {
+	select {
+	case p.waiting <- struct{}{}:
+	case <-p.waiting:
+	case <-time.After(20 * time.Second):
+		return nil, errors.New("nobody asks for anything else meanwhile")
+	}
+	return p.Bucket.Get(ctx, key, offset, length)
+}
+
+// TestReadsAhead sees that what reads many objects doesn't wait for each, and keeps them in order.
+func TestReadsAhead(t *testing.T) {
+	const n = 100 // even, as is each batch
+	b := bucket.NewMem()
+	storeWith(t, b, "p00", n)
+	for i := 1; i < n; i++ {
+		storeWith(t, b, fmt.Sprintf("p%02d", i), 1)
+	}
+	s := NewStore(pairs{b, make(chan struct{})})
+	var ids []string
+	for c, err := range s.List(t.Context()) {
+		if err != nil || c.Err != nil {
+			t.Fatal(err, c.Err)
+		}
+		ids = append(ids, c.Coroutine)
+	}
+	if len(ids) != n || !slices.IsSorted(ids) {
+		t.Errorf("listed %q", ids)
+	}
+	if got := logsOf(t, s, "p00"); got != outputOf(1, n) {
+		t.Errorf("logs %q", got)
+	}
+}

@@ -20,6 +20,9 @@ import (
 
 // The tests here drive on a store without locks.
 
+// testLease is short enough to be waited for, and long enough for a machine that has much else to do.
+const testLease = "3s"
+
 // noLock is the flag for the store in the folder dir, without its locks.
 func noLock(dir, query string) []string {
 	u := url.URL{Scheme: "nolock", Path: filepath.ToSlash(filepath.Join(dir, "store")), RawQuery: query}
@@ -38,7 +41,7 @@ func TestPausedDriver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			flags := append(noLock(dir, query), "--lease", "1s")
+			flags := append(noLock(dir, query), "--lease", testLease)
 			p, _, line := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)...)
 			for line() != "3 \n" { // 2 is committed
 			}
@@ -106,7 +109,7 @@ func TestHolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	flags := noLock(dir, "clock=true")
-	p, _, line := startLines(t, dir, with("run", flags, "--lease", "1s", "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 600000 sleep")...)
+	p, _, line := startLines(t, dir, with("run", flags, "--lease", testLease, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 600000 sleep")...)
 	line()
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		q := start(t, dir, with("inspect", flags, "x", "-o", "json")...)
@@ -163,9 +166,9 @@ func TestLostWhileComputing(t *testing.T) {
 	}
 	t.Parallel()
 	dir := t.TempDir()
-	flags := append(noLock(dir, ""), "--lease", "1s")
-	p, _, line := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 20 sleep 2 . cr 20 sleep begin 0 until")...)
-	for line() != "2 \n" {
+	flags := append(noLock(dir, ""), "--lease", testLease)
+	p, _, line := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 20 sleep 2 . cr begin 0 until")...)
+	for line() != "2 \n" { // it was written after the last commit
 	}
 	if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

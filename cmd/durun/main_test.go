@@ -228,14 +228,20 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: damage FILE OFFSET")
 	}
-	name := ts.MkAbs(args[0])
-	b, err := os.ReadFile(name)
+	names, err := filepath.Glob(ts.MkAbs(args[0]))
 	ts.Check(err)
-	at, err := offsetIn(len(b), args[1])
-	ts.Check(err)
-	b[at] ^= 0x41
-	ts.Check(os.Chmod(name, 0o666)) // objects in a store are read-only
-	ts.Check(os.WriteFile(name, b, 0o666))
+	if len(names) == 0 {
+		ts.Fatalf("there is no %s", args[0])
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		ts.Check(err)
+		at, err := offsetIn(len(b), args[1])
+		ts.Check(err)
+		b[at] ^= 0x41
+		ts.Check(os.Chmod(name, 0o666)) // objects in a store are read-only
+		ts.Check(os.WriteFile(name, b, 0o666))
+	}
 }
 
 func cmdTruncate(ts *testscript.TestScript, neg bool, args []string) {

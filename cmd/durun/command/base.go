@@ -84,7 +84,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 		return err
 	}
 	// Nobody has needed the module yet: if it was collected, it comes back.
-	if _, err := store.PutModule(ctx, p.binary); err != nil {
+	if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", p.name, err)
 	}
 	fmt.Fprintf(a.Stderr, "durun: base %s is %s at its first wait: %s, %s\n", name, printable(p.name), printable(made.Await.Detail), humanBytes(uint64(made.Bytes)))
@@ -129,7 +129,7 @@ func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
 // ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside.
 func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Context) error {
 	return func(ctx context.Context) error {
-		if _, err := store.PutModule(ctx, p.binary); err != nil {
+		if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
 			return fmt.Errorf("keep module %s: %w", p.name, err)
 		}
 		if base == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
 )
 
 const cacheVariable = "DURUN_CACHE"
@@ -22,9 +23,9 @@ type engine struct {
 	progress *progress
 }
 
-// newEngine returns an engine for the module called name, of size bytes. A cache that can't be used is no error, only slower.
-func (a *app) newEngine(ctx context.Context, name string, size int, noCache bool) (*engine, error) {
-	e := &engine{name: name, progress: newModuleProgress(a.Stderr, name, size)}
+// newEngine returns an engine for the module called name. A cache that can't be used is no error, only slower.
+func (a *app) newEngine(ctx context.Context, name string, noCache bool) (*engine, error) {
+	e := &engine{name: name, progress: newModuleProgress(a.Stderr, name)}
 	if a.Patience > 0 {
 		e.progress.patience = a.Patience
 	}
@@ -58,8 +59,16 @@ func (a *app) warnNoCache(err error) {
 }
 
 func (e *engine) compile(ctx context.Context, binary []byte) (*runtime.Module, error) {
-	defer e.progress.end()
-	m, err := e.Compile(ctx, binary)
+	return e.prepared(e.Compile(ctx, binary))
+}
+
+// open compiles a module that the store has, which is read only if the cache lacks what was made of it.
+func (e *engine) open(ctx context.Context, store *snapshot.Store, module snapshot.Hash) (*runtime.Module, error) {
+	return e.prepared(e.Open(ctx, module, func(ctx context.Context) ([]byte, error) { return store.Module(ctx, module) }))
+}
+
+func (e *engine) prepared(m *runtime.Module, err error) (*runtime.Module, error) {
+	e.progress.end()
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", printable(e.name), err)
 	}

@@ -57,13 +57,11 @@ func (a *app) lost(err error) error {
 	a.mu.Lock()
 	p := a.driving
 	a.mu.Unlock()
-	e := &exitError{code: exitBusy, err: err}
-	if p.seq == 0 {
-		e.advice = "nothing of what this one has done is kept"
-	} else {
-		e.advice = fmt.Sprintf("what this one has done since commit %d is not kept; where the coroutine is now: %s", p.seq, a.commandLine("inspect", p.id))
+	return &exitError{
+		code:   exitBusy,
+		err:    err,
+		advice: "what this one has done since its last commit doesn't count; where the coroutine is now: " + a.commandLine("inspect", p.id),
 	}
-	return e
 }
 
 // abandon ends the program with an error, although the command goes on.

@@ -38,6 +38,7 @@ type progress struct {
 
 	mu   sync.Mutex
 	step runtime.Step
+	size int           // of the module, in bytes
 	stop chan struct{} // of the work going on; nil for none
 	done chan struct{} // closed when its line has been cleared
 }
@@ -56,13 +57,13 @@ func (a *app) newProgress(text func() string) *progress {
 	return p
 }
 
-// newModuleProgress is for work on the module called name, of size bytes.
-func newModuleProgress(w io.Writer, name string, size int) *progress {
+// newModuleProgress is for work on the module called name.
+func newModuleProgress(w io.Writer, name string) *progress {
 	p := newProgress(w, nil)
 	p.text = func() string {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return fmt.Sprintf("%s: %s (%s)", printable(name), p.step, humanBytes(uint64(size)))
+		return fmt.Sprintf("%s: %s (%s)", printable(name), p.step, humanBytes(uint64(p.size)))
 	}
 	return p
 }
@@ -74,7 +75,7 @@ func (p *progress) report(step runtime.Progress) {
 		return
 	}
 	p.mu.Lock()
-	p.step = step.Step
+	p.step, p.size = step.Step, max(p.size, step.Bytes) // what stands for a part of it is smaller
 	p.mu.Unlock()
 	p.begin()
 }

@@ -64,9 +64,9 @@ func TestProgress(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			clock, out := &ticks{make(chan time.Duration, 1), make(chan time.Time)}, &screen{}
-			p := newModuleProgress(out, "x.wasm", 2<<20)
+			p := newModuleProgress(out, "x.wasm")
 			p.terminal, p.later, p.clock = test.terminal, laterCached, clock.after
-			p.report(runtime.Progress{Step: runtime.StepCompile})
+			p.report(runtime.Progress{Step: runtime.StepCompile, Bytes: 2 << 20})
 			if d := <-clock.waits; d != test.patience {
 				t.Errorf("patience of %v, want %v", d, test.patience)
 			}

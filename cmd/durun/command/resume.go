@@ -168,18 +168,14 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		}
 	}
 	a.setDriving(position{id, s.Seq})
-	binary, err := store.Module(ctx, s.Module)
-	if err != nil {
-		return fmt.Errorf("resume %s: fetch its module %s: %w", id, moduleText(s.ModuleName, s.Module), err)
-	}
-	e, err := a.newEngine(ctx, moduleText(s.ModuleName, s.Module), len(binary), o.noCache)
+	e, err := a.newEngine(ctx, moduleText(s.ModuleName, s.Module), o.noCache)
 	if err != nil {
 		return err
 	}
 	defer closeInto(&err, func() error { return e.close(ctx) })
-	module, err := e.compile(ctx, binary)
+	module, err := e.open(ctx, store.Store, s.Module)
 	if err != nil {
-		return err
+		return fmt.Errorf("resume %s: %w", id, err)
 	}
 	grants := mergeGrants(s.Grants, o.grants)
 	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin})

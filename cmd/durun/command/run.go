@@ -64,10 +64,16 @@ it. What differs between the coroutines comes in at that wait or later, on
 standard input or by --input. Random numbers that the program has drawn before
 are the same in all of them. See "durun base --help".
 
-With --checkpoint-interval not each wait for a time is committed, but one in that
-time. A crash then loses up to that much of the program's work, which is done
-again from the last commit: it may write again to files and to those who watch.
-What it reads and yields is never lost: each such wait is committed as ever.
+With --checkpoint-interval not each wait for a time is committed, but one in
+that time. A crash then loses up to that much of the program's work, which is
+done again from the last commit: it may write again to files and to those who
+watch. What it reads and yields is never lost: each such wait is committed as
+ever.
+
+With --keep or --keep-for old commits are dropped while the program runs; with
+both, those that neither keeps. The last stays, and those that another one
+builds on. Output is never dropped. What can't be dropped stays, and the program
+goes on.
 
 The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
@@ -153,7 +159,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	a.setDriving(position{id: o.id})
 
 	name := filepath.Base(path)
-	e, err := a.newEngine(ctx, name, len(binary), o.noCache)
+	e, err := a.newEngine(ctx, name, o.noCache)
 	if err != nil {
 		return err
 	}
@@ -163,7 +169,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		return err
 	}
 	// The module is in the store before any commit that names it.
-	if _, err := store.PutModule(ctx, binary); err != nil {
+	if err := store.KeepModule(ctx, module.Hash(), binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
 	p := &program{

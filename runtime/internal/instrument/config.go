@@ -6,7 +6,7 @@ import (
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-// Version counts the changes of what [Transform] and [Strip] emit. Caches of their output are keyed by it; snapshots don't depend
+// Version counts the changes of what [Transform] and [Running.Strip] emit. Caches of their output are keyed by it; snapshots don't depend
 // on it.
 const Version = 11
 

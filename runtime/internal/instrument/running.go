@@ -25,6 +25,8 @@ type Running struct {
 	Module *wasm.Module
 	Plan   *Plan
 	Stats  Stats
+
+	initData []uint32 // the data segments that code reads, ascending
 }
 
 // running is the state of a transform. The passes in [passes] share it.
@@ -83,7 +85,7 @@ func Transform(m *wasm.Module, config Config) (*Running, error) {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	return &Running{Module: r.m, Plan: r.plan, Stats: r.stats}, nil
+	return &Running{Module: r.m, Plan: r.plan, Stats: r.stats, initData: r.graph.initData}, nil
 }
 
 func (r *running) scan() (err error) {

@@ -1,28 +1,32 @@
 package instrument
 
 import (
+	"slices"
+
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-// Strip returns a running form without the bytes that its active data segments put into memory when it is instantiated,
+// Strip returns the running form without the bytes that its active data segments put into memory when it is instantiated,
 // and the memory as they make it: an instance is complete once it has that memory, which can be mapped then instead of
-// written. Each such segment becomes an empty passive one, so that no index changes. To code that is the same: an active
-// segment is dropped when it has been copied, and a dropped one is as good as an empty one. (wazero 1.12 forgets to drop it.)
+// written. Active segments become passive, so that no index changes, and empty, so that they cost nothing.
 //
-// It returns m itself and nil if there is nothing to strip: if m has no memory, or data segments that don't fit it, so that it
-// can't be instantiated.
-func Strip(m *wasm.Module) (*wasm.Module, []byte) {
-	image, ok := m.InitialMemory()
+// Only those that a memory.init names keep their bytes. By the specification they have been dropped by the time code
+// runs, but wazero 1.12 doesn't drop them, and a program does under durun what it does there.
+//
+// It returns the module as it is and nil if there is nothing to strip: if it has no memory, or data segments that don't fit
+// that, so that it can't be instantiated.
+func (r *Running) Strip() (*wasm.Module, []byte) {
+	image, ok := r.Module.InitialMemory()
 	if !ok {
-		return m, nil
+		return r.Module, nil
 	}
-	stripped := *m
-	stripped.Data = make([]wasm.Data, len(m.Data))
-	for i := range m.Data {
-		if m.Data[i].Mode == wasm.Active {
-			stripped.Data[i].Mode = wasm.Passive
-		} else {
-			stripped.Data[i] = m.Data[i]
+	stripped := *r.Module
+	stripped.Data = make([]wasm.Data, len(r.Module.Data))
+	for i := range r.Module.Data {
+		d := &r.Module.Data[i]
+		stripped.Data[i].Mode = wasm.Passive
+		if d.Mode == wasm.Passive || slices.Contains(r.initData, uint32(i)) {
+			stripped.Data[i].Init = d.Init
 		}
 	}
 	return &stripped, image
