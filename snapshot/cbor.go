@@ -7,8 +7,8 @@ import (
 )
 
 // The little of CBOR (RFC 8949) that manifests and states are made of, in its core deterministic encoding: integers,
-// byte and text strings, booleans, arrays, and maps with integer keys ascending. A library that reflects took longer over
-// a small commit than all the rest; tests compare with one.
+// byte and text strings, booleans, arrays, and maps with integer keys ascending. A library that reflects would take as long
+// as all else that a small commit needs; a test compares with one.
 
 // The major types.
 const (

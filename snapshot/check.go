@@ -348,6 +348,7 @@ type survey struct {
 	*checker
 	id       string
 	problems []Problem
+	left     []string        // keys of leftovers
 	output   []uint64        // numbers of commits whose output is damaged or missing
 	whole    map[uint64]bool // commits that can be restored
 	// rootUntil has for each commit that is the root of others the last of these, and roots its chain until then.
@@ -375,6 +376,11 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 		} else if err != nil {
 			return err
 		}
+		missing := func(p Problem) bool { return errors.Is(p.Err, errMissing) || strings.HasSuffix(p.Key, "/") }
+		if try < 2 && slices.ContainsFunc(v.problems, missing) {
+			continue // a listing that was made while logs were merged may have missed some
+		}
+		c.leftover(v.left...)
 		resumable := v.resumable(newest)
 		for _, p := range v.problems {
 			p.Coroutine, p.Resumable, p.Newest = id, resumable, newest
@@ -409,7 +415,7 @@ func (v *survey) all(ctx context.Context, h *history) error {
 		if c.seq > h.covered || needed[c.seq] {
 			list = append(list, c)
 		} else {
-			v.leftover(c.entry.Key)
+			v.left = append(v.left, c.entry.Key)
 		}
 	}
 	for _, c := range h.manifests {

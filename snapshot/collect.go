@@ -115,17 +115,35 @@ func (c *collector) run(ctx context.Context) (err error) {
 	if c.now, err = c.s.clock(ctx); err != nil {
 		return err
 	}
-	// On a full disk, what takes no room comes first.
 	if err := c.leftovers(ctx); err != nil {
 		return err
 	}
 	if err := c.marks(ctx); err != nil {
 		return err
 	}
-	if err := c.shared(ctx); err != nil {
-		return err
+	// Marks and logs take some room before more is freed. On a full disk, what one has freed may do for the other.
+	for {
+		before := c.freed()
+		c.Condemned, c.Damaged, c.Skipped = nil, nil, nil
+		if err := c.shared(ctx); err != nil {
+			return err
+		}
+		if err := c.commits(ctx); err != nil {
+			return err
+		}
+		if !errors.Is(errors.Join(c.Skipped...), bucket.ErrFull) || c.freed() <= before {
+			return nil
+		}
 	}
-	return c.commits(ctx)
+}
+
+// freed is how many bytes were removed.
+func (c *collector) freed() int64 {
+	n := int64(0)
+	for _, r := range c.reclaimed {
+		n += r.Bytes
+	}
+	return n
 }
 
 // commits drops the commits of all coroutines that the policy does not keep, and removes what earlier drops have left.
@@ -202,7 +220,7 @@ func (c *collector) leftover(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	e, dead, err := bucket.First(ctx, c.s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	e, dead, err := c.s.first(ctx, id)
 	switch {
 	case err != nil:
 	case dead && e.Key == coroutinePrefix(id)+tombstone:

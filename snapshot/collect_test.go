@@ -572,6 +572,39 @@ func TestCollectCrashes(t *testing.T) {
 	}
 }
 
+// TestCollectFullDisk collects where nothing can be put at first: what takes no room goes, and makes some.
+func TestCollectFullDisk(t *testing.T) {
+	ctx := t.Context()
+	mem := bucket.NewMem()
+	s := storeWith(t, mem, "p", 30)
+	commit(t, s, commitOf("gone", 1))
+	if err := bucket.PutBytes(ctx, mem, coroutinePrefix("gone")+tombstone, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutModule(ctx, []byte("nobody's")); err != nil {
+		t.Fatal(err)
+	}
+	full := NewStore(&limited{Mem: mem})
+	c, err := full.Collect(ctx, CollectOptions{Policy: Policy{Keep: 1}})
+	if err != nil || len(c.Damaged)+len(c.Skipped) > 0 || sums(c)[ObjectCommit] != 29 || sums(c)[ObjectModule] != 1 || sums(c)[ObjectLeftover] != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if got := logsOf(t, s, "p"); got != outputOf(1, 30) {
+		t.Errorf("logs %q", got)
+	}
+	// Where there is nothing of that kind, it says so, and loses nothing.
+	none := NewStore(&limited{Mem: mem})
+	commit(t, s, commitOf("r", 1))
+	commit(t, s, commitOf("r", 2))
+	c, err = none.Collect(ctx, CollectOptions{Policy: Policy{Keep: 1}})
+	if err != nil || len(c.Skipped) != 1 || !errors.Is(c.Skipped[0], bucket.ErrFull) {
+		t.Errorf("no room at all: %+v, %v", c, err)
+	}
+	if got := logsOf(t, s, "r"); got != outputOf(1, 2) {
+		t.Errorf("logs %q", got)
+	}
+}
+
 // TestDeleteBaseCrashes crashes the deletion of a base at each operation.
 func TestDeleteBaseCrashes(t *testing.T) {
 	ctx := t.Context()

@@ -21,7 +21,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	if err := ValidID(id); err != nil {
 		return err
 	}
-	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	e, ok, err := s.first(ctx, id)
 	if err != nil {
 		return fmt.Errorf("delete coroutine %s: %w", id, err)
 	}

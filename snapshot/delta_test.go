@@ -272,22 +272,51 @@ func TestHostileDeltas(t *testing.T) {
 // TestHostilePatches decodes patches that the format doesn't allow.
 func TestHostilePatches(t *testing.T) {
 	for name, b := range map[string][]byte{
-		"cut":              {2, 1, 0, 5},
-		"cut in a word":    {2, 3, 0, 5},
+		"cut":              {2, 0x10, 5},
+		"cut in a word":    {2, 0x30, 5},
 		"nothing":          {2, 0},
-		"byte 0":           {2, 1, 0, 0, 0},
-		"word beyond":      {2, 1, 0x80, 4, 5, 0},
-		"second beyond":    {2, 1, 0xff, 3, 5, 1, 0, 5, 0},
-		"page beyond":      {0x80, 0x80, 0x80, 1, 1, 0, 5, 0},
-		"not shortest":     {0x82, 0, 1, 0, 5, 0},
-		"gap not shortest": {2, 1, 0x80, 0, 5, 0},
-		"two":              {2, 1, 0, 5, 0, 0, 1, 0, 5, 0},
+		"no mask":          {2, 1, 0x10, 5, 0},
+		"byte 0":           {2, 0x10, 0, 0},
+		"word beyond":      {2, 0x1f, 0xf1, 7, 5, 0},
+		"word far beyond":  {2, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 5, 0},
+		"second beyond":    {2, 0x1f, 0xf0, 7, 5, 0x10, 5, 0},
+		"page beyond":      {0x80, 0x80, 0x80, 1, 0x10, 5, 0},
+		"not shortest":     {0x82, 0, 0x10, 5, 0},
+		"gap not shortest": {2, 0x1f, 0x80, 0, 5, 0},
+		"two":              {2, 0x10, 5, 0, 0, 0x10, 5, 0},
 		"none":             {},
 	} {
 		u := &unpacker{name: "patches", b: b}
 		if list := u.patches(1); !errors.Is(u.err, ErrCorrupt) {
 			t.Errorf("%s: %v, %v", name, list, u.err)
 		}
+	}
+}
+
+// TestPatchEncoding patches the words at a page's ends, and what is just near enough and just too far for one byte.
+func TestPatchEncoding(t *testing.T) {
+	old, page := new([PageSize]byte), new([PageSize]byte)
+	old[0], page[3] = 0xf0, 1         // word 0: bytes 0 and 3
+	page[15*4+1], page[31*4+2] = 2, 3 // after gaps of 14 and 15
+	page[PageSize-1] = 4              // after a gap of 991
+	want := []byte{0x90, 0xf0, 1, 0x2e, 2, 0x4f, 0, 3, 0x8f, 0xd0, 7, 4, 0}
+	got := appendPatch(nil, old, page, maxPatch)
+	if !bytes.Equal(got, want) {
+		t.Errorf("got % x, want % x", got, want)
+	}
+	if got := appendPatch(nil, old, page, len(want)-1); !bytes.Equal(got, want) {
+		t.Errorf("with the limit that it just keeps: % x", got)
+	}
+	if got := appendPatch([]byte{9}, old, page, len(want)-2); len(got) != 1 {
+		t.Errorf("with a lower limit: % x", got)
+	}
+	u := &unpacker{name: "patches", b: append([]byte{14}, want...)}
+	list := u.patches(1)
+	if u.err != nil || list[0].Number != 7 || list[0].Zero {
+		t.Fatal(list, u.err)
+	}
+	if list[0].Apply(old); *old != *page {
+		t.Error("the patched page differs")
 	}
 }
 

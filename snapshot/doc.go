@@ -21,7 +21,7 @@
 //
 // A snapshot is stored full, or as a delta against another one: its parent or, now and then, the root of its chain, which
 // is a full one ([Origin]). A [Lineage] says which. [Decode] decodes a full snapshot; a [Chain] is a full one with the
-// deltas that lead to a commit, and folds them to its state.
+// deltas that lead to a commit. It gives the commit's state, and writes its pages straight into a guest's memory.
 //
 // A [Store] keeps modules, commits and output in a bucket (package bucket and the drivers below it):
 //

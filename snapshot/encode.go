@@ -40,8 +40,12 @@ func (e *encoding) release() {
 	}
 }
 
-// gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
-const gather = 64 << 10
+const (
+	// maxSmall is how many pages a full snapshot may have that stores some as patches.
+	maxSmall = 16
+	// gather is how many bytes of pages are copied together, for the compressor to have them at once: it has less to do then.
+	gather = 64 << 10
+)
 
 func (s *Snapshot) encoding() (*encoding, error) {
 	if err := s.Validate(); err != nil {
@@ -55,7 +59,7 @@ func (s *Snapshot) encoding() (*encoding, error) {
 	case s.Base != nil:
 		e.kind = KindDelta
 		pages, patched, patches = splitPages(pages, maxPatch, scratch)
-	case len(pages)*PageSize <= gather:
+	case len(pages) <= maxSmall:
 		pages, patched, patches = splitPages(pages, maxZeroPatch, scratch)
 	}
 	start := len(*scratch)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -382,6 +383,7 @@ func TestHostile(t *testing.T) {
 		"table longer":            state(func(s *wireState) { s.Tables[1].Count-- }),
 		"table cut":               state(func(s *wireState) { s.Tables[1].Elements = []byte{0, 0, 0, 0x80} }),
 		"dropped":                 state(func(s *wireState) { s.DroppedData = uv(math.MaxUint32, 0) }),
+		"patches for many pages":  manifest(func(m *wireManifest) { m.Pages += maxSmall; m.Sections[2].Raw += maxSmall * PageSize }),
 		"no runs":                 state(func(s *wireState) { s.Runs = nil }),
 		"runs cut":                state(func(s *wireState) { s.Runs = s.Runs[:1] }),
 		"runs touch":              state(func(s *wireState) { s.Runs = uv(0, 1, 0, 0, 9, 0) }),
@@ -454,6 +456,33 @@ func TestForge(t *testing.T) {
 	s := samples()["full"]
 	if data := forge(t, s, func(*wireManifest, *wireState) {}); !bytes.Equal(data, encode(t, s)) {
 		t.Error("unchanged, it is not what Encode gives")
+	}
+}
+
+// TestCBOR reads manifests and states with a library, which writes them again to the same bytes: so they are CBOR, in the
+// core deterministic encoding.
+func TestCBOR(t *testing.T) {
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	snaps := samples()
+	for name, c := range chainSamples(t) {
+		for i, s := range c.snaps {
+			snaps[fmt.Sprintf("%s %d", name, i)] = s
+		}
+	}
+	for name, s := range snaps {
+		m := s.wireManifest(sectionTable{{ID: 1, Stored: 1 << 40, Raw: 300, CRC: 1 << 31}})
+		for what, data := range map[string][]byte{"manifest": m.append(nil), "state": s.wireState(s.Memory.Pages, new([]byte)).append(nil)} {
+			var v any
+			if err := cbor.Unmarshal(data, &v); err != nil {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+			if again, err := mode.Marshal(v); err != nil || !bytes.Equal(again, data) {
+				t.Errorf("%s: %s: %x, the library writes %x, %v", name, what, data, again, err)
+			}
+		}
 	}
 }
 

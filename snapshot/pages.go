@@ -321,6 +321,9 @@ func (s *stored) check() error {
 			return corrupt("state", -1, "results, or an empty list of pages")
 		}
 	} else {
+		if n := len(p.patches); n > 0 && n+int(s.w.Pages) > maxSmall {
+			return corrupt("patches", -1, "a full snapshot with patches, and %d pages in all", n+int(s.w.Pages))
+		}
 		for _, patch := range p.patches {
 			if !patch.Zero {
 				return corrupt("patches", -1, "page %d is patched, and there is no base", patch.Number)

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// Patch changes a page of [PageSize] bytes: some words of 8 bytes, each XORed. It is made by [DecodeDelta], which has
+// Patch changes a page of [PageSize] bytes: some words of 4 bytes, each XORed. It is made by [DecodeDelta], which has
 // found it sound.
 type Patch struct {
 	Number uint32 // of the page
@@ -23,7 +23,11 @@ const (
 	maxPatches = 16 << 20
 )
 
-const pageWords = PageSize / 8
+const (
+	wordSize  = 4 // bytes; a WebAssembly program's pointers and most of its numbers have as many
+	pageWords = PageSize / wordSize
+	longGap   = 15 // a gap of so many words or more doesn't fit into the byte of the mask
+)
 
 // Apply patches a page in place.
 func (p Patch) Apply(page *[PageSize]byte) {
@@ -32,14 +36,14 @@ func (p Patch) Apply(page *[PageSize]byte) {
 	}
 	at := 0
 	for b := p.words; len(b) > 0; {
-		mask := b[0]
-		gap, n := uint(b[1]), 2
-		if gap >= 0x80 {
-			gap, n = gap&0x7f|uint(b[2])<<7, 3
+		mask, gap, n := b[0]>>4, int(b[0]&15), 1
+		if gap == longGap {
+			more, k := binary.Uvarint(b[1:])
+			gap, n = gap+int(more), 1+k
 		}
-		at += int(gap)
 		b = b[n:]
-		word := page[at*8 : at*8+8]
+		at += gap
+		word := page[at*wordSize : (at+1)*wordSize]
 		for ; mask != 0; mask &= mask - 1 {
 			word[bits.TrailingZeros8(mask)] ^= b[0]
 			b = b[1:]
@@ -55,24 +59,28 @@ func appendPatch(b []byte, old, page *[PageSize]byte, limit int) []byte {
 		old = &zeroPage
 	}
 	start := len(b)
-	last := -1
+	next := 0 // the word after the last one that changed
 	for at := 0; at < PageSize; at += 32 {
 		was, is := (*[32]byte)(old[at:]), (*[32]byte)(page[at:])
 		if *was == *is {
 			continue
 		}
-		for i := 0; i < 32; i += 8 {
-			x := binary.LittleEndian.Uint64(was[i:]) ^ binary.LittleEndian.Uint64(is[i:])
+		for i := 0; i < 32; i += wordSize {
+			x := binary.LittleEndian.Uint32(was[i:]) ^ binary.LittleEndian.Uint32(is[i:])
 			if x == 0 {
 				continue
 			}
-			word := (at + i) / 8
-			mask := len(b)
-			b = binary.AppendUvarint(append(b, 0), uint64(word-last-1))
-			last = word
+			word := (at + i) / wordSize
+			head := len(b)
+			if gap := word - next; gap < longGap {
+				b = append(b, byte(gap))
+			} else {
+				b = binary.AppendUvarint(append(b, longGap), uint64(gap-longGap))
+			}
+			next = word + 1
 			for x != 0 {
-				k := bits.TrailingZeros64(x) / 8
-				b[mask] |= 1 << k
+				k := bits.TrailingZeros32(x) / 8
+				b[head] |= 16 << k
 				b = append(b, byte(x>>(8*k)))
 				x &^= 0xff << (8 * k)
 			}
@@ -102,12 +110,18 @@ func (u *unpacker) patches(count int) []Patch {
 		p.Number, next = uint32(number), number+1
 		start, at := u.at, uint64(0)
 		for {
-			mask := u.byte()
-			if mask == 0 {
+			head := u.byte()
+			if head == 0 {
 				break
 			}
-			at += u.uvarint(pageWords)
-			if at >= pageWords {
+			mask := head >> 4
+			if at += uint64(head & 15); head&15 == longGap {
+				at += u.uvarint(pageWords)
+			}
+			switch {
+			case mask == 0:
+				u.fail("page %d: a word that doesn't change", number)
+			case at >= pageWords:
 				u.fail("page %d: a word beyond its end", number)
 			}
 			at++

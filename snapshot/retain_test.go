@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -233,7 +234,7 @@ func TestRetainFullDisk(t *testing.T) {
 	if _, err := s.Retain(t.Context(), "p", Policy{Keep: 39}); err != nil {
 		t.Fatal(err)
 	}
-	full := &limited{Bucket: mem, room: 0}
+	full := &limited{Mem: mem}
 	if _, err := NewStore(full).Retain(t.Context(), "p", Policy{Keep: 1}); !errors.Is(err, bucket.ErrFull) {
 		t.Errorf("no room: %v", err)
 	}
@@ -251,7 +252,7 @@ func TestRetainFullDisk(t *testing.T) {
 
 // limited is a bucket with so many bytes of room.
 type limited struct {
-	bucket.Bucket
+	*bucket.Mem
 	mu   sync.Mutex
 	room int64
 }
@@ -263,7 +264,7 @@ func (l *limited) Put(ctx context.Context, key string, body io.ReaderAt, size in
 		return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrFull}
 	}
 	l.room -= size
-	return l.Bucket.Put(ctx, key, body, size)
+	return l.Mem.Put(ctx, key, body, size)
 }
 
 func (l *limited) Delete(ctx context.Context, key string) error {
@@ -272,7 +273,7 @@ func (l *limited) Delete(ctx context.Context, key string) error {
 	if e, err := l.Stat(ctx, key); err == nil {
 		l.room += e.Size
 	}
-	return l.Bucket.Delete(ctx, key)
+	return l.Mem.Delete(ctx, key)
 }
 
 // written counts the bytes put below a prefix.
@@ -333,6 +334,51 @@ func TestTenThousandCommits(t *testing.T) {
 				t.Errorf("%d bytes of logs were written for %d of output", w.bytes, total)
 			}
 		})
+	}
+}
+
+// TestTenThousandDeltas is TestTenThousandCommits for commits that build on each other: those that a kept one needs stay.
+func TestTenThousandDeltas(t *testing.T) {
+	const keep, batch = 10, 64
+	commits := uint64(10_000)
+	if testing.Short() {
+		commits = 2_000
+	}
+	ctx := t.Context()
+	w := &counting{Bucket: bucket.NewMem()}
+	s := NewStore(w)
+	if _, err := s.PutModule(ctx, wasm); err != nil {
+		t.Fatal(err)
+	}
+	m := newModel("p", wasm, rand.New(rand.NewPCG(1, 1)), nil, Commit{})
+	mostCommits, mostLogs, mostReads, mostBytes := 0, 0, int64(0), int64(0)
+	t.Logf("%7s %8s %5s %12s %13s", "commits", "kept", "logs", "bytes", "restore reads")
+	for seq := uint64(1); seq <= commits; seq++ {
+		if err := m.commit(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		if seq%batch == 0 {
+			if _, err := s.Retain(ctx, "p", Policy{Keep: keep}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if seq%batch == batch-1 || seq%(commits/5) == 0 {
+			w.objects.Store(0)
+			m.check(t, NewStore(w.Bucket))
+			if _, _, err := s.Latest(ctx, "p"); err != nil {
+				t.Fatal(err)
+			}
+			reads := w.objects.Load()
+			mostCommits, mostLogs = max(mostCommits, len(keys(t, w, coroutinePrefix("p")))), max(mostLogs, len(keys(t, w, logsPrefix)))
+			mostReads, mostBytes = max(mostReads, reads), max(mostBytes, sizeOf(t, w))
+			if seq%(commits/5) == 0 {
+				t.Logf("%7d %8d %5d %12d %13d", seq, len(keys(t, w, coroutinePrefix("p"))), len(keys(t, w, logsPrefix)), sizeOf(t, w), reads)
+			}
+		}
+	}
+	t.Logf("at most %d commits, %d logs, %d bytes, %d objects read", mostCommits, mostLogs, mostBytes, mostReads)
+	if mostCommits > keep+MaxDeltas+2+batch || mostLogs > 14 || mostReads > MaxDeltas+2 || mostBytes > 4<<20 {
+		t.Error("too much")
 	}
 }
 
@@ -418,5 +464,40 @@ func TestRetainAnyOrder(t *testing.T) {
 				t.Error("hardly any commits")
 			}
 		})
+	}
+}
+
+// blind is a bucket whose next listings of commits miss all of them, as those of a folder may in which each is deleted after
+// its name was read, and the next was made before.
+type blind struct {
+	bucket.Bucket
+	times int
+}
+
+func (b *blind) List(ctx context.Context, o bucket.ListOptions) iter.Seq2[bucket.Entry, error] {
+	if b.times > 0 && strings.HasPrefix(o.Prefix, coroutinesPrefix) {
+		b.times--
+		return func(func(bucket.Entry, error) bool) {}
+	}
+	return b.Bucket.List(ctx, o)
+}
+
+// TestListingMissesAll looks for a coroutine whose commits a listing has missed: it exists, and nobody takes its id.
+func TestListingMissesAll(t *testing.T) {
+	b := &blind{Bucket: bucket.NewMem()}
+	s := storeWith(t, b, "p", 5)
+	if _, err := s.Retain(t.Context(), "p", Policy{Keep: 1}); err != nil {
+		t.Fatal(err)
+	}
+	b.times = 2
+	if c, err := s.Head(t.Context(), "p"); err != nil || c.Seq != 5 {
+		t.Errorf("head: %v, %v", c.Seq, err)
+	}
+	b.times = 2
+	if _, err := s.Commit(t.Context(), commitOf("p", 1)); !errors.Is(err, ErrExist) {
+		t.Errorf("create: %v", err)
+	}
+	if got := logsOf(t, s, "p"); got != outputOf(1, 5) {
+		t.Errorf("logs %q", got)
 	}
 }

@@ -203,7 +203,7 @@ func (s *Store) putEncoded(ctx context.Context, key string, e *encoded) error {
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
 // one whose deletion or import was cut short are removed.
 func (s *Store) prepare(ctx context.Context, id, key string) error {
-	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	e, ok, err := s.first(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -272,12 +272,28 @@ func (s *Store) exists(ctx context.Context, id string, seq uint64) error {
 	return nil
 }
 
+// first returns the first entry of a coroutine's folder: the tombstone, or the newest commit.
+func (s *Store) first(ctx context.Context, id string) (e bucket.Entry, ok bool, err error) {
+	for try := 0; ; try++ {
+		e, ok, err = bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+		if err != nil || ok || try == retries {
+			return e, ok, err
+		}
+		// If commits are dropped as fast as they are made, a listing may come to each too late, and to the next too early.
+		// Then there are logs.
+		_, logs, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: logsPrefix + id + "/"})
+		if err != nil || !logs {
+			return bucket.Entry{}, false, err
+		}
+	}
+}
+
 // newest returns the entry and number of a coroutine's newest commit.
 func (s *Store) newest(ctx context.Context, id string) (bucket.Entry, uint64, error) {
 	if err := ValidID(id); err != nil {
 		return bucket.Entry{}, 0, err
 	}
-	e, ok, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
+	e, ok, err := s.first(ctx, id)
 	if err != nil {
 		return bucket.Entry{}, 0, fmt.Errorf("coroutine %s: %w", id, err)
 	}

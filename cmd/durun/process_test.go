@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,6 +185,49 @@ func TestKill(t *testing.T) {
 }
 
 // TestSignals stops drivers in the ways that a person or a supervisor does.
+// TestKillWhileDropping kills drivers that drop old commits, at any moment: the output stays whole, and the store sound.
+func TestKillWhileDropping(t *testing.T) {
+	t.Parallel()
+	const naps = 600
+	dir := t.TempDir()
+	module := guest(t, dir, "interp.wasm")
+	program := fmt.Sprintf("0 !i begin @i 1 + !i @i . cr 1 sleep @i %d = until", naps)
+	p, _, line := startLines(t, dir, "run", "--id", "k", "--keep", "2", module, "-c", program)
+	for kills := range 6 {
+		for until := fmt.Sprintf("%d \n", 80*(kills+1)+rand.IntN(20)); line() != until; {
+		}
+		if err := p.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if code := p.end(t); code != -1 {
+			t.Fatalf("it had ended before it was killed, with exit code %d; stderr:\n%s", code, p.err.String())
+		}
+		durun(t, dir, 0, "check")
+		p, _, line = startLines(t, dir, "resume", "--keep", "2", "k")
+	}
+	for line() != fmt.Sprintf("%d \n", naps) {
+	}
+	if code := p.end(t); code != 0 || p.err.String() != "" {
+		t.Errorf("exit code %d; stderr:\n%s", code, p.err.String())
+	}
+	want := ""
+	for i := range naps {
+		want += fmt.Sprintf("%d \n", i+1)
+	}
+	if diff := cmp.Diff(want, durun(t, dir, 0, "logs", "k")); diff != "" {
+		t.Errorf("logs (-want +got):\n%s", diff)
+	}
+	if lines := strings.Count(durun(t, dir, 0, "history", "k"), "\n"); lines != 3 { // with the titles
+		t.Errorf("history:\n%s", durun(t, dir, 0, "history", "k"))
+	}
+	durun(t, dir, 0, "check")
+	durun(t, dir, 0, "rm", "k")
+	durun(t, dir, 0, "gc", "--grace", "0")
+	if out := durun(t, dir, 0, "check"); out != "checked 0 objects, 0 B\n" {
+		t.Errorf("left:\n%s", out)
+	}
+}
+
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

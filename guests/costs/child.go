@@ -34,6 +34,13 @@ var verbs = map[string]func(ctx context.Context, args []string) error{
 	"compile":    compile,   // MODULE: a compilation as JSON
 	"await":      awaits,    // CACHE MODULE ARGS…: an awaiting as JSON
 	"store":      store,     // CACHE DIR DURATION NAME: a storing as JSON
+	"capture":    capture,   // CACHE COUNT MODULE ARGS…: a capturing as JSON
+	"restore":    restore,   // CACHE COUNT MODULE ARGS…: microseconds as JSON
+	"cycle":      cycle,     // CACHE DURATION: cycles in a second of CPU time, as JSON
+	"growth":     growth,    // CACHE COUNT MODULE ARGS…: what a coroutine has grown to, as JSON
+	"together":   together,  // CACHE COUNT MODULE ARGS…: a crowd as JSON
+	"small":      small,     // CACHE COUNT: a crowd as JSON
+	"sleepers":   sleepers,  // CACHE DIR COUNT: a dormitory as JSON
 }
 
 // childVariable in the environment tells the program that its arguments are a verb's.

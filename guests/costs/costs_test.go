@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/durun/durun/snapshot"
 )
 
 // TestMain makes the test binary the program itself where that starts itself anew.
@@ -56,7 +58,7 @@ func TestSmoke(t *testing.T) {
 			}
 		}
 	}
-	commits := 0
+	commits, small := 0, 0
 	for _, row := range r.Rows {
 		if row.Name == meanName {
 			continue
@@ -64,6 +66,13 @@ func TestSmoke(t *testing.T) {
 		if row.Group == groupStore {
 			if commits++; row.Durun == nil || row.Durun.Median <= 0 || row.Unit == unitTimes && row.Durun.Median > 100 {
 				t.Errorf("%s: %s: %v %s", row.Group, row.Name, row.Durun, row.Unit)
+			}
+			continue
+		}
+		if row.Group == groupSmall {
+			// When all are evicted there may be less than before.
+			if small++; row.Durun == nil || row.Durun.Median <= 0 && row.Unit != unitMebibytes {
+				t.Errorf("%s: %s: %v", row.Group, row.Name, row.Durun)
 			}
 			continue
 		}
@@ -79,6 +88,14 @@ func TestSmoke(t *testing.T) {
 	if want := 3*len(writers) + 3; commits != want {
 		t.Errorf("%d figures of commits, want %d", commits, want)
 	}
+	for _, l := range r.LeftOut {
+		if strings.HasPrefix(l.What, groupSmall) { // memory, where the system doesn't tell
+			small += 2
+		}
+	}
+	if small != 6 {
+		t.Errorf("%d figures of small guests, want 6", small)
+	}
 	for _, p := range programs {
 		left := slices.ContainsFunc(r.LeftOut, func(l leftOut) bool { return l.What == p.name && l.Reason != "" })
 		if left == p.small {
@@ -88,7 +105,7 @@ func TestSmoke(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	for _, args := range [][]string{{"-rounds", "0"}, {"-o", "xml"}, {"more"}} {
+	for _, args := range [][]string{{"-rounds", "0"}, {"-o", "xml"}, {"-only", "some"}, {"more"}} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
 			t.Errorf("%q: no error", args)
 		}
@@ -122,6 +139,75 @@ func TestTransformAndAwaits(t *testing.T) {
 		if row.Name == "size of the code" && (row.Durun.Median < 0.9 || row.Durun.Median > 3) {
 			t.Errorf("the code is %.2f times the original's", row.Durun.Median)
 		}
+	}
+}
+
+// TestCommits measures of a small program what `make bench` measures of CPython.
+func TestCommits(t *testing.T) {
+	// What it builds is built already, in Go's cache.
+	cache, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
+	b := testBench(t)
+	b.short = true
+	path, err := findBuilt("interp")(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []string{"-c", "begin 1 . cr 1 sleep 0 until"}
+	if err := b.measureCommits("interp", path, steps); err != nil {
+		t.Fatal(err)
+	}
+	const figures, growing = 7, 5
+	if len(b.report.Rows) != figures+growing {
+		t.Fatalf("%d rows", len(b.report.Rows))
+	}
+	for _, row := range b.report.Rows[:figures] {
+		if row.Durun == nil || row.Durun.Median <= 0 {
+			t.Errorf("%s: %s: %v", row.Group, row.Name, row.Durun)
+		}
+	}
+	for _, row := range b.report.Rows[figures:] {
+		if len(row.After) != 3 || row.After[2].Commits != 100 || row.After[0].Value <= 0 {
+			t.Errorf("%s: %v", row.longName(), row.After)
+		}
+	}
+	if err := b.measureTogether("interp", path, steps); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(b.report.Rows), figures+growing+2-2*len(b.report.LeftOut); got != want {
+		t.Errorf("%d rows, want %d", got, want)
+	}
+}
+
+// TestGrowth checks that what a coroutine takes, of which some commits are kept, doesn't grow with their number.
+func TestGrowth(t *testing.T) {
+	b := testBench(t)
+	path, err := findBuilt("interp")(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []grown
+	// It puts noise on its stack first, so that the root is worth a chain.
+	const program = `1 !n 0 !i begin @n 6364136223846793005 * 1442695040888963407 + !n @n @i 1 + !i 1500 @i < until begin 1 . cr 1 sleep 0 until`
+	if err := childJSON(b, &got, "growth", b.artefact("durun"), "1000", path, "-c", program); err != nil {
+		t.Fatal(err)
+	}
+	want := []int{1, 10, 100, 1000}
+	for i, g := range got {
+		if i >= len(want) || g.Commits != want[i] {
+			t.Fatalf("after %d commits, want %d", g.Commits, want)
+		}
+		// A pass drops commits every 64, and one that is slow lets 512 more be made.
+		const most = snapshot.MaxDeltas + 2
+		if root := got[0].ObjectsBytes; g.Reads > most || g.ReadBytes > 3*root || g.Objects > 10+10*64+3*most || g.Micros <= 0 {
+			t.Errorf("after %d commits: %+v", g.Commits, g)
+		}
+	}
+	if last := got[len(got)-1]; len(got) != len(want) || last.Reads < 2 {
+		t.Errorf("%d times, at last %+v", len(got), last)
 	}
 }
 
@@ -294,6 +380,7 @@ func TestReport(t *testing.T) {
 			{Group: "C", Name: meanName, Unit: unitRatio, Durun: f(1.05, 1.05, 1.05), Asyncify: f(4.3, 4.3, 4.3)},
 			{Group: "made", Name: "memory", Unit: unitMegabytes, Durun: f(100, 120, 130)},
 			{Group: "made", Name: "time", Unit: unitSeconds, Durun: f(0.5, 0.5, 0.5), Asyncify: f(90, 91.2, 99)},
+			{Group: "grows", Name: "read", Unit: unitKilobytes, After: []after{{1, 2.5}, {10, 21}}},
 		},
 		LeftOut: []leftOut{{"CPython", "not there"}},
 	}
@@ -310,16 +397,18 @@ func TestReport(t *testing.T) {
 		flag string
 		want string
 	}{
-		{"text", "-o=text", `                  PLAIN WAZERO  DURUN                      ASYNCIFY
+		{"text", "-o=text", `                             PLAIN WAZERO  DURUN                      ASYNCIFY
 C
-  fib             2.00 s        1.00 (0.90 to 1.10)        1.50 (1.20 to 1.80)
-  loop            2.00 s        1.10 (0.90 to 1.10)        12 (1.20 to 1.80)
-  geometric mean  -             1.05                       4.30
+  fib                        2.00 s        1.00 (0.90 to 1.10)        1.50 (1.20 to 1.80)
+  loop                       2.00 s        1.10 (0.90 to 1.10)        12 (1.20 to 1.80)
+  geometric mean             -             1.05                       4.30
 made
-  memory          -             120 MB (100 MB to 130 MB)  -
-  time            -             0.50 s                     91 s (90 s to 99 s)
+  memory                     -             120 MB (100 MB to 130 MB)  -
+  time                       -             0.50 s                     91 s (90 s to 99 s)
+grows
+  read, after 1, 10 commits  -             2.5 kB, 21 kB              -
 
-Medians of 7 rounds or more, with quartiles; without a unit they are ratios to plain wazero. Times are CPU time.
+Medians of 7 rounds or more, with quartiles; without a unit they are ratios to plain wazero. Times are CPU time; those of commits and restores are by the clock.
 plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
 Left out: CPython: not there.
 `}, {"markdown", "-md", `| what | durun | Binaryen's asyncify |
@@ -327,8 +416,9 @@ Left out: CPython: not there.
 | C: geometric mean of fib, loop | 1.05 (1.00, 1.10) | 4.30 (1.50, 12) |
 | made: memory | 120 MB | - |
 | made: time | 0.50 s | 91 s |
+| grows: read, after 1, 10 commits | 2.5 kB, 21 kB | - |
 
-Medians of 7 rounds or more, of CPU time, on plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
+Medians of 7 rounds or more, of CPU time (of commits and restores, by the clock), on plan9/mips, 2 processors (of a kind not known), go1.26, wazero 1.12.0, wasm-opt version 108.
 Left out: CPython: not there.
 `}, {"JSON", "-o=json", encoded.String()},
 	} {

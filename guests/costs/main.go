@@ -1,6 +1,6 @@
 // Command costs prints what it costs that a program can be suspended; `make bench` runs it, in the root of the repository.
 // It runs programs on plain wazero, under durun, and, where wasm-opt is installed, with the asyncify of Binaryen, and
-// prints ratios. Then it has a small guest commit to a store.
+// prints ratios. Then it has guests commit: it prints what commits and restores take, in time, memory and bytes.
 //
 // Each run is a process of its own, the variants take turns, a ratio is of the two runs of one turn, and the median over all
 // turns is printed. Times are CPU time, of guests too, so that what else the machine does shows less.
@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/durun/durun/guests"
@@ -42,6 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("costs", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	rounds := flags.Int("rounds", 7, "how many `times` each program is run in each variant")
+	only := flags.String("only", "", "measure one `part`: programs (what it costs that they can be suspended) or commits (and what becomes of them)")
 	short := flags.Bool("short", false, "a smoke test: one round, of the small programs only, without asyncify")
 	output := flags.String("o", "text", "`format`: text or json")
 	markdown := flags.Bool("md", false, "print a table in Markdown, as the README has it")
@@ -54,7 +56,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *short {
 		*rounds = 1
 	}
-	if *rounds < 1 || flags.NArg() > 0 || (*output != "text" && *output != "json") {
+	if *rounds < 1 || flags.NArg() > 0 || (*output != "text" && *output != "json") ||
+		!slices.Contains([]string{"", onlyPrograms, onlyCommits}, *only) {
 		flags.Usage()
 		return fmt.Errorf("unknown or impossible arguments: %q", args)
 	}
@@ -63,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *from != "" {
 		r, err = readReport(*from)
 	} else {
-		r, err = measure(ctx, *rounds, *short, stderr)
+		r, err = measure(ctx, *rounds, *short, *only, stderr)
 	}
 	switch {
 	case err != nil:
@@ -76,12 +79,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return writeText(stdout, r)
 }
 
-func measure(ctx context.Context, rounds int, short bool, log io.Writer) (*report, error) {
+func measure(ctx context.Context, rounds int, short bool, only string, log io.Writer) (*report, error) {
 	b, err := newBench(ctx, rounds, short, log)
 	if err != nil {
 		return nil, err
 	}
 	defer b.close()
+	b.only = only
 	return b.measureAll()
 }
 
@@ -97,11 +101,18 @@ func readReport(path string) (*report, error) {
 	return &r, nil
 }
 
+// The parts of a run.
+const (
+	onlyPrograms = "programs"
+	onlyCommits  = "commits"
+)
+
 // bench is one run of this command.
 type bench struct {
 	ctx    context.Context
 	rounds int
 	short  bool
+	only   string    // one of the parts, empty for all
 	log    io.Writer // progress
 	began  time.Time
 	tmp    string // compiled code, which no earlier run should have made, and what else is in files
@@ -112,6 +123,9 @@ type bench struct {
 func newBench(ctx context.Context, rounds int, short bool, log io.Writer) (*bench, error) {
 	kept, err := guests.CacheDir()
 	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(kept, 0o700); err != nil {
 		return nil, err
 	}
 	tmp, err := os.MkdirTemp("", "durun-costs-")
@@ -138,6 +152,21 @@ func (b *bench) leaveOut(what string, why error) {
 }
 
 func (b *bench) measureAll() (*report, error) {
+	if b.only != onlyCommits {
+		if err := b.measurePrograms(); err != nil {
+			return nil, err
+		}
+	}
+	if b.only != onlyPrograms {
+		if err := b.measureAllCommits(); err != nil {
+			return nil, fmt.Errorf("commits: %w", err)
+		}
+	}
+	return b.report, nil
+}
+
+// measurePrograms measures what it costs that programs can be suspended.
+func (b *bench) measurePrograms() error {
 	binaryen, err := b.findBinaryen()
 	if err != nil {
 		b.leaveOut("asyncify", err)
@@ -154,28 +183,56 @@ func (b *bench) measureAll() (*report, error) {
 		}
 		a, err := b.asyncified(p, path, binaryen)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := b.measureProgram(p, path, a); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.name, err)
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		if !p.whole {
 			continue
 		}
 		if err := b.measureTransform(p.name, path, a); err != nil {
-			return nil, fmt.Errorf("transform of %s: %w", p.name, err)
+			return fmt.Errorf("transform of %s: %w", p.name, err)
 		}
 		if err := b.measureAwaits(p.name, path, p.sleeper); err != nil {
-			return nil, fmt.Errorf("awaits of %s: %w", p.name, err)
+			return fmt.Errorf("awaits of %s: %w", p.name, err)
 		}
 		if err := b.measureRebuild(p.name); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := b.measureStore(); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	return nil
+}
+
+// measureAllCommits measures what commits cost, and what has been committed.
+func (b *bench) measureAllCommits() error {
+	for _, p := range programs {
+		if !p.whole {
+			continue
+		}
+		if b.short {
+			b.leaveOut("commits of "+p.name, errShort)
+			continue
+		}
+		path, err := p.find(b)
+		if err != nil {
+			b.leaveOut("commits of "+p.name, err)
+			continue
+		}
+		if err := errors.Join(b.measureCommits(p.name, path, p.steps), b.measureTogether(p.name, path, p.steps)); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
-	return b.report, nil
+	if err := b.measureCycle(); err != nil {
+		return err
+	}
+	if err := b.measureSmallGuests(); err != nil {
+		return err
+	}
+	if err := b.measureStore(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
 }
 
 // artefact returns the path of a file among the temporary ones.

@@ -20,7 +20,9 @@ type program struct {
 	small  bool // part of a smoke test
 	whole  bool // measure the transform and awaits, too
 
-	sleeper []string // arguments to sleep forever in the same place, for a program that is measured whole
+	// For a program that is measured whole:
+	sleeper []string // arguments to sleep forever in the same place
+	steps   []string // arguments to print and sleep for ever
 }
 
 // group is some parts of a program, with a name for the table.
@@ -54,12 +56,25 @@ def down(n):
 down(3)
 `
 
+// pythonSteps does little between one sleep and the next, with much in memory.
+const pythonSteps = `
+import time
+data = [i * 3 for i in range(500000)]
+i = 0
+while True:
+    data[i % 500 * 1000] += 1
+    print(i, data[i % 500 * 1000], flush=True)
+    time.sleep(1e-3)
+    i += 1
+`
+
 var programs = []program{
 	{
 		name: "CPython 3.12", find: findPython, args: []string{"-c", pythonLoad}, repeat: 1,
 		groups:  []group{{"CPython 3.12", []string{"loop", "fib", "dict", "json"}}},
 		whole:   true,
 		sleeper: []string{"-c", pythonSleeper},
+		steps:   []string{"-c", pythonSteps},
 	},
 	{
 		name: "interpreter in C", find: findBuilt("interp"), args: []string{"bench"}, repeat: 3, small: true,

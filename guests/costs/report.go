@@ -12,6 +12,7 @@ import (
 	goruntime "runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 )
@@ -48,6 +49,13 @@ type row struct {
 	PlainSeconds *figure `json:"plain_seconds,omitempty"` // CPU time on plain wazero, where Unit is a ratio to that
 	Durun        *figure `json:"durun,omitempty"`
 	Asyncify     *figure `json:"asyncify,omitempty"`
+	After        []after `json:"after,omitempty"` // of durun, in place of Durun: what might grow
+}
+
+// after is a value after so many commits.
+type after struct {
+	Commits int     `json:"commits"`
+	Value   float64 `json:"value"`
 }
 
 const (
@@ -57,6 +65,12 @@ const (
 	unitMicroseconds = "µs"
 	unitTimes        = "times"
 	unitPerSecond    = "/s"
+	unitMilliseconds = "ms"
+	unitBytes        = "B"
+	unitKilobytes    = "kB"
+	unitKibibytes    = "KiB"
+	unitMebibytes    = "MiB"
+	unitCount        = "" // of things
 
 	meanName = "geometric mean"
 )
@@ -78,6 +92,27 @@ func (r *row) get(v variant) *figure {
 		return r.Asyncify
 	}
 	return nil
+}
+
+// longName is the name, with what the values are after.
+func (r *row) longName() string {
+	if len(r.After) == 0 {
+		return r.Name
+	}
+	counts := make([]string, len(r.After))
+	for i, a := range r.After {
+		counts[i] = strconv.Itoa(a.Commits)
+	}
+	return fmt.Sprintf("%s, after %s commits", r.Name, strings.Join(counts, ", "))
+}
+
+// values are those of After.
+func (r *row) values() string {
+	values := make([]string, len(r.After))
+	for i, a := range r.After {
+		values[i] = number(a.Value, r.Unit)
+	}
+	return strings.Join(values, ", ")
 }
 
 // figure is the median of some runs, with the quartiles.
@@ -103,11 +138,13 @@ func median(s []float64) float64 {
 // number prints a value of a unit. Ratios have none.
 func number(v float64, unit string) string {
 	switch {
+	case unit == unitCount:
+		return fmt.Sprintf("%.0f", v)
 	case unit == unitRatio && v < 10:
 		return fmt.Sprintf("%.2f", v)
 	case unit == unitRatio:
 		return fmt.Sprintf("%.0f", v)
-	case (unit == unitSeconds || unit == unitTimes) && v < 10:
+	case (unit == unitSeconds || unit == unitTimes || unit == unitMebibytes) && v < 10:
 		return fmt.Sprintf("%.2f %s", v, unit)
 	case v < 10:
 		return fmt.Sprintf("%.1f %s", v, unit)
@@ -188,12 +225,16 @@ func writeText(w io.Writer, r *report) error {
 		if row.PlainSeconds != nil {
 			base = fmt.Sprintf("%.2f s", row.PlainSeconds.Median)
 		}
+		if len(row.After) > 0 {
+			fmt.Fprintf(t, "  %s\t%s\t%s\t-\n", row.longName(), base, row.values())
+			continue
+		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", row.Name, base, cell(row.Durun, row.Unit), cell(row.Asyncify, row.Unit))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(&b, "\nMedians of %d rounds or more, with quartiles; without a unit they are ratios to plain wazero. Times are CPU time.\n%s.\n", r.Rounds, r)
+	fmt.Fprintf(&b, "\nMedians of %d rounds or more, with quartiles; without a unit they are ratios to plain wazero. Times are CPU time; those of commits and restores are by the clock.\n%s.\n", r.Rounds, r)
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(&b, "Left out: %s: %s.\n", l.What, l.Reason)
 	}
@@ -217,7 +258,11 @@ func writeMarkdown(w io.Writer, r *report) error {
 		rows = rows[n:]
 		if last.Name != meanName {
 			for _, row := range group {
-				fmt.Fprintf(&b, "| %s: %s | %s | %s |\n", row.Group, row.Name, plainCell(row.Durun, row.Unit), plainCell(row.Asyncify, row.Unit))
+				cell := plainCell(row.Durun, row.Unit)
+				if len(row.After) > 0 {
+					cell = row.values()
+				}
+				fmt.Fprintf(&b, "| %s: %s | %s | %s |\n", row.Group, row.longName(), cell, plainCell(row.Asyncify, row.Unit))
 			}
 			continue
 		}
@@ -239,7 +284,7 @@ func writeMarkdown(w io.Writer, r *report) error {
 		}
 		fmt.Fprintln(&b)
 	}
-	fmt.Fprintf(&b, "\nMedians of %d rounds or more, of CPU time, on %s.\n", r.Rounds, r)
+	fmt.Fprintf(&b, "\nMedians of %d rounds or more, of CPU time (of commits and restores, by the clock), on %s.\n", r.Rounds, r)
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(&b, "Left out: %s: %s.\n", l.What, l.Reason)
 	}

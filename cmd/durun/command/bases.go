@@ -15,7 +15,9 @@ func newBaseCommand(a *app) *cobra.Command {
 		Use:   "base",
 		Short: "List and remove shared bases",
 		Long: `List and remove shared bases: programs that have run to their first wait, from
-which any number of coroutines start. "durun run --base NAME" makes and uses them.`,
+which any number of coroutines start. "durun run --base NAME" makes and uses
+them.`,
+		Example: "  durun base ls\n  durun base rm warm",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -35,12 +37,12 @@ func newBaseLsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List shared bases",
-		Long: `List the shared bases of the store, by name. BYTES is the size in the store, PAGES
-the number of 4 KiB memory pages in it, AWAIT what the program waits for.
+		Long: `List the shared bases of the store, by name. BYTES is the size in the store,
+PAGES the number of 4 KiB memory pages in it, AWAIT what the program waits for.
 
 JSON is an array of objects with the keys name, module (SHA-256), module_name,
-bytes, pages, time, await (an object with kind, detail and until) and, for a base
-that can't be read, error; time and await are null then.`,
+bytes, pages, time, await (an object with kind, detail and until) and, for a
+base that can't be read, error; time and await are null then.`,
 		Example: "  durun base ls",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -25,16 +25,17 @@ modules, commits, the chains that commits build on, bases and output. Each
 object that is damaged or missing is named, with the coroutines that it touches
 and what can be resumed of them nevertheless.
 
-The exit code is 0 if all is well, and 65 if anything is damaged. What a deletion
-or an import has left that was cut short is no damage; "durun gc" removes it.
+The exit code is 0 if all is well, and 65 if anything is damaged. What a
+deletion or an import has left that was cut short is no damage; "durun gc"
+removes it.
 
 JSON is an object with the keys objects and bytes (what was read), problems and
 leftovers (an array of keys in the store). A problem has the keys key (of the
 object in the store), coroutine (empty if none needs the object), commit (its
 number, 0 if it is none), problem (a message), newest (the coroutine's last
-commit) and resumable: the last commit that is whole, 0 if there is none. If that
-is newest, the coroutine can be resumed as it is; if it is less, "durun export
-ID@SEQ" and "durun import" make a coroutine of it.`,
+commit) and resumable: the last commit that is whole, 0 if there is none. If
+that is newest, the coroutine can be resumed as it is; if it is less, "durun
+export ID@SEQ" and "durun import" make a coroutine of it.`,
 		Example: "  durun check\n  durun check job -o json",
 		Args:    arguments(0, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -36,18 +36,18 @@ are not among the newest N, and older than D. The last commit stays, and so do
 those that another one builds on. Output is never dropped: "durun logs" has all
 of it. "durun run --keep" does the same while a program runs.
 
-Modules, and with --bases also shared bases, are not removed at once: a coroutine
-may be about to need one. They are condemned, and a gc that comes --grace later
-removes those that are still not needed. --grace 0 does all at once; then start
-no coroutines meanwhile.
+Modules, and with --bases also shared bases, are not removed at once: a
+coroutine may be about to need one. They are condemned, and a gc that comes
+--grace later removes those that are still not needed. --grace 0 does all at
+once; then start no coroutines meanwhile.
 
 If a coroutine can't be read it is not known what it needs, and no module is
 removed: exit code 65. "durun check" says more.
 
-JSON is an object with the keys reclaimed (an array of objects with kind, objects
-and bytes, which is negative where more was written than removed), condemned (an
-array of objects with kind, name, bytes, since and after, from when on it may be
-removed), unreadable and skipped (arrays of messages).`,
+JSON is an object with the keys reclaimed (an array of objects with kind,
+objects and bytes, which is negative where more was written than removed),
+condemned (an array of objects with kind, name, bytes, since and after, from
+when on it may be removed), unreadable and skipped (arrays of messages).`,
 		Example: "  durun gc\n  durun gc --keep 100 --older-than 168h --dry-run",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -140,16 +140,19 @@ func TestPanic(t *testing.T) {
 // TestHelp holds every command to a complete help.
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, c := range newRoot(&app{}).Commands() {
+	commands := newRoot(&app{}).Commands()
+	for i := 0; i < len(commands); i++ {
+		c := commands[i]
 		if c.Name() == "help" {
 			continue
 		}
+		commands = append(commands, c.Commands()...)
 		if c.Short == "" || c.Long == "" || c.Example == "" || c.RunE == nil || c.Args == nil {
-			t.Errorf("%s lacks a help text, an example or a check of its arguments", c.Name())
+			t.Errorf("%s lacks a help text, an example or a check of its arguments", c.CommandPath())
 		}
 		for _, line := range strings.Split(c.Long, "\n") {
 			if len(line) > 80 {
-				t.Errorf("%s: a line of %d characters: %s", c.Name(), len(line), line)
+				t.Errorf("%s: a line of %d characters: %s", c.CommandPath(), len(line), line)
 			}
 		}
 	}

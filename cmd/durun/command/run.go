@@ -67,8 +67,13 @@ are the same in all of them. See "durun base --help".
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
 done again from the last commit: it may write again to files and to those who
-watch.
-What it reads and yields is never lost: each such wait is committed as ever.
+watch. What it reads and yields is never lost: each such wait is committed as
+ever.
+
+With --keep or --keep-for old commits are dropped while the program runs; with
+both, those that neither keeps. The last stays, and those that another one
+builds on. Output is never dropped. What can't be dropped stays, and the program
+goes on.
 
 The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
