@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -78,9 +79,14 @@ func problems(t testing.TB, s *Store, ids ...string) []string {
 func TestCheck(t *testing.T) {
 	b := bucket.NewMem()
 	s, models := checkedStore(t, b, nil)
+	var mu sync.Mutex
 	var objects int
 	var read int64
-	c, err := s.Check(t.Context(), CheckOptions{Progress: func(n int, bytes int64) { objects, read = max(objects, n), max(read, bytes) }})
+	c, err := s.Check(t.Context(), CheckOptions{Progress: func(n int, bytes int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		objects, read = max(objects, n), max(read, bytes)
+	}})
 	if err != nil || len(c.Problems) != 0 || len(c.Leftovers) != 0 {
 		t.Fatalf("%+v, %v", c, err)
 	}

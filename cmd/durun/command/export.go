@@ -64,6 +64,8 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) (err er
 		return err
 	}
 	return writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
+		ctx, progressEnd := a.withSnapshotProgress(ctx, r.id)
+		defer progressEnd()
 		export := store.Export
 		if o.encrypt {
 			export = store.ExportEncrypted
