@@ -151,7 +151,7 @@ func (c *collector) freed() int64 {
 // commits drops the commits of all coroutines that the policy does not keep, and removes what earlier drops have left.
 func (c *collector) commits(ctx context.Context) error {
 	return c.s.eachID(ctx, func(ctx context.Context, id string) error {
-		done, err := c.s.retain(ctx, id, c.o.Policy, c.o.DryRun)
+		done, err := c.s.retain(ctx, id, c.o.Policy, retaining{dry: c.o.DryRun})
 		c.reclaim(ObjectCommit, done.Commits, done.Bytes)
 		return c.skip(ctx, err)
 	})

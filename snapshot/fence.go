@@ -69,7 +69,9 @@ func (l *Lease) guarded() *Store {
 	if l.release != nil {
 		return l.s
 	}
-	return &Store{b: guard{l.s.b, l}, local: l.s.local, inMemory: l.s.inMemory}
+	s := *l.s
+	s.b = guard{l.s.b, l}
+	return &s
 }
 
 // guard is a bucket in which nothing is changed without a lease.

@@ -262,6 +262,41 @@ func TestLeaseRenewal(t *testing.T) {
 	})
 }
 
+// TestImportLease imports a coroutine, drives it on and removes it where there are no locks.
+func TestImportLease(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out bytes.Buffer
+		if err := storeWith(t, bucket.NewMem(), "p", 4).Export(t.Context(), "p", 0, &out); err != nil {
+			t.Fatal(err)
+		}
+		b := bucket.NewMem()
+		s := NewStore(newRemote(b))
+		l := acquire(t, s, LeaseOptions{})
+		_, err := s.Import(t.Context(), bytes.NewReader(out.Bytes()), ImportOptions{})
+		isDriven(t, "import of one that is driven", err, ErrBusy, l)
+		_ = l.Release()
+		if c, err := s.Import(t.Context(), bytes.NewReader(out.Bytes()), ImportOptions{}); err != nil || c.Seq != 4 {
+			t.Fatal(c, err)
+		}
+		if got := leaseKeys(t, b); got != nil {
+			t.Errorf("after import: objects %q", got)
+		}
+		l = acquire(t, s, LeaseOptions{})
+		defer l.Release()
+		driveOn(t, l, 6)
+		if got := logsOf(t, s, "p"); got != outputOf(1, 6) {
+			t.Errorf("output %q", got)
+		}
+		if err := l.Delete(t.Context()); err != nil {
+			t.Error(err)
+		}
+		absent(t, s, "p")
+		if got := leaseKeys(t, b); len(got) != 1 {
+			t.Errorf("the lease is the caller's to release, but there is %q", got)
+		}
+	})
+}
+
 func TestLeaseOptions(t *testing.T) {
 	s := NewStore(buckettest.NoLock(bucket.NewMem()))
 	for _, ttl := range []time.Duration{-1, MinLease - 1, MaxLease + 1} {

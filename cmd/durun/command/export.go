@@ -54,6 +54,8 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) (err er
 		return err
 	}
 	return writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
+		ctx, progressEnd := a.withSnapshotProgress(ctx, r.id)
+		defer progressEnd()
 		err := store.Export(ctx, r.id, r.seq, w)
 		if errors.Is(err, snapshot.ErrNotFound) && r.seq > 0 {
 			err = inputError(err, fmt.Sprintf(`"%s" lists its commits`, a.commandLine("history", r.id)))
