@@ -21,7 +21,7 @@ import (
 // The tests here drive on a store without locks.
 
 // testLease is short enough to be waited for, and long enough for a machine that has much else to do.
-const testLease = "3s"
+const testLease = "5s"
 
 // noLock is the flag for the store in the folder dir, without its locks.
 func noLock(dir, query string) []string {
