@@ -26,7 +26,7 @@ const (
 	orderFill             // so many pages of 4 KiB with what can't be compressed
 	orderPrint            // a byte
 	orderEnd
-	orderDeeper  // another function takes the orders, inside a try_table
+	orderDeeper // another function takes the orders, inside a try_table
 	orderBack   // from there
 )
 
@@ -84,7 +84,7 @@ func (*puppeteer) Close() error                                 { return nil }
 
 // puppet returns the program, whose memory has these limits.
 func puppet(limits wasm.Limits) []byte {
-	const next, print, fill, step, deeper = 0, 1, 2, 3, 4
+	const next, output, fill, step, deeper = 0, 1, 2, 3, 4
 	address := []wasm.Instr{ins(wasm.OpLocalGet, 0), {Op: wasm.OpI64Const, Const: 8}, ins(wasm.OpI64ShrU), ins(wasm.OpI32WrapI64)}
 	value := []wasm.Instr{ins(wasm.OpLocalGet, 0), {Op: wasm.OpI64Const, Const: 40}, ins(wasm.OpI64ShrU), ins(wasm.OpI32WrapI64)}
 	is := func(what int32) []wasm.Instr {
@@ -100,7 +100,10 @@ func puppet(limits wasm.Limits) []byte {
 	}
 	m := &wasm.Module{
 		Types: []wasm.FuncType{
-			{Results: []wasm.ValueType{wasm.I64}}, {Params: []wasm.ValueType{wasm.I32}}, {Results: []wasm.ValueType{wasm.I32}}, {},
+			{Results: []wasm.ValueType{wasm.I64}},
+			{Params: []wasm.ValueType{wasm.I32}},
+			{Results: []wasm.ValueType{wasm.I32}},
+			{},
 			{Params: []wasm.ValueType{wasm.I32, wasm.I32}},
 		},
 		Imports: []wasm.Import{
@@ -125,7 +128,7 @@ func puppet(limits wasm.Limits) []byte {
 			is(orderStore), address, value, []wasm.Instr{ins(wasm.OpI32Store8)}, end,
 			is(orderGrow), value, []wasm.Instr{ins(wasm.OpMemoryGrow), ins(wasm.OpDrop)}, end,
 			is(orderFill), address, value, []wasm.Instr{ins(wasm.OpCall, fill)}, end,
-			is(orderPrint), value, []wasm.Instr{ins(wasm.OpCall, print)}, end,
+			is(orderPrint), value, []wasm.Instr{ins(wasm.OpCall, output)}, end,
 			[]wasm.Instr{ins(wasm.OpLocalGet, 1)},
 		),
 		code([]wasm.LocalGroup{{Count: 2, Type: wasm.I32}}, []wasm.Instr{
