@@ -82,7 +82,7 @@ func (s *Store) retain(ctx context.Context, id string, p Policy, how retaining) 
 }
 
 // errOvertaken is for what was listed and is no more: somebody else drops commits, too.
-var errOvertaken = errors.New("others work on the same coroutine")
+var errOvertaken = errors.New("others drop its commits as well, or some are lost")
 
 func (s *Store) retainOnce(ctx context.Context, id string, p Policy, how retaining, done *Retained) error {
 	if p.IsZero() {

@@ -99,7 +99,7 @@ func TestOpenURL(t *testing.T) {
 	if _, err := bucket.OpenURL(t.Context(), "mem://", openers); err != nil {
 		t.Error(err)
 	}
-	for _, in := range []string{"", "s3://bucket", "mem://name", "mem://?sync=false", "file://%zz"} {
+	for _, in := range []string{"", "s3://bucket", "mem://name", "mem://?sync=false", "file://%zz", "mem:", "file:/a"} {
 		if _, err := bucket.OpenURL(t.Context(), in, openers); !errors.Is(err, bucket.ErrURL) {
 			t.Errorf("%q: %v", in, err)
 		}

@@ -20,6 +20,13 @@ type Opener func(ctx context.Context, u *url.URL) (Bucket, error)
 //
 // Errors: [ErrURL] for an unknown scheme or a malformed URL, and those of the opener.
 func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, error) {
+	if scheme, rest, ok := strings.Cut(s, ":"); ok && openers[scheme] != nil && !strings.HasPrefix(rest, "//") {
+		// Taken for a path, it would be a new folder of that name.
+		return nil, &Error{
+			Op: "open", Key: s, Kind: ErrURL,
+			Err: fmt.Errorf("it lacks the slashes of %s://; a folder of that name is ./%s", scheme, s),
+		}
+	}
 	u, err := ParseURL(s)
 	if err != nil {
 		return nil, err

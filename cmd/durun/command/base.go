@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 	case err != nil:
 		return err
 	case status.Ended():
-		err := fmt.Errorf("run: no base %s: the program has ended without waiting, with exit code %d", name, c.ExitCode())
+		err := fmt.Errorf("no base %s: the program has ended without waiting, with exit code %d", name, c.ExitCode())
 		if c.Err() != nil {
 			err = fmt.Errorf("%w: %w", err, c.Err())
 		}
@@ -94,19 +95,19 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 // isBaseOf returns an error if a base was made of another program: what a program has read of its arguments and its environment
 // is in the base, and can't be had otherwise.
 func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
-	differs := func(what string, base, here any) error {
+	differs := func(what, how string) error {
 		return &exitError{
 			code:   exitUsage,
-			err:    fmt.Errorf("run: base %s was made with another %s: %q, not %q", name, what, base, here),
+			err:    fmt.Errorf("run: base %s was made with another %s: %s", name, what, how),
 			advice: "what the base has read can't be changed any more: give the same, or take another name",
 		}
 	}
 	m := chain.Commit
 	if m.Module != p.module.Hash() {
-		return differs("module", moduleText(m.ModuleName, m.Module), moduleText(p.name, p.module.Hash()))
+		return differs("module", fmt.Sprintf("%q, not %q", moduleText(m.ModuleName, m.Module), moduleText(p.name, p.module.Hash())))
 	}
 	if p.entry != "" && p.entry != m.Entry {
-		return differs("--entry", m.Entry, p.entry)
+		return differs("--entry", fmt.Sprintf("%q, not %q", m.Entry, p.entry))
 	}
 	for _, sec := range chain.Root.Host {
 		if sec.Name != wasi.Module.Name {
@@ -117,13 +118,48 @@ func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
 			return fmt.Errorf("base %s: %w", name, err)
 		}
 		if len(args) == 0 || len(p.args) == 0 || !slices.Equal(args[1:], p.args[1:]) {
-			return differs("list of arguments", args[min(1, len(args)):], p.args[1:])
+			return differs("list of arguments", differentArguments(args[min(1, len(args)):], p.args[min(1, len(p.args)):]))
 		}
 		if !slices.Equal(env, p.env) {
-			return differs("environment", env, p.env)
+			return differs("environment", differentVariables(env, p.env))
 		}
 	}
 	return nil
+}
+
+// differentArguments says where two lists of arguments differ first. Arguments may be whole programs, so they are clipped.
+func differentArguments(base, here []string) string {
+	for i := range min(len(base), len(here)) {
+		if base[i] != here[i] {
+			return fmt.Sprintf("argument %d is %s, not %s", i+1, clipped(base[i]), clipped(here[i]))
+		}
+	}
+	return fmt.Sprintf("it has %d, not %d", len(base), len(here))
+}
+
+// clipped is a text, quoted, without what doesn't fit a message.
+func clipped(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return strconv.Quote(string(r[:most])) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// differentVariables names the variables in which two environments differ, without their values: those may be secrets.
+func differentVariables(base, here []string) string {
+	var names []string
+	for _, v := range slices.Concat(base, here) {
+		name, _, _ := strings.Cut(v, "=")
+		if !(slices.Contains(base, v) && slices.Contains(here, v)) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "another order of its variables"
+	}
+	slices.Sort(names)
+	return "not the same " + strings.Join(names, ", ")
 }
 
 // ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside.

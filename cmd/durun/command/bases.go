@@ -98,36 +98,51 @@ func runBaseLs(ctx context.Context, a *app, f format) (err error) {
 }
 
 func newBaseRmCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var o struct{ format format }
+	cmd := &cobra.Command{
 		Use:   "rm NAME...",
 		Short: "Remove shared bases",
 		Long: `Remove shared bases from the store. A base that a coroutine builds on is not
 removed (exit code 75): remove the coroutine first, or let it go on until it no
-longer does. The names of what was removed are printed.`,
+longer does. The names of what was removed are printed; JSON is an array of
+objects with the key name.`,
 		Example: "  durun base rm python",
 		Args:    arguments(1, -1, "a base's NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runBaseRm(cmd.Context(), a, args)
+			return runBaseRm(cmd.Context(), a, o.format, args)
 		},
 		ValidArgsFunction: completeBases(a),
 	}
+	addFormatFlag(cmd, &o.format)
+	return cmd
 }
 
-func runBaseRm(ctx context.Context, a *app, names []string) (err error) {
+func runBaseRm(ctx context.Context, a *app, f format, names []string) (err error) {
 	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeInto(&err, store.Close)
-	for _, name := range names {
-		err := store.DeleteBase(ctx, name)
-		if errors.Is(err, snapshot.ErrNotFound) {
-			return inputError(err, `"`+a.commandLine("base", "ls")+`" lists what there is`)
-		}
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(a.Stdout, name)
+	type removed struct {
+		Name string `json:"name"`
 	}
-	return nil
+	list := []removed{}
+	for _, name := range names {
+		if err = store.DeleteBase(ctx, name); err != nil {
+			break
+		}
+		list = append(list, removed{name})
+		if f == formatText {
+			fmt.Fprintln(a.Stdout, name)
+		}
+	}
+	if errors.Is(err, snapshot.ErrNotFound) {
+		err = inputError(err, `"`+a.commandLine("base", "ls")+`" lists what there is`)
+	}
+	if f == formatJSON {
+		if jerr := writeJSON(a.Stdout, list); err == nil {
+			err = jerr
+		}
+	}
+	return err
 }

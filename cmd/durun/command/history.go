@@ -21,8 +21,9 @@ func newHistoryCommand(a *app) *cobra.Command {
 		Long: `List the commits of a coroutine that the store has, the first one first.
 
 KIND is full for a snapshot that stands on the module alone, delta for one that
-stands on the commit before. BYTES is its size in the store, PAGES the number of
-4 KiB memory pages in it, AWAIT what the program waited for.
+holds what differs from another: the commit before, an earlier one, or a shared
+base; "durun inspect" says which. BYTES is its size in the store, PAGES the
+number of 4 KiB memory pages in it, AWAIT what the program waited for.
 
 JSON is an array of objects with the keys seq, kind, bytes, pages, time, status,
 await (an object with kind, detail and until, or null at the end), key (the id

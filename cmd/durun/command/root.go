@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,14 +48,12 @@ func Main(config Config, args []string) int {
 	case <-again:
 		leave = a.interrupted(context.Cause(ctx))
 	}
-	select {
-	case code := <-done:
-		return code
-	default:
-		a.clearProgress()
-		_ = a.release()
-		return a.report(leave)
+	if !a.end() {
+		return <-done
 	}
+	a.clearProgress()
+	_ = a.release() // which the command notices, and would report
+	return a.report(leave)
 }
 
 // app is what the commands share: the process's streams, the flags that all of them have, and what is being driven.
@@ -64,7 +63,8 @@ type app struct {
 	keyFile  string
 	sync     syncFlag
 
-	abandoned chan error // takes the error of a command that can't be waited for
+	ended     atomic.Bool // see end
+	abandoned chan error  // takes the error of a command that can't be waited for
 
 	mu       sync.Mutex
 	driving  position
@@ -154,8 +154,14 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 	if err != nil && ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		err = a.interrupted(context.Cause(ctx)) // rather than "context canceled", wherever that was noticed
 	}
+	if !a.end() {
+		return exitOK // of no account: Main is leaving, and says why
+	}
 	return a.report(err)
 }
+
+// end reports whether the caller is the first that is about to report how the command ended: one does.
+func (a *app) end() bool { return !a.ended.Swap(true) }
 
 // report prints err and returns the exit code for it.
 func (a *app) report(err error) int {

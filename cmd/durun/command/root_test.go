@@ -112,6 +112,29 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestOneReport has a command fail while the process is leaving it behind, as one does that notices that its lease was
+// given up: only the first of the two says why.
+func TestOneReport(t *testing.T) {
+	t.Parallel()
+	for _, leaving := range []bool{false, true} {
+		var stderr bytes.Buffer
+		a := &app{Config: Config{Stderr: &stderr}}
+		if leaving && !a.end() {
+			t.Fatal("somebody has ended it before")
+		}
+		a.execute(context.Background(), &cobra.Command{
+			SilenceErrors: true, SilenceUsage: true,
+			RunE: func(*cobra.Command, []string) error { return snapshot.ErrFenced },
+		}, []string{})
+		if reported := stderr.Len() > 0; reported == leaving {
+			t.Errorf("leaving: %v; stderr %q", leaving, stderr.String())
+		}
+		if a.end() {
+			t.Errorf("leaving: %v; it ends twice", leaving)
+		}
+	}
+}
+
 func TestQuoted(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"": "''", "file:///a/b-c": "file:///a/b-c", "a b": "'a b'", "it's": `'it'\''s'`, "$HOME": "'$HOME'"} {

@@ -99,7 +99,7 @@ func (s *store) load(ctx context.Context, arg string) (*snapshot.Snapshot, snaps
 	}
 	chain, err := s.Chain(ctx, r.id, r.seq, nil)
 	if err != nil {
-		return fail(err)
+		return fail(r.explain(err))
 	}
 	state, err := chain.State()
 	if err != nil {
@@ -112,6 +112,14 @@ func (s *store) load(ctx context.Context, arg string) (*snapshot.Snapshot, snaps
 type reference struct {
 	id  string
 	seq uint64 // 0 for the last commit
+}
+
+// explain says of a commit that isn't there where to find those that are.
+func (r reference) explain(err error) error {
+	if r.seq != 0 && errors.Is(err, snapshot.ErrNotFound) {
+		return inputError(err, `"durun history `+r.id+`" lists its commits`)
+	}
+	return err
 }
 
 // reference reads ID[@SEQ] and completes the id. The commit need not exist.
