@@ -50,7 +50,7 @@ func TestTrackings(t *testing.T) {
 			t.Fatalf("tracking %q: %v\n%s", tracking, err, out)
 		}
 		used, commits, ok := bytes.Cut(out, []byte("\n"))
-		if !ok || bytes.Count(commits, []byte("\n")) < 200 {
+		if !ok || bytes.Count(commits, []byte("\n")) < 100 {
 			t.Fatalf("tracking %q: few commits:\n%s", tracking, out)
 		}
 		t.Logf("tracking %q: %s", tracking, used)
