@@ -103,9 +103,7 @@ func (c *Coroutine) snapshot(since snapshot.Since) (*snapshot.Snapshot, error) {
 	if c.linear != nil {
 		c.followMemory()
 		s.Memory.Size = uint64(len(c.linear.Bytes()))
-		if l := c.module.env.Memories[0]; l.HasMax {
-			s.Memory.Max = l.Max * snapshot.WasmPageSize
-		}
+		s.Memory.Max = c.module.memoryMax()
 		var ok bool
 		if s.Memory.Pages, ok = c.changes(since); !ok {
 			since = snapshot.SinceImage
@@ -121,15 +119,16 @@ func (c *Coroutine) snapshot(since snapshot.Since) (*snapshot.Snapshot, error) {
 }
 
 // Committed tells the coroutine that a snapshot of it, the last that was captured, has become durable: the next one follows it,
-// and has only the output since. It is to be called before the guest runs on; else the next commit is stored in full.
+// and has only the output since. It is to be called before the guest runs on, and before another snapshot is captured; else
+// the next commit is stored in full.
 func (c *Coroutine) Committed(commit snapshot.Commit) {
 	c.parent = commit.AsParent()
-	c.output, c.written = nil, 0
+	c.dropOutput(commit.Output)
 	s := c.taken
 	switch {
 	case c.status.Ended():
 		return
-	case s == nil || s.Seq != commit.Seq:
+	case s == nil || s.Seq != commit.Seq || !sameOrigin(s.Base, commit.Origin):
 		c.lineage, c.atRoot, c.atLast = snapshot.Lineage{}, nil, nil
 		return
 	}
@@ -141,6 +140,31 @@ func (c *Coroutine) Committed(commit snapshot.Commit) {
 	if c.atLast = withoutPages(s); s.Base == nil {
 		c.atRoot = c.atLast
 	}
+}
+
+// sameOrigin reports whether a commit is stored as a snapshot with that base is. Two snapshots of one moment may be stored
+// differently, and then what has changed since the one is not what has changed since the other.
+func sameOrigin(base *snapshot.Base, origin *snapshot.Origin) bool {
+	if base == nil || origin == nil {
+		return base == nil && origin == nil
+	}
+	return base.Origin == *origin
+}
+
+// dropOutput forgets the first n bytes of the output, which are committed. The guest may have written more since.
+func (c *Coroutine) dropOutput(n uint64) {
+	for len(c.output) > 0 && uint64(len(c.output[0].Data)) <= n {
+		n -= uint64(len(c.output[0].Data))
+		c.written -= len(c.output[0].Data)
+		c.output = c.output[1:]
+	}
+	if len(c.output) == 0 {
+		c.output, c.written = nil, 0
+		return
+	}
+	c.output = slices.Clone(c.output) // the snapshot has the rest
+	c.output[0].Data = c.output[0].Data[n:]
+	c.written -= int(n)
 }
 
 func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
@@ -467,13 +491,17 @@ func (m *Module) Restore(ctx context.Context, s *snapshot.Snapshot, config Resto
 // RestoreChain goes on from a snapshot as a store has it, as Restore does from one that was read whole. It costs less where
 // the chain's root is known, see [Module.Known], and the commits that follow continue the chain. config.Hash is not used.
 //
-// Errors: as for Restore, and those of reading the chain's pages.
+// Errors: as for Restore, and those of reading the chain's pages; [snapshot.ErrRootKnown] if the module has forgotten the root
+// since it was asked, so that the chain has to be read anew.
 func (m *Module) RestoreChain(ctx context.Context, chain *snapshot.Chain, config RestoreConfig) (*Coroutine, error) {
 	fail := func(err error) (*Coroutine, error) {
 		return nil, fmt.Errorf("restore coroutine %s: %w", chain.Commit.Coroutine, err)
 	}
-	if chain.Commit.Status.Ended() {
+	switch {
+	case chain.Commit.Status.Ended():
 		return fail(ErrEnded)
+	case isBase(chain):
+		return fail(fmt.Errorf("%w: it is a base, which coroutines start from", ErrMismatch))
 	}
 	from, err := contentOf(ctx, chain)
 	if err != nil {
@@ -489,29 +517,28 @@ func (m *Module) RestoreChain(ctx context.Context, chain *snapshot.Chain, config
 // RestoreFrom reads a commit of a coroutine, 0 for the newest, and goes on from it: as [snapshot.Store.Chain] and RestoreChain,
 // without reading what the module knows.
 func (m *Module) RestoreFrom(ctx context.Context, store *snapshot.Store, id string, seq uint64, config RestoreConfig) (*Coroutine, error) {
-	known := false
-	have := func(h snapshot.Hash) *snapshot.Snapshot {
-		s := m.Known(h)
-		known = known || s != nil
-		return s
-	}
-	for {
+	for have := m.Known; ; have = nil {
 		chain, err := store.Chain(ctx, id, seq, have)
 		if err != nil {
 			return nil, fmt.Errorf("restore: %w", err)
 		}
 		c, err := m.RestoreChain(ctx, chain, config)
-		if err == nil || !known || m.Known(chain.RootRef.Hash) != nil {
+		if !errors.Is(err, snapshot.ErrRootKnown) {
 			return c, err
 		}
-		have, known = nil, false // it has been forgotten meanwhile
 	}
 }
+
+// isBase reports whether a chain is that of a shared base, and not of a coroutine.
+func isBase(c *snapshot.Chain) bool { return c.RootRef.Seq == 0 && len(c.Deltas) == 0 }
 
 // startFrom starts a coroutine from a shared base.
 func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine, error) {
 	fail := func(err error) (*Coroutine, error) {
 		return nil, fmt.Errorf("start from base %s: %w", config.Base.Commit.Coroutine, err)
+	}
+	if !isBase(config.Base) {
+		return fail(fmt.Errorf("%w: it is a coroutine's commit", ErrMismatch))
 	}
 	from, err := contentOf(ctx, config.Base)
 	if err != nil {
@@ -525,7 +552,7 @@ func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine,
 	}
 	c := &Coroutine{
 		id: config.ID, lineage: snapshot.FromBase(config.Base.Commit),
-		output: from.state.Output,
+		output: slices.Clone(from.state.Output), // others start from the same, and each adds to its own
 	}
 	err = c.restore(ctx, m, from, RestoreConfig{
 		Hosts: config.Hosts, Stdout: config.Stdout, Stderr: config.Stderr, Grants: config.Grants,
@@ -538,7 +565,8 @@ func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine,
 		c.abi.input = config.Input
 	}
 	// Who watches sees the output from its beginning.
-	for _, o := range c.output {
+	for i, o := range c.output {
+		c.output[i].Data = slices.Clip(o.Data)
 		c.written += len(o.Data)
 		c.show(o.Stream, o.Data)
 	}
@@ -563,7 +591,7 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 	c.abi, c.frames = &abi{}, s.Frames
 	await, err := c.restoreAwait(s)
 	if err == nil {
-		c.linear, err = m.restoreMemory(from)
+		c.linear, err = m.restoreMemory(ctx, from)
 	}
 	if err == nil {
 		err = c.init(ctx, config.Hosts)
@@ -588,10 +616,9 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 		c.freeMemory()
 		return err
 	}
-	c.atRoot = from.root
-	c.atLast = withoutPages(s)
-	if len(from.deltaPages) == 0 && from.root == s {
-		c.atRoot = c.atLast
+	c.atRoot, c.atLast = withoutPages(from.root), withoutPages(s)
+	if s.Memory.Max != m.memoryMax() {
+		c.lineage = snapshot.Lineage{} // made up: what follows would be no delta of it
 	}
 	return nil
 }

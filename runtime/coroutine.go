@@ -61,7 +61,7 @@ type Coroutine struct {
 	lineage snapshot.Lineage   // of the commits
 	atRoot  *snapshot.Snapshot // the state, without pages, of the chain's root, and
 	atLast  *snapshot.Snapshot // of the last commit
-	taken   *snapshot.Snapshot // what Capture returned last, if the guest has not run since
+	taken   *snapshot.Snapshot // what was captured last, if the guest has not run since
 	output  []snapshot.Output
 	written int // bytes in output
 	status  snapshot.Status
@@ -603,6 +603,9 @@ func (c *Coroutine) close() error {
 	}
 	c.closed = true
 	c.stop()
+	if c.linear != nil {
+		c.followMemory() // what it has grown to is to be given back as well
+	}
 	ctx := context.Background()
 	var errs []error
 	for _, inst := range append(c.retired, c.resume, c.main) {

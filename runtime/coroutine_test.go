@@ -332,7 +332,7 @@ func TestMaxOutput(t *testing.T) {
 	if err != nil || status != snapshot.Failed || !strings.Contains(c.Err().Error(), "more than 256 MiB of output") {
 		t.Fatalf("ended %s, %v, %v", status, err, c.Err())
 	}
-	c.Committed(snapshot.Commit{Manifest: snapshot.Manifest{Seq: 1}})
+	c.Committed(snapshot.Commit{Manifest: snapshot.Manifest{Seq: 1, Output: 3}})
 	if c.written != 0 {
 		t.Errorf("%d bytes counted after a commit", c.written)
 	}

@@ -17,14 +17,14 @@ import (
 // chains that were restored of late. An image is shared by all who start from it, so a root that is among them costs a
 // restore a few system calls.
 type images struct {
-	once    sync.Once
-	initial *linmem.Image // nil without a memory
-	err     error
-
-	mu    sync.Mutex
-	roots map[snapshot.Hash]*list.Element // of *rootImage, in order
-	order list.List                       // the one used last in front
-	pages int                             // that the roots list, all together
+	mu      sync.Mutex
+	closed  bool
+	initial *linmem.Image                   // nil until it is asked for, and without a memory
+	roots   map[snapshot.Hash]*list.Element // of *rootImage, in order
+	making  map[snapshot.Hash]chan struct{} // of those that are being read; closed when that has ended
+	order   list.List                       // the one used last in front
+	pages   int                             // that the roots list, all together
+	limit   int                             // of pages; maxRootPages, but in tests
 }
 
 // rootImage is the memory of a full snapshot.
@@ -45,17 +45,21 @@ const (
 
 // initialImage returns the memory of a fresh instance, nil if the module has no memory. The module keeps it.
 func (m *Module) initialImage() (*linmem.Image, error) {
-	m.images.once.Do(func() {
-		if len(m.env.Memories) == 0 {
-			return
-		}
-		size := m.env.Memories[0].Min * snapshot.WasmPageSize
-		m.images.initial, m.images.err = linmem.NewImage(size, func(mem []byte) error {
-			m.image.fill(mem)
-			return nil
-		})
+	im := &m.images
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	switch {
+	case im.closed:
+		return nil, fmt.Errorf("the module is %w", ErrClosed)
+	case im.initial != nil || len(m.env.Memories) == 0:
+		return im.initial, nil
+	}
+	image, err := linmem.NewImage(m.env.Memories[0].Min*snapshot.WasmPageSize, func(mem []byte) error {
+		m.image.fill(mem)
+		return nil
 	})
-	return m.images.initial, m.images.err
+	im.initial = image
+	return image, err
 }
 
 // Known returns the state of a full snapshot, by digest, whose memory the module has at hand: for [snapshot.Store.Chain] and
@@ -113,33 +117,59 @@ func contentOfSnapshot(s *snapshot.Snapshot) *content {
 }
 
 // rootImage returns the image of a root, with a reference for the caller. It is nil if it is better to write the root's
-// pages over the initial image.
-func (m *Module) rootImage(from *content) (*linmem.Image, error) {
+// pages over the initial image. A root is read by one at a time, for whom the others who want it wait.
+func (m *Module) rootImage(ctx context.Context, from *content) (*linmem.Image, error) {
 	im := &m.images
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	if e := im.roots[from.hash]; e != nil {
-		im.order.MoveToFront(e)
-		return e.Value.(*rootImage).image.Retain(), nil
+	for {
+		if e := im.roots[from.hash]; e != nil {
+			im.order.MoveToFront(e)
+			return e.Value.(*rootImage).image.Retain(), nil
+		}
+		if n := len(from.rootPages); n <= fewPages || n > im.limit/4 || from.hash == (snapshot.Hash{}) {
+			return nil, nil
+		}
+		made := im.making[from.hash]
+		if made == nil {
+			return im.make(from)
+		}
+		im.mu.Unlock()
+		select {
+		case <-made:
+		case <-ctx.Done():
+		}
+		im.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 	}
-	if n := len(from.rootPages); n <= fewPages || n > maxRootPages/4 || from.hash == (snapshot.Hash{}) {
-		return nil, nil
+}
+
+// make makes the image of a root, and keeps it. The caller holds the lock, which others can have while the root is read.
+func (im *images) make(from *content) (*linmem.Image, error) {
+	if im.roots == nil {
+		im.roots, im.making = map[snapshot.Hash]*list.Element{}, map[snapshot.Hash]chan struct{}{}
 	}
-	image, err := im.initial.Derive(from.root.Memory.Size, from.rootPages, from.readRoot)
-	if err != nil {
-		return nil, err
+	made := make(chan struct{})
+	im.making[from.hash] = made
+	initial := im.initial
+	im.mu.Unlock()
+	image, err := initial.Derive(from.root.Memory.Size, from.rootPages, from.readRoot)
+	im.mu.Lock()
+	delete(im.making, from.hash)
+	close(made)
+	if err != nil || im.closed {
+		return image, err
 	}
 	state := *from.root
 	if state.Memory.Pages = nil; !from.shared {
 		state.Output = nil
 	}
 	r := &rootImage{hash: from.hash, state: &state, image: image, pages: len(from.rootPages)}
-	if im.roots == nil {
-		im.roots = map[snapshot.Hash]*list.Element{}
-	}
 	im.roots[r.hash] = im.order.PushFront(r)
 	im.pages += r.pages
-	for im.pages > maxRootPages {
+	for im.pages > im.limit {
 		im.forget(im.order.Back())
 	}
 	return image.Retain(), nil
@@ -153,15 +183,28 @@ func (im *images) forget(e *list.Element) {
 	r.image.Release()
 }
 
+// close lets go of all images. Coroutines that are still there keep theirs.
 func (im *images) close() {
 	im.mu.Lock()
 	defer im.mu.Unlock()
+	if im.closed {
+		return
+	}
+	im.closed = true
 	for im.order.Len() > 0 {
 		im.forget(im.order.Back())
 	}
 	if im.initial != nil {
 		im.initial.Release()
 	}
+}
+
+// memoryMax returns the limit that the module gives its memory, in bytes; 0 for none.
+func (m *Module) memoryMax() uint64 {
+	if len(m.env.Memories) == 0 || !m.env.Memories[0].HasMax {
+		return 0
+	}
+	return m.env.Memories[0].Max * snapshot.WasmPageSize
 }
 
 // newMemory returns a memory of some size, 0 for that of the image, that starts as image or, if that is nil, as the
@@ -226,7 +269,7 @@ func (c *Coroutine) changes(since snapshot.Since) ([]snapshot.Page, bool) {
 }
 
 // restoreMemory makes a memory of some content, and tells it what is committed of it. It is nil if the module has none.
-func (m *Module) restoreMemory(from *content) (*linmem.Memory, error) {
+func (m *Module) restoreMemory(ctx context.Context, from *content) (*linmem.Memory, error) {
 	initial, err := m.initialImage()
 	if err != nil {
 		return nil, err
@@ -245,7 +288,7 @@ func (m *Module) restoreMemory(from *content) (*linmem.Memory, error) {
 			return nil, fmt.Errorf("%w: a memory of %d bytes, which is more than the module or this machine allows", ErrMismatch, size)
 		}
 	}
-	image, err := m.rootImage(from)
+	image, err := m.rootImage(ctx, from)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func (r *Runtime) Open(ctx context.Context, hash snapshot.Hash, fetch func(conte
 func (r *Runtime) open(ctx context.Context, hash snapshot.Hash, fetch func(context.Context) ([]byte, error)) (*Module, error) {
 	m := &Module{
 		runtime: r, hash: hash, key: r.preparedKey(hash), source: fetched{hash: hash, fetch: fetch},
-		resumes: map[string]*resumeModule{},
+		resumes: map[string]*resumeModule{}, images: images{limit: maxRootPages},
 	}
 	var running []byte // nil if what was prepared before will do
 	p, ok := r.readPrepared(m.key)

@@ -209,6 +209,9 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 		}
 		return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
 	}
+	if err := s.KeepModule(ctx, snap.Module, in.module); err != nil { // a collector may have come by
+		return Commit{}, err
+	}
 	return Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 

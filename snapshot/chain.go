@@ -245,11 +245,10 @@ func pageNumbers(sets []*pageSet) []uint32 {
 // ReadRoot writes the root's pages into mem, which has the size of its memory, and the content of the module's initial
 // image.
 //
-// Errors: [ErrCorrupt] and others of reading, after which the content of mem is undefined; one for a root that the caller
-// had.
+// Errors: [ErrCorrupt] and others of reading, after which the content of mem is undefined; [ErrRootKnown].
 func (c *Chain) ReadRoot(ctx context.Context, mem []byte) error {
 	if c.known {
-		return errRootKnown
+		return ErrRootKnown
 	}
 	if uint64(len(mem)) < c.Root.Memory.Size {
 		return fmt.Errorf("a memory of %d bytes, where the root's has %d", len(mem), c.Root.Memory.Size)
@@ -323,14 +322,15 @@ func (c *Chain) in(r Ref, err error) error {
 	return fmt.Errorf("its chain needs %v: %w", r, err)
 }
 
-var errRootKnown = errors.New("the root's pages were not read, since its state was known")
+// ErrRootKnown is returned where the pages of a chain's root are asked for, which were not read, since the caller had it.
+var ErrRootKnown = errors.New("the root's pages were not read, since its state was known")
 
 // Snapshot returns the complete snapshot.
 //
 // Errors: as for [Chain.State] and [Chain.ReadRoot].
 func (c *Chain) Snapshot(ctx context.Context) (*Snapshot, error) {
 	if c.known {
-		return nil, errRootKnown
+		return nil, ErrRootKnown
 	}
 	s, err := c.State()
 	if err != nil {

@@ -218,13 +218,14 @@ func (c *collector) leftover(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	e, dead, err := c.s.first(ctx, id)
+	held := lease.guarded()
+	e, dead, err := held.first(ctx, id)
 	switch {
 	case err != nil:
 	case dead && e.Key == coroutinePrefix(id)+tombstone:
-		err = c.s.remove(ctx, id)
+		err = held.remove(ctx, id)
 	case !dead && !young: // else somebody may import it who was paused for longer than his lease held
-		err = c.s.deleteAll(ctx, logsPrefix+id+"/", "")
+		err = held.deleteAll(ctx, logsPrefix+id+"/", "")
 	}
 	if err = errors.Join(err, lease.Release()); err != nil {
 		return err

@@ -495,7 +495,7 @@ func TestEncryptedBundle(t *testing.T) {
 func BenchmarkCommitEncrypted(b *testing.B) {
 	for name, keys := range map[string]*Keyring{"plain": nil, "encrypted": ringOf(0)} {
 		b.Run(name, func(b *testing.B) {
-			_, after := pythonStep(8, 40)
+			_, after := pythonStep(10, 12)
 			b.ReportAllocs()
 			var data []byte
 			for b.Loop() {

@@ -259,7 +259,7 @@ func (s *Store) isThereSealed(ctx context.Context, key string, snap *Snapshot) (
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
 // one whose deletion or import was cut short are removed.
 func (s *Store) prepare(ctx context.Context, id, key string) error {
-	e, ok, err := s.first(ctx, id)
+	e, ok, logs, err := s.look(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -274,6 +274,9 @@ func (s *Store) prepare(ctx context.Context, id, key string) error {
 			return errExist
 		}
 		return nil // perhaps a retry
+	}
+	if !logs {
+		return nil
 	}
 	return s.deleteAll(ctx, logsPrefix+id+"/", "")
 }
@@ -330,16 +333,21 @@ func (s *Store) exists(ctx context.Context, id string, seq uint64) error {
 
 // first returns the first entry of a coroutine's folder: the tombstone, or the newest commit.
 func (s *Store) first(ctx context.Context, id string) (e bucket.Entry, ok bool, err error) {
+	e, ok, _, err = s.look(ctx, id)
+	return e, ok, err
+}
+
+// look is first, and reports whether there are logs if there is nothing else.
+func (s *Store) look(ctx context.Context, id string) (e bucket.Entry, ok, logs bool, err error) {
 	for try := 0; ; try++ {
 		e, ok, err = bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
-		if err != nil || ok || try == retries {
-			return e, ok, err
+		if err != nil || ok {
+			return e, ok, false, err
 		}
 		// If commits are dropped as fast as they are made, a listing may come to each too late, and to the next too early.
 		// Then there are logs.
-		_, logs, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: logsPrefix + id + "/"})
-		if err != nil || !logs {
-			return bucket.Entry{}, false, err
+		if _, logs, err = bucket.First(ctx, s.b, bucket.ListOptions{Prefix: logsPrefix + id + "/"}); err != nil || !logs || try == retries {
+			return bucket.Entry{}, false, logs, err
 		}
 	}
 }

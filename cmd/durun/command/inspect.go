@@ -29,7 +29,8 @@ stack.
 
 JSON is an object with the keys of "durun ps" and driver (an object with host,
 pid and since, or null if nobody drives it or the store doesn't say who), entry,
-args, results, kind, bytes, hash, parent, in_start, frames, memory, globals,
+args, results, kind, bytes, hash, key (the id of the key that it is encrypted
+under, or empty), parent, in_start, frames, memory, globals,
 tables, dropped_data, dropped_elements, host, output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
@@ -52,6 +53,7 @@ type facts struct {
 	Kind            string       `json:"kind"`
 	Bytes           int64        `json:"bytes"`
 	Hash            string       `json:"hash"`   // of the encoded commit
+	Key             string       `json:"key"`    // that it is encrypted under, empty for none
 	Parent          *uint64      `json:"parent"` // nil for the first commit
 	Chain           *chainFacts  `json:"chain"`  // nil for a full snapshot
 	InStart         bool         `json:"in_start"`
@@ -150,6 +152,7 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		Kind:      c.Kind.String(),
 		Bytes:     c.Bytes,
 		Hash:      c.Hash.String(),
+		Key:       keyText(c.Key),
 		Entry:     s.Entry,
 		Args:      describeValues(s.Args),
 		Results:   describeValues(s.Results),
@@ -224,6 +227,9 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line("commit", "%d, %s, %s", f.Seq, f.Kind, humanBytes(uint64(f.Bytes)))
 	if f.Chain != nil {
 		line("chain", "against %s; %d objects, from %s on", f.Chain.Base, f.Chain.Objects, f.Chain.Root)
+	}
+	if f.Key != "" {
+		line("key", "%s", f.Key)
 	}
 	line("time", "%s (%s)", f.Updated.Local().Format(time.RFC3339), humanTime(f.Updated.Time, now))
 	line("status", "%s", f.Status)

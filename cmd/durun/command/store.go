@@ -79,11 +79,15 @@ type store struct {
 func (s *store) Close() error { return s.Bucket().Close() }
 
 func (a *app) openStore(ctx context.Context) (*store, error) {
+	keys, err := a.keyring()
+	if err != nil {
+		return nil, err
+	}
 	b, err := a.openBucket(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &store{snapshot.NewStore(b)}, nil
+	return &store{snapshot.NewStore(b).WithKeys(keys)}, nil
 }
 
 // load returns the snapshot that an argument ID[@SEQ] means, without its pages.

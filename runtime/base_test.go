@@ -1,0 +1,315 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
+)
+
+var smallMemory = wasm.Limits{Min: 16, Max: 64, HasMax: true}
+
+// base makes a shared base of a puppet that has carried out orders, and reads it. It returns what the puppet's memory is.
+func (s *stage) base(name string, orders ...order) (*snapshot.Chain, []byte) {
+	s.Helper()
+	a := s.started("maker", nil)
+	defer a.Close()
+	a.do(orders...)
+	snap, err := a.Snapshot()
+	if err != nil {
+		s.Fatal(err)
+	}
+	if _, err := s.store.PutBase(s.Context(), name, snap); err != nil {
+		s.Fatal(err)
+	}
+	chain, err := s.store.Base(s.Context(), name, s.m.Known)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return chain, a.mem
+}
+
+// TestBase starts coroutines from a base, of which the module keeps the memory or not, and commits and restores them. Each has
+// its own output, though it begins with the base's.
+func TestBase(t *testing.T) {
+	for _, pages := range []int{0, 4, fewPages + 1} {
+		s := newStage(t, smallMemory)
+		chain, mem := s.base("b", grow(1), fill(snapshot.WasmPageSize, pages), storeAt(3, 7), printByte('b'))
+		for round := range 3 {
+			id := fmt.Sprint("c", round)
+			a := s.started(id, chain)
+			a.mem, a.printed = slices.Clone(mem), []byte("b")
+			a.check(false)
+			if round == 0 { // runs on before its first commit
+				a.do(printByte('x'), storeAt(4, 1))
+			}
+			first := a.commit()
+			if first.Seq != 1 || first.Parent != nil || first.Origin != nil && first.Origin.Root != chain.RootRef {
+				t.Errorf("%d pages: the first commit is %d, of %+v", pages, first.Seq, first.Origin)
+			}
+			a.check(true)
+			a.do(storeAt(9, byte(round)), printByte('z'))
+			a.commit()
+			a.check(true)
+			_ = a.Close()
+			var out bytes.Buffer
+			want := "bz"
+			if round == 0 {
+				want = "bxz"
+			}
+			if err := s.store.Logs(t.Context(), id, &out, nil); err != nil || out.String() != want {
+				t.Errorf("%d pages: output %q, %v", pages, &out, err)
+			}
+			var err error
+			if chain, err = s.store.Base(t.Context(), "b", s.m.Known); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestBaseIsNoCommit: what is a base's isn't a coroutine's, and the other way round.
+func TestBaseIsNoCommit(t *testing.T) {
+	s := newStage(t, smallMemory)
+	base, _ := s.base("b", fill(0, 80))
+	if _, err := s.m.RestoreChain(t.Context(), base, RestoreConfig{Hosts: []hostabi.Instance{&puppeteer{}}}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("restored: %v", err)
+	}
+	a := s.started("a", nil)
+	defer a.Close()
+	a.commit()
+	chain, err := s.store.Chain(t.Context(), "a", 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.m.Start(t.Context(), StartConfig{ID: "x", Hosts: []hostabi.Instance{&puppeteer{}}, Base: chain}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("started: %v", err)
+	}
+}
+
+// TestBaseMadeAnew deletes a base and makes another of its name: what was built on the first must not be restored on that.
+func TestBaseMadeAnew(t *testing.T) {
+	s := newStage(t, smallMemory)
+	chain, _ := s.base("b", fill(0, 80))
+	a := s.started("a", chain)
+	a.mem = make([]byte, smallMemory.Min*snapshot.WasmPageSize)
+	a.commit()
+	a.do(storeAt(5000, 1))
+	a.commit()
+	_ = a.Close()
+	if err := s.store.Bucket().Delete(t.Context(), "bases/b"); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := s.base("b", fill(snapshot.PageSize, 80))
+	if other.RootRef == chain.RootRef {
+		t.Fatal("it is the same")
+	}
+	s.m.images.forgetAll()
+	_, err := s.m.RestoreFrom(t.Context(), s.store, "a", 0, RestoreConfig{Hosts: []hostabi.Instance{&puppeteer{}}})
+	if !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Errorf("restored: %v", err)
+	}
+}
+
+// forgetAll forgets all roots.
+func (im *images) forgetAll() {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	for im.order.Len() > 0 {
+		im.forget(im.order.Back())
+	}
+}
+
+// TestForgottenRoot has the module forget a root after the chain was read without it.
+func TestForgottenRoot(t *testing.T) {
+	s := newStage(t, smallMemory)
+	a := s.started("a", nil)
+	a.do(fill(0, 80))
+	a.commit()
+	for i := range uint32(3) {
+		a.do(storeAt(i*snapshot.PageSize, 1))
+		a.commit()
+	}
+	_ = a.Close()
+	inner := s.store.Bucket()
+	_ = s.restored("a", 0).Close()
+	var forgotten int
+	s.store = snapshot.NewStore(buckettest.NewFaulty(inner, func(o buckettest.Op) buckettest.Fault {
+		if o.Name == "get" && strings.HasSuffix(o.Key, "d") { // commit 2, which is read after the root was asked for
+			s.m.images.mu.Lock()
+			forgotten += s.m.images.order.Len()
+			s.m.images.mu.Unlock()
+			s.m.images.forgetAll()
+		}
+		return buckettest.Fault{}
+	}))
+	b := s.restored("a", 0)
+	defer b.Close()
+	b.mem = a.mem
+	b.check(true)
+	if forgotten == 0 {
+		t.Error("no root was known")
+	}
+}
+
+// TestCloseModule closes a module twice, with a coroutine that is still there.
+func TestCloseModule(t *testing.T) {
+	for _, pages := range []int{0, 80} {
+		s := newStage(t, smallMemory)
+		a := s.started("a", nil)
+		a.do(fill(0, pages))
+		a.commit()
+		_ = a.Close()
+		b := s.restored("a", 0)
+		for range 2 {
+			if err := s.m.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if view, _ := b.memory.Read(0, b.memory.Size()); !bytes.Equal(view, a.mem) {
+			t.Error("the memory has changed")
+		}
+		if _, err := s.m.Start(t.Context(), StartConfig{ID: "x", Hosts: []hostabi.Instance{&puppeteer{}}}); !errors.Is(err, ErrClosed) {
+			t.Errorf("started: %v", err)
+		}
+		_, err := s.m.RestoreFrom(t.Context(), s.store, "a", 0, RestoreConfig{Hosts: []hostabi.Instance{&puppeteer{}}})
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("restored: %v", err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestRootsAtOnce restores coroutines of several roots at once, more of them than the module keeps, beside others that start.
+func TestRootsAtOnce(t *testing.T) {
+	s := newStage(t, smallMemory)
+	const roots = 4
+	s.m.images.limit = 400 // four times the largest one
+	var mems [roots][]byte
+	for i := range roots {
+		a := s.started(fmt.Sprint("c", i), nil)
+		a.do(fill(uint32(i)*snapshot.PageSize, 70+10*i))
+		a.commit()
+		a.do(storeAt(1, byte(i)))
+		a.commit()
+		mems[i] = a.mem
+		_ = a.Close()
+	}
+	s.store = snapshot.NewStore(s.store.Bucket())
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for n := range 20 {
+				i := (g + n) % roots
+				h := &puppeteer{}
+				c, err := s.m.RestoreFrom(t.Context(), s.store, fmt.Sprint("c", i), 0, RestoreConfig{Hosts: []hostabi.Instance{h}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if view, _ := c.memory.Read(0, c.memory.Size()); !bytes.Equal(view, mems[i]) {
+					t.Errorf("the memory of c%d differs at %#x", i, firstDifference(view, mems[i]))
+				}
+				h.order = fill(0, 16)
+				if _, err := c.Resume(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+				d, err := s.m.Start(t.Context(), StartConfig{ID: "d", Hosts: []hostabi.Instance{&puppeteer{}}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if view, _ := d.memory.Read(0, d.memory.Size()); !bytes.Equal(view, make([]byte, len(view))) {
+					t.Error("a fresh memory isn't zero")
+				}
+				_ = d.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if n := s.m.images.pages; n > s.m.images.limit || n == 0 || len(s.m.images.making) > 0 {
+		t.Errorf("roots of %d pages are kept, %d are being read", n, len(s.m.images.making))
+	}
+}
+
+// TestRootIsReadOnce restores one root many times at once, of which the first reader fails.
+func TestRootIsReadOnce(t *testing.T) {
+	s := newStage(t, smallMemory)
+	a := s.started("a", nil)
+	a.do(fill(0, 80))
+	a.commit()
+	_ = a.Close()
+	from := func(read func([]byte) error) *content {
+		chain, err := s.store.Chain(t.Context(), "a", 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := contentOf(t.Context(), chain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := c.readRoot
+		c.readRoot = func(mem []byte) error {
+			return errors.Join(read(mem), whole(mem))
+		}
+		return c
+	}
+	begun, fail := make(chan bool), make(chan bool)
+	broken := from(func([]byte) error {
+		close(begun)
+		<-fail
+		return bucket.ErrFull
+	})
+	reads := 0
+	good := from(func([]byte) error {
+		reads++
+		return nil
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.m.restoreMemory(t.Context(), broken); !errors.Is(err, bucket.ErrFull) {
+			t.Errorf("got %v", err)
+		}
+	})
+	<-begun
+	// Others aren't held up, and who waits may give up.
+	_ = s.started("b", nil).Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.m.restoreMemory(ctx, good); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	for range 4 {
+		wg.Go(func() {
+			mem, err := s.m.restoreMemory(t.Context(), good)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if !bytes.Equal(mem.Bytes(), a.mem) {
+				t.Error("the memory differs")
+			}
+			mem.Free()
+		})
+	}
+	close(fail)
+	wg.Wait()
+	if reads != 1 {
+		t.Errorf("it was read %d times", reads)
+	}
+}
