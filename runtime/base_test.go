@@ -313,3 +313,78 @@ func TestRootIsReadOnce(t *testing.T) {
 		t.Errorf("it was read %d times", reads)
 	}
 }
+
+// TestMadeUpChains restores chains that are sound, and don't fit the module.
+func TestMadeUpChains(t *testing.T) {
+	s := newStage(t, smallMemory)
+	a := s.started("a", nil)
+	defer a.Close()
+	a.do(fill(0, 80))
+	const wasmPage = snapshot.WasmPageSize
+	for i, test := range []struct {
+		name        string
+		root, delta func(s *snapshot.Snapshot)
+		want        error // nil: it is restored, and goes on
+	}{
+		{"fits", nil, nil, nil},
+		{"another limit", func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, nil},
+		{"root too large", func(s *snapshot.Snapshot) { s.Memory.Max, s.Memory.Size = 0, 65*wasmPage }, func(s *snapshot.Snapshot) { s.Memory.Max, s.Memory.Size = 0, 65*wasmPage }, ErrMismatch},
+		{"4 GiB", func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, func(s *snapshot.Snapshot) { s.Memory.Max, s.Memory.Size = 0, snapshot.MaxMemory }, ErrMismatch},
+		{"too small", func(s *snapshot.Snapshot) { s.Memory.Size = 8 * wasmPage }, func(s *snapshot.Snapshot) { s.Memory.Size = 16 * wasmPage }, ErrMismatch},
+		{"no memory", func(s *snapshot.Snapshot) { s.Memory = snapshot.Memory{} }, func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, ErrMismatch},
+		{"no globals", nil, func(s *snapshot.Snapshot) { s.Globals = nil }, ErrMismatch},
+		{"another await", nil, func(s *snapshot.Snapshot) { s.Await.Import = "puppet.print" }, ErrMismatch},
+		{"another frame", nil, func(s *snapshot.Snapshot) { s.Frames[0].Offset++ }, ErrMismatch},
+		{"no frames", nil, func(s *snapshot.Snapshot) { s.Frames = nil }, ErrMismatch},
+		{"a host section more", nil, func(s *snapshot.Snapshot) {
+			s.Host = append(s.Host, snapshot.Section{Name: "zzz"})
+		}, ErrMismatch},
+		{"another module", func(s *snapshot.Snapshot) { s.Module[0]++ }, func(s *snapshot.Snapshot) { s.Module[0]++ }, ErrMismatch},
+	} {
+		id := fmt.Sprint("m", i)
+		made := func(seq uint64, change func(s *snapshot.Snapshot)) *snapshot.Snapshot {
+			snap, err := a.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			snap.Coroutine, snap.Seq = id, seq
+			snap.Frames, snap.Host = slices.Clone(snap.Frames), slices.Clone(snap.Host)
+			if change != nil {
+				change(snap)
+			}
+			return snap
+		}
+		root := made(1, test.root)
+		commit := a.put(root)
+		delta := made(2, test.delta)
+		delta.Memory.Pages = delta.Memory.Pages[:1]
+		delta.Memory.Pages[0].Data = slices.Repeat([]byte{1}, snapshot.PageSize)
+		delta.Parent = commit.AsParent()
+		delta.Base = &snapshot.Base{State: root, Origin: snapshot.Origin{
+			Root: snapshot.Ref{Seq: 1, Hash: commit.Hash}, RootBytes: commit.Bytes, Anchor: 2,
+		}}
+		a.put(delta)
+		mem := slices.Clone(a.mem)
+		copy(mem, slices.Repeat([]byte{1}, snapshot.PageSize))
+		for range 2 { // then the root is known
+			h := &puppeteer{}
+			c, err := s.m.RestoreFrom(t.Context(), s.store, id, 0, RestoreConfig{Hosts: []hostabi.Instance{h}})
+			if err == nil && test.want != nil {
+				h.order = storeAt(1, 1)
+				_, err = c.Resume(t.Context())
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("%s: %v", test.name, err)
+			}
+			if err != nil {
+				continue
+			}
+			b := &actor{stage: s, Coroutine: c, strings: h, mem: mem}
+			b.check(true)
+			b.do(storeAt(70000, 3))
+			b.commit()
+			b.check(true)
+			_ = b.Close()
+		}
+	}
+}
