@@ -38,7 +38,7 @@ demo: build ## suspend a Go program, kill it, resume it in a new process
 ##@ Test
 
 # The race detector needs cgo, and so a C compiler. What takes minutes with it is left out there, and run
-# without it afterwards.
+# without it afterwards. Then come the memories of those systems whose kernels don't say what was written.
 HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1
 
 .PHONY: test
@@ -46,7 +46,9 @@ test: ## run all tests, with the race detector where there is a C compiler
 	@[ -x $(VERSITYGW) ] || $(MAKE) versitygw || echo "make test: no versitygw, so without S3" >&2
 	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
 	set -ex; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...; \
-	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi ./cmd/durun; fi
+	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi ./cmd/durun; fi; \
+	DURUN_TRACKING=compare $(GO) test -short -shuffle=on $(TESTFLAGS) ./runtime ./runtime/internal/linmem; \
+	DURUN_TRACKING=heap $(GO) test -short -shuffle=on $(TESTFLAGS) ./runtime/internal/linmem
 
 $(VERSITYGW):
 	GOBIN=$(dir $@) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
@@ -65,7 +67,7 @@ fuzz: ## run each fuzz target for a fixed count (FUZZTIME=2000x, or a time such 
 	done
 
 .PHONY: bench
-bench: ## print what suspendable code costs, against wazero and asyncify (BENCHFLAGS='-short -md')
+bench: ## print what suspendable code costs, against wazero and asyncify, and what commits do (BENCHFLAGS='-short -md')
 	@$(GO) run ./guests/costs $(BENCHFLAGS)
 
 .PHONY: microbench

@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"context"
+
+	"github.com/durun/durun/snapshot"
 )
 
 // Old commits are dropped in passes beside the guest: one each retainBatch commits, since a pass has a price of its own
@@ -59,7 +61,11 @@ func (r *retainer) committed(ctx context.Context) {
 
 // pass is one pass.
 func (r *retainer) pass(ctx context.Context) {
-	done, err := r.d.Store.Retain(ctx, r.id, r.d.Retain)
+	retain := func() (snapshot.Retained, error) { return r.d.Store.Retain(ctx, r.id, r.d.Retain) }
+	if l := r.d.Lease; l != nil {
+		retain = func() (snapshot.Retained, error) { return l.Retain(ctx, r.d.Retain) }
+	}
+	done, err := retain()
 	if r.d.OnRetain != nil && ctx.Err() == nil {
 		r.d.OnRetain(done, err)
 	}

@@ -32,19 +32,14 @@ func (s *Store) PutBase(ctx context.Context, name string, snap *Snapshot) (Commi
 	if base.Status != Suspended || base.Base != nil {
 		return fail(&FormatError{Section: "manifest", Offset: -1, Msg: "a base is a full snapshot of a suspended coroutine", Err: ErrInvalid})
 	}
-	e, err := s.encode(ctx, &base)
-	if err != nil {
-		return fail(err)
-	}
-	defer e.close()
 	for {
 		if err := s.rescue(ctx, baseKey(name)); err != nil {
 			return fail(err)
 		}
-		err := s.putEncoded(ctx, baseKey(name), e)
+		c, err := s.putSnapshot(ctx, baseKey(name), &base)
 		switch {
 		case err == nil:
-			return Commit{Manifest: base.manifest(), Bytes: e.size, Hash: e.hash}, nil
+			return c, nil
 		case errors.Is(err, errAnother):
 			return fail(fmt.Errorf("%w: the store has another one of that name", ErrExist))
 		case !errors.Is(err, bucket.ErrNotExist): // deleted meanwhile

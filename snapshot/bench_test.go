@@ -133,7 +133,7 @@ func pythonStep(pages, frames int) (before, after *Snapshot) {
 			words = 20
 		}
 		for range words {
-			at := r.IntN(pageWords) * 8
+			at := r.IntN(pageWords) * wordSize
 			for k := range 1 + r.IntN(4) {
 				p[at+k] ^= byte(1 + r.IntN(255))
 			}

@@ -19,6 +19,7 @@ type wireBundle struct {
 	Seq       uint64       // 2
 	Module    []byte       // 4
 	Sections  sectionTable // 17
+	Seal      *wireSeal    // 20
 }
 
 func (w *wireBundle) append(b []byte) []byte {
@@ -30,6 +31,7 @@ func (w *wireBundle) append(b []byte) []byte {
 	m.key(4)
 	m.b = appendBytes(m.b, w.Module)
 	w.Sections.append(&m)
+	w.Seal.append(&m)
 	return m.b
 }
 
@@ -44,6 +46,8 @@ func (w *wireBundle) decode(u *unpacker) {
 			w.Module = u.blob()
 		case 17:
 			w.Sections = u.sections()
+		case 20:
+			w.Seal = u.seal()
 		default:
 			u.unknown(key)
 		}
@@ -53,10 +57,27 @@ func (w *wireBundle) decode(u *unpacker) {
 // Export writes a coroutine as one self-contained file, a bundle: its module, the snapshot of commit seq (0 for the
 // newest) and the output of the commits before it. Grants stay behind. The bundle is deterministic and ends in a digest
 // of all. Nothing is written before all has been read and verified; Export holds the bundle, and for a while the module,
-// in memory.
+// in memory. It is plain, also where the store's objects are encrypted; see [Store.ExportEncrypted].
 //
-// Errors: [ErrNotFound]; [ErrCorrupt]; [ErrVersion]; the writer's own.
+// Errors: [ErrNotFound]; [ErrCorrupt]; [ErrVersion]; [ErrKey]; the writer's own.
 func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) error {
+	return s.export(ctx, id, seq, w, nil)
+}
+
+// ExportEncrypted is Export of a bundle that is encrypted under the first of the store's keys, its module included: who
+// imports it needs the key. It is not deterministic.
+//
+// Errors: also [ErrInvalid] if the store has no keys.
+func (s *Store) ExportEncrypted(ctx context.Context, id string, seq uint64, w io.Writer) error {
+	key := s.keys.newObject()
+	if key == nil {
+		return fmt.Errorf("export coroutine %s: %w: there is no key to encrypt it under", id, ErrInvalid)
+	}
+	return s.export(ctx, id, seq, w, key)
+}
+
+// export writes a bundle, encrypted under a key unless that is nil.
+func (s *Store) export(ctx context.Context, id string, seq uint64, w io.Writer, key *objectKey) error {
 	fail := func(err error) error { return fmt.Errorf("export coroutine %s: %w", id, err) }
 	snap, c, err := s.At(ctx, id, seq)
 	if err != nil {
@@ -85,15 +106,16 @@ func (s *Store) Export(ctx context.Context, id string, seq uint64, w io.Writer) 
 		if err != nil {
 			return fail(err)
 		}
-		logs, err := encodeLog(id, 1, seq-1, entries)
+		logs, err := encodeLog(id, 1, seq-1, entries, nil)
 		if err != nil {
 			return fail(err)
 		}
 		parts = append(parts, bytesPart(sectionLog, logs))
 	}
 	parts = append(parts, bytesPart(sectionCommit, commit))
-	data, err := encodeContainer(new([]byte), kindBundle, 512, parts, func(b []byte, sections sectionTable) []byte {
-		w := &wireBundle{Coroutine: id, Seq: seq, Module: module[:], Sections: sections}
+	e := encryptionOf(key, secrets{})
+	data, err := encodeContainer(new([]byte), kindBundle, 512, parts, e, func(b []byte, sections sectionTable) []byte {
+		w := &wireBundle{Coroutine: id, Seq: seq, Module: module[:], Sections: sections, Seal: e.wire()}
 		return w.append(b)
 	})
 	if err != nil {
@@ -117,7 +139,7 @@ type ImportOptions struct {
 // says. Import acquires the coroutine meanwhile.
 //
 // Errors: [ErrCorrupt] for a bundle that was changed or truncated anywhere, or is none; [ErrVersion]; [ErrExist] if the
-// store has a coroutine of that id; [ErrBusy]; [ErrID]; the reader's own.
+// store has a coroutine of that id; [ErrBusy]; [ErrID]; [ErrKey]; the reader's own.
 func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (Commit, error) {
 	c, err := s.importBundle(ctx, r, o)
 	if err != nil {
@@ -132,7 +154,7 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 			return Commit{}, err
 		}
 	}
-	in, err := readBundle(r)
+	in, err := readBundle(r, s.keys)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -149,18 +171,19 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 	s = lease.guarded()
 
 	data, logs := in.commit, in.log
-	if id != in.id || len(snap.Grants) > 0 {
+	other := id != in.id || !s.keys.first().IsZero()
+	if other || len(snap.Grants) > 0 {
 		snap.Grants = nil
-		if data, err = Encode(snap); err != nil {
+		if data, err = s.keys.Encode(snap); err != nil {
 			return Commit{}, err
 		}
 	}
-	if id != in.id && snap.Seq > 1 {
-		if logs, err = encodeLog(id, 1, snap.Seq-1, entries); err != nil {
+	if other && snap.Seq > 1 {
+		if logs, err = encodeLog(id, 1, snap.Seq-1, entries, s.keys.newObject()); err != nil {
 			return Commit{}, err
 		}
 	}
-	m, err := DecodeManifest(data)
+	m, err := s.keys.decodeManifest(data)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -186,6 +209,9 @@ func (s *Store) importBundle(ctx context.Context, r io.Reader, o ImportOptions) 
 		}
 		return Commit{}, fmt.Errorf("coroutine %s: %w", id, err)
 	}
+	if err := s.KeepModule(ctx, snap.Module, in.module); err != nil { // a collector may have come by
+		return Commit{}, err
+	}
 	return Commit{Manifest: *m, Bytes: int64(len(data)), Hash: Digest(data)}, nil
 }
 
@@ -200,7 +226,7 @@ type imported struct {
 }
 
 // readBundle reads and verifies a bundle. It holds the module twice, compressed and not.
-func readBundle(r io.Reader) (*imported, error) {
+func readBundle(r io.Reader, keys *Keyring) (*imported, error) {
 	sum := sha256.New()
 	read := func(section string, n int64) ([]byte, error) {
 		var b bytes.Buffer // grows with what arrives
@@ -243,6 +269,14 @@ func readBundle(r io.Reader) (*imported, error) {
 	if err := h.checkSections(w.Sections, sectionModule, sectionLog, sectionCommit); err != nil {
 		return nil, err
 	}
+	key, _, err := w.Seal.open(h, front, keys)
+	if err == nil {
+		err = key.locked()
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.Sections.use(key)
 	in := &imported{id: w.Coroutine}
 	for _, sec := range w.Sections {
 		stored, err := read(sec.name(), int64(sec.Stored))
@@ -293,6 +327,11 @@ func (in *imported) check(w *wireBundle) error {
 	if in.commit == nil || in.module == nil {
 		return corrupt("manifest", headerSize, "a part is missing")
 	}
+	for _, part := range [][]byte{in.commit, in.log} {
+		if h, err := parseHeader(part); err == nil && h.sealed {
+			return corrupt("manifest", headerSize, "a part that is encrypted by itself")
+		}
+	}
 	if in.snap, err = Decode(in.commit); err != nil {
 		return within("commit", err)
 	}
@@ -306,7 +345,7 @@ func (in *imported) check(w *wireBundle) error {
 		return corrupt("manifest", headerSize, "earlier output is missing, or too much")
 	}
 	if in.log != nil {
-		l, entries, err := decodeLog(in.log)
+		l, entries, err := decodeLog(in.log, nil)
 		if err != nil {
 			return within("log", err)
 		}

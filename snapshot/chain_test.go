@@ -291,6 +291,9 @@ func TestChains(t *testing.T) {
 				if n := b.bytes.Load(); s.inMemory > 0 && n > root+2*(root/2+slack+g.largest) {
 					t.Errorf("commit %d: %d bytes were read, of a root of %d and deltas of at most %d", c.Seq, n, root, g.largest)
 				}
+				if r.IntN(8) == 0 {
+					checkMemory(t, s, g)
+				}
 				switch r.IntN(10) {
 				case 0:
 					g.reload(t, s)
@@ -312,6 +315,31 @@ func TestChains(t *testing.T) {
 				t.Errorf("%v", kinds)
 			}
 		})
+	}
+}
+
+// checkMemory restores the guest's last commit into memory.
+func checkMemory(t *testing.T, s *Store, g *guest) {
+	t.Helper()
+	chain, err := s.Chain(t.Context(), g.now.Coroutine, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, want := make([]byte, g.last.Memory.Size), make([]byte, g.last.Memory.Size)
+	if err := errors.Join(chain.ReadRoot(t.Context(), mem), chain.ReadDeltas(t.Context(), mem), ApplyPages(want, g.last.Memory.Pages)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(mem, want) {
+		t.Errorf("commit %d: the memory differs", g.commit.Seq)
+	}
+	listed := append(chain.RootPages(), chain.DeltaPages()...)
+	slices.Sort(listed)
+	var numbers []uint32
+	for _, p := range g.last.Memory.Pages {
+		numbers = append(numbers, p.Number)
+	}
+	if listed = slices.Compact(listed); !slices.Equal(listed, numbers) {
+		t.Errorf("commit %d: pages %v, want %v", g.commit.Seq, listed, numbers)
 	}
 }
 

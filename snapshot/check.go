@@ -30,6 +30,7 @@ type Checked struct {
 	Objects   int       // verified
 	Bytes     int64     // of those
 	Problems  []Problem // by key, then coroutine; none if all is well
+	Locked    int       // objects among them that are encrypted under a key that isn't there: see Check
 	Leftovers []string  // keys of objects that count for nothing and wait for [Store.Collect]; not damage
 }
 
@@ -50,6 +51,9 @@ type Problem struct {
 // checksums; modules by their hash; that chains hold together, commit by commit, and can be put together; that each commit
 // names the one before it; that the output is there from the first commit on. What is damaged is in the result. It works
 // beside everything else, and needs memory for a few objects at a time.
+//
+// Of what is encrypted under a key that isn't there digests show whether it is what was written, and manifests whether
+// chains are complete; not whether it was written by who had the key, nor whether what is in it makes sense.
 //
 // Errors: [ErrNotFound] for an id; those of the bucket but for objects that aren't there.
 func (s *Store) Check(ctx context.Context, o CheckOptions) (Checked, error) {
@@ -176,12 +180,12 @@ func (c *checker) unused(ctx context.Context) error {
 			c.problem(Problem{Key: e.Key, Err: v.wrong})
 		}
 		if v.wrong == nil {
-			m, err := c.module(ctx, v.base.root.Module)
+			m, err := c.module(ctx, v.base.module)
 			if err != nil {
 				return err
 			}
 			if errors.Is(m.wrong, errMissing) && !m.used {
-				c.problem(Problem{Key: moduleKey(v.base.root.Module), Err: m.wrong})
+				c.problem(Problem{Key: moduleKey(v.base.module), Err: m.wrong})
 			}
 		}
 	}
@@ -249,9 +253,15 @@ func (c *checker) base(ctx context.Context, name string) (*verdict, error) {
 	v.once.Do(func() {
 		defer c.budget.take(c.s.inMemory)()
 		st, err := c.s.readCommit(ctx, name, 1, baseKey(name))
-		if err == nil {
+		switch {
+		case err == nil:
 			c.read(st.size)
 			v.base, err = newLine(ctx, st, Ref{Name: name, Hash: st.digest})
+		case errors.Is(err, ErrKey):
+			var base Commit
+			if base, err = c.locked(ctx, name, 1, baseKey(name)); err == nil {
+				v.base = lockedLine(base, Ref{Name: name, Hash: base.Hash})
+			}
 		}
 		v.wrong, v.err = damage(err)
 	})
@@ -269,15 +279,67 @@ func damage(err error) (wrong, storage error) {
 	return nil, err
 }
 
+// locked verifies a commit or a base without the key that it is encrypted under.
+func (c *checker) locked(ctx context.Context, id string, seq uint64, key string) (Commit, error) {
+	h, front, digest, err := c.lockedObject(ctx, key)
+	if err != nil {
+		return Commit{}, err
+	}
+	w, snap, err := parseManifest(h, front, c.s.keys)
+	if err != nil {
+		return Commit{}, err
+	}
+	if m := w.manifest(snap); m.Coroutine != id || m.Seq != seq {
+		return Commit{}, moved(m.Coroutine, m.Seq)
+	}
+	return Commit{Manifest: *w.manifest(snap), Bytes: h.total, Hash: digest}, nil
+}
+
+// lockedObject verifies a container's digest, and returns what precedes the sections.
+func (c *checker) lockedObject(ctx context.Context, key string) (header, []byte, Hash, error) {
+	fail := func(err error) (header, []byte, Hash, error) { return header{}, nil, Hash{}, err }
+	h, front, _, err := c.s.head(ctx, key)
+	if err != nil {
+		return fail(err)
+	}
+	o, err := c.s.b.Get(ctx, key, 0, -1)
+	if err != nil {
+		return fail(err)
+	}
+	defer o.Body.Close()
+	if o.Size != h.total {
+		return fail(corrupt("header", 16, "the object has %d bytes, where it had %d", o.Size, h.total))
+	}
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, o.Body, h.total-digestSize); err != nil {
+		return fail(err)
+	}
+	var digest Hash
+	if err := readFull(ctx, o.Body, digest[:]); err != nil {
+		return fail(err)
+	}
+	if Hash(sum.Sum(nil)) != digest {
+		return fail(corrupt("digest", int(h.total)-digestSize, "does not match: damaged"))
+	}
+	c.mu.Lock()
+	c.Locked++
+	c.mu.Unlock()
+	c.read(h.total)
+	return h, front, digest, nil
+}
+
 // line is a chain, as far as deltas need to know it to go on from it: states without pages, and which pages there are.
+//
+// Of what is encrypted under a key that isn't there, and of all that builds on it, states and pages are not known.
 type line struct {
-	root      *Snapshot
+	module    Hash
+	root      *Snapshot // nil: not known
 	rootRef   Ref
 	rootBytes int64
 	rootPages pageBits
 
 	origin Origin    // of the deltas, once there is one
-	state  *Snapshot // of the last commit of the chain
+	state  *Snapshot // of the last commit of the chain, nil: not known
 	hash   Hash      // its digest
 	pages  pageBits  // that it has
 }
@@ -292,9 +354,14 @@ func newLine(ctx context.Context, st *stored, ref Ref) (*line, error) {
 		return nil, err
 	}
 	snap.Output = nil
-	l := &line{root: snap, rootRef: ref, rootBytes: st.size, rootPages: pageBits(nil).grown(snap.Memory.Size), state: snap, hash: ref.Hash}
+	l := &line{module: snap.Module, root: snap, rootRef: ref, rootBytes: st.size, rootPages: pageBits(nil).grown(snap.Memory.Size), state: snap, hash: ref.Hash}
 	l.rootPages.union(&st.pages)
 	return l, nil
+}
+
+// lockedLine is the chain of a full snapshot that can't be read for want of the key.
+func lockedLine(c Commit, ref Ref) *line {
+	return &line{module: c.Module, rootRef: ref, rootBytes: c.Bytes, hash: ref.Hash}
 }
 
 // readAndForget reads pages, to verify them.
@@ -323,6 +390,10 @@ func (l *line) add(d *Delta) error {
 	case d.Parent.Hash != l.hash:
 		return bad("its parent is another commit %d than the one that is there", d.Parent.Seq)
 	}
+	if d.Locked || before == nil {
+		l.state, l.hash, l.pages = nil, d.Hash, nil
+		return nil
+	}
 	s, err := d.State(before)
 	if err != nil {
 		return err
@@ -340,7 +411,7 @@ func (l *line) add(d *Delta) error {
 
 // fork returns a line that goes its own way from l's root.
 func (l *line) fork() *line {
-	return &line{root: l.root, rootRef: l.rootRef, rootBytes: l.rootBytes, rootPages: l.rootPages}
+	return &line{module: l.module, root: l.root, rootRef: l.rootRef, rootBytes: l.rootBytes, rootPages: l.rootPages}
 }
 
 // survey is a coroutine that is being checked.
@@ -479,9 +550,25 @@ func (v *survey) fetch(ctx context.Context, c listed, o *object) error {
 	if errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: %w", errOvertaken, err)
 	}
-	v.read(c.entry.Size)
 	switch {
-	case err != nil:
+	case errors.Is(err, ErrKey):
+		o.commit, err = v.locked(ctx, v.id, c.seq, c.entry.Key)
+		if errors.Is(err, bucket.ErrNotExist) {
+			return fmt.Errorf("%w: %w", errOvertaken, err)
+		}
+		if err != nil {
+			break
+		}
+		if o.commit.Kind == KindDelta {
+			o.delta = &Delta{Commit: o.commit}
+		} else {
+			o.full = lockedLine(o.commit, Ref{Seq: c.seq, Hash: o.commit.Hash})
+		}
+	default:
+		v.read(c.entry.Size)
+	}
+	switch {
+	case err != nil, o.commit.Locked:
 	case st.kind == KindDelta:
 		o.commit = st.commit()
 		if o.delta, err = st.delta(); err == nil {
@@ -599,6 +686,12 @@ func (v *survey) logs(ctx context.Context, h *history) error {
 		err := func() error {
 			defer v.budget.take(e.Size)()
 			w, _, err := v.s.readLog(ctx, v.id, e.Key)
+			locked := errors.Is(err, ErrKey)
+			if locked {
+				if _, _, _, err = v.lockedObject(ctx, e.Key); err == nil {
+					w, err = v.s.peekLog(ctx, v.id, e.Key)
+				}
+			}
 			if errors.Is(err, bucket.ErrNotExist) {
 				return fmt.Errorf("%w: %w", errOvertaken, err)
 			}
@@ -606,7 +699,9 @@ func (v *survey) logs(ctx context.Context, h *history) error {
 			if err != nil {
 				return err
 			}
-			v.read(e.Size)
+			if !locked {
+				v.read(e.Size)
+			}
 			if wrong != nil {
 				v.wrong(e.Key, 0, wrong)
 				return nil

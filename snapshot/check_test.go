@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -14,11 +15,11 @@ import (
 )
 
 // checkedStore has a coroutine of deltas on a base, which has dropped some, one of deltas on its own, one of full
-// snapshots only, and a module and a base of nobody.
-func checkedStore(t testing.TB, b bucket.Bucket) (*Store, map[string]*model) {
+// snapshots only, and a module and a base of nobody; encrypted under the first of a ring's keys.
+func checkedStore(t testing.TB, b bucket.Bucket, r *Keyring) (*Store, map[string]*model) {
 	t.Helper()
 	ctx := t.Context()
-	s := storeWith(t, b, "full", 0)
+	s := storeWith(t, b, "full", 0).WithKeys(r)
 	var last Commit
 	for seq := uint64(1); seq <= 4; seq++ {
 		snap := commitOf("full", seq)
@@ -77,10 +78,15 @@ func problems(t testing.TB, s *Store, ids ...string) []string {
 
 func TestCheck(t *testing.T) {
 	b := bucket.NewMem()
-	s, models := checkedStore(t, b)
+	s, models := checkedStore(t, b, nil)
+	var mu sync.Mutex
 	var objects int
 	var read int64
-	c, err := s.Check(t.Context(), CheckOptions{Progress: func(n int, bytes int64) { objects, read = max(objects, n), max(read, bytes) }})
+	c, err := s.Check(t.Context(), CheckOptions{Progress: func(n int, bytes int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		objects, read = max(objects, n), max(read, bytes)
+	}})
 	if err != nil || len(c.Problems) != 0 || len(c.Leftovers) != 0 {
 		t.Fatalf("%+v, %v", c, err)
 	}
@@ -120,7 +126,7 @@ func TestCheck(t *testing.T) {
 // resumable is.
 func TestCheckFindsDamage(t *testing.T) {
 	pristine := bucket.NewMem()
-	checkedStore(t, pristine)
+	checkedStore(t, pristine, nil)
 	all := keys(t, pristine, "")
 	for i, key := range all {
 		size := func() int {
@@ -230,7 +236,7 @@ func TestCheckMoved(t *testing.T) {
 		"another base":        {baseKey("idle"), baseKey("base"), baseKey("base") + " based 0 0/12"},
 	} {
 		b := bucket.NewMem()
-		s, _ := checkedStore(t, b)
+		s, _ := checkedStore(t, b, nil)
 		data, err := bucket.ReadAll(t.Context(), b, c.from, 1<<30)
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +247,7 @@ func TestCheckMoved(t *testing.T) {
 		}
 	}
 	// One of the same number and coroutine, by another driver.
-	s, m := checkedStore(t, bucket.NewMem())
+	s, m := checkedStore(t, bucket.NewMem(), nil)
 	other := newModel("own", wasm, rand.New(rand.NewPCG(3, 3)), nil, Commit{})
 	o := NewStore(bucket.NewMem())
 	for range 60 {
@@ -265,7 +271,7 @@ func TestCheckMoved(t *testing.T) {
 // TestCheckFails tells what the storage can't do from damage.
 func TestCheckFails(t *testing.T) {
 	mem := bucket.NewMem()
-	checkedStore(t, mem)
+	checkedStore(t, mem, nil)
 	f := buckettest.NewFaulty(mem, nil)
 	s := NewStore(f)
 	if _, err := s.Check(t.Context(), CheckOptions{}); err != nil {

@@ -84,8 +84,8 @@ func (s *Store) Collect(ctx context.Context, o CollectOptions) (Collected, error
 type collector struct {
 	s         *Store
 	o         CollectOptions
-	now       time.Time // on the store's clock
-	mu        sync.Mutex
+	now       time.Time  // on the store's clock
+	mu        sync.Mutex // of what follows
 	reclaimed map[ObjectKind]*Reclaimed
 	Collected
 }
@@ -104,6 +104,8 @@ func (c *collector) reclaim(kind ObjectKind, objects int, bytes int64) {
 	if objects == 0 && bytes == 0 {
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.reclaimed[kind] == nil {
 		c.reclaimed[kind] = &Reclaimed{Kind: kind}
 	}
@@ -149,9 +151,7 @@ func (c *collector) freed() int64 {
 // commits drops the commits of all coroutines that the policy does not keep, and removes what earlier drops have left.
 func (c *collector) commits(ctx context.Context) error {
 	return c.s.eachID(ctx, func(ctx context.Context, id string) error {
-		done, err := c.s.retain(ctx, id, c.o.Policy, c.o.DryRun)
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		done, err := c.s.retain(ctx, id, c.o.Policy, retaining{dry: c.o.DryRun})
 		c.reclaim(ObjectCommit, done.Commits, done.Bytes)
 		return c.skip(ctx, err)
 	})
@@ -165,19 +165,17 @@ func (c *collector) skip(ctx context.Context, err error) error {
 	case ctx.Err() != nil, errors.Is(err, bucket.ErrPermission), errors.Is(err, bucket.ErrUnavailable):
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.Skipped = append(c.Skipped, err)
 	return nil
 }
 
 // leftovers finishes deletions that were cut short, and removes what there is of coroutines that don't exist.
 func (c *collector) leftovers(ctx context.Context) error {
-	for id, err := range c.s.ids(ctx, "") {
-		if err != nil {
-			return err
-		}
-		if err := c.skip(ctx, c.leftover(ctx, id)); err != nil {
-			return err
-		}
+	err := c.s.eachID(ctx, func(ctx context.Context, id string) error { return c.skip(ctx, c.leftover(ctx, id)) })
+	if err != nil {
+		return err
 	}
 	for _, prefix := range []string{logsPrefix, leasesPrefix} {
 		for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: prefix, Folders: true}) {
@@ -220,13 +218,14 @@ func (c *collector) leftover(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	e, dead, err := c.s.first(ctx, id)
+	held := lease.guarded()
+	e, dead, err := held.first(ctx, id)
 	switch {
 	case err != nil:
 	case dead && e.Key == coroutinePrefix(id)+tombstone:
-		err = c.s.remove(ctx, id)
+		err = held.remove(ctx, id)
 	case !dead && !young: // else somebody may import it who was paused for longer than his lease held
-		err = c.s.deleteAll(ctx, logsPrefix+id+"/", "")
+		err = held.deleteAll(ctx, logsPrefix+id+"/", "")
 	}
 	if err = errors.Join(err, lease.Release()); err != nil {
 		return err

@@ -10,9 +10,14 @@ import (
 // they claim. (Compressed bytes may hold much: up to [MaxMemory] of pages.) The snapshot does not alias data. Empty
 // slices come back as nil; times are in UTC.
 //
-// Errors: a [*FormatError] with [ErrCorrupt] or [ErrVersion].
-func Decode(data []byte) (*Snapshot, error) {
-	st, err := readBytes(data)
+// Errors: a [*FormatError] with [ErrCorrupt] or [ErrVersion]; a [*KeyError] for an encrypted one.
+func Decode(data []byte) (*Snapshot, error) { return (*Keyring)(nil).Decode(data) }
+
+// Decode decodes and verifies an encoded snapshot as the package's function does, and decrypts it.
+//
+// Errors: also a [*KeyError].
+func (r *Keyring) Decode(data []byte) (*Snapshot, error) {
+	st, err := readBytes(data, r)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +32,7 @@ func Decode(data []byte) (*Snapshot, error) {
 // ownContent returns a section's whole content, which does not alias stored.
 func ownContent(s section, stored []byte) ([]byte, error) {
 	content, err := sectionContent(s, stored)
-	if s.Codec == codecRaw {
+	if s.Codec == codecRaw && s.key == nil {
 		content = bytes.Clone(content)
 	}
 	return content, err

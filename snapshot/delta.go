@@ -56,7 +56,7 @@ type Delta struct {
 //
 // Errors: a [*FormatError] with [ErrCorrupt] or [ErrVersion].
 func DecodeDelta(data []byte) (*Delta, error) {
-	st, err := readBytes(data)
+	st, err := readBytes(data, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func (c *chainSample) next(t testing.TB, l *Lineage, since Since, s *Snapshot) {
 // root returns the chain of the first snapshot alone.
 func (c *chainSample) root(t testing.TB) *Chain {
 	t.Helper()
-	st, err := readBytes(c.encoded[0])
+	st, err := readBytes(c.encoded[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

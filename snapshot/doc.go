@@ -32,6 +32,8 @@
 //	condemned/…                    modules and bases that may be deleted
 //	leases/<id>/<epoch>            who drives it, where the bucket has no locks
 //
+// With a [Keyring] ([Store.WithKeys]) sections are encrypted, each object under a key of its own; the manifest stays readable.
+//
 // A commit is one object, created only if absent under its sequence number: durability, fence and history in one write.
 // [Store.Acquire] makes one driver of a coroutine, by a lock or a [Lease] that is renewed. [Store.Export] and
 // [Store.Import] move a coroutine as one file. [Store.Retain] drops old commits, [Store.Collect] what nobody needs, and

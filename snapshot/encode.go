@@ -13,15 +13,22 @@ import (
 // 1 MiB beside the snapshot. Any number of goroutines may encode at once.
 //
 // Errors: a [*FormatError] with [ErrInvalid] for a snapshot that [Snapshot.Validate] refuses, or that is too large.
-func Encode(s *Snapshot) ([]byte, error) {
-	e, err := s.encoding()
+func Encode(s *Snapshot) ([]byte, error) { return s.encode(nil) }
+
+// Encode encodes a snapshot as the package's function does, and encrypts it under the ring's first key, if there is one.
+// Then it is not deterministic: each time the bytes are others.
+func (r *Keyring) Encode(s *Snapshot) ([]byte, error) { return s.encode(r.newObject()) }
+
+// encode encodes the snapshot, under a key unless that is nil.
+func (s *Snapshot) encode(key *objectKey) ([]byte, error) {
+	e, err := s.encoding(key)
 	if err != nil {
 		return nil, err
 	}
 	defer e.release()
 	scratch := getScratch()
 	defer putScratch(scratch)
-	data, err := encodeContainer(scratch, e.kind, e.maxManifest, e.parts, e.manifest)
+	data, err := encodeContainer(scratch, e.kind, e.maxManifest, e.parts, e.encryption, e.manifest)
 	return bytes.Clone(data), err
 }
 
@@ -32,6 +39,7 @@ type encoding struct {
 	maxManifest int // bytes
 	manifest    func([]byte, sectionTable) []byte
 	scratches   [2]*[]byte // which the parts alias
+	encryption  *encryption
 }
 
 func (e *encoding) release() {
@@ -47,7 +55,8 @@ const (
 	gather = 64 << 10
 )
 
-func (s *Snapshot) encoding() (*encoding, error) {
+// encoding makes ready to encode the snapshot, under a key unless that is nil.
+func (s *Snapshot) encoding(key *objectKey) (*encoding, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -100,6 +109,7 @@ func (s *Snapshot) encoding() (*encoding, error) {
 		e.parts = append(e.parts, bytesPart(sectionPatches, patches))
 	}
 	m := s.wireManifest(nil)
+	e.encryption = m.encrypt(key)
 	m.Pages, m.Patches = uint32(len(pages)), uint32(patched)
 	e.maxManifest = m.size(len(e.parts))
 	e.manifest = func(b []byte, t sectionTable) []byte {
@@ -123,14 +133,17 @@ func bytesPart(id uint8, content []byte) part {
 
 // encodeContainer builds a container in a buffer, which the result aliases. The sections are compressed into place,
 // behind room for what precedes them: the manifest, which comes last because it has their lengths and checksums, is then
-// written just before them. It has at most maxManifest bytes.
-func encodeContainer(to *[]byte, kind Kind, maxManifest int, parts []part, manifest func([]byte, sectionTable) []byte) ([]byte, error) {
+// written just before them. It has at most maxManifest bytes, beside those of an encryption, which is nil for none.
+func encodeContainer(
+	to *[]byte, kind Kind, maxManifest int, parts []part, e *encryption, manifest func([]byte, sectionTable) []byte,
+) ([]byte, error) {
+	maxManifest += e.room()
 	room := headerSize + maxManifest
 	data := append((*to)[:0], make([]byte, room)...)
 	sections := make(sectionTable, len(parts))
 	var err error
 	for i, p := range parts {
-		if data, sections[i], err = appendSection(data, p); err != nil {
+		if data, sections[i], err = appendSection(data, p, e.object()); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +152,7 @@ func encodeContainer(to *[]byte, kind Kind, maxManifest int, parts []part, manif
 	front := manifest(make([]byte, 0, maxManifest), sections)
 	data = data[room-headerSize-len(front):]
 	copy(data[headerSize:], front)
-	putHeader(data, kind, len(front), int64(len(data)))
-	seal(data)
+	putHeader(data, kind, len(front), int64(len(data)), e)
+	putDigest(data)
 	return data, nil
 }

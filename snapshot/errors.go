@@ -13,6 +13,8 @@ var (
 	ErrCorrupt = errors.New("corrupt data")
 	// ErrVersion is returned for data that a newer durun wrote, in a version of the format that this one doesn't know.
 	ErrVersion = errors.New("newer format version")
+	// ErrKey is returned for what is encrypted under a key that isn't there. A [KeyError] names the keys.
+	ErrKey = errors.New("no key for it")
 	// ErrInvalid is returned by Encode, and whatever encodes, for a snapshot that breaks a rule of the format.
 	ErrInvalid = errors.New("invalid snapshot")
 )

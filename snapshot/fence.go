@@ -59,12 +59,19 @@ func (l *Lease) commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 // Errors: as Store.Delete; a [*DrivenError] that is [ErrFenced] if the lease is lost.
 func (l *Lease) Delete(ctx context.Context) error { return l.guarded().Delete(ctx, l.id) }
 
+// Retain drops commits of the coroutine, as [Store.Retain] does, and stops when the lease is lost.
+func (l *Lease) Retain(ctx context.Context, p Policy) (Retained, error) {
+	return l.guarded().Retain(ctx, l.id, p)
+}
+
 // guarded returns the store as the lease's holder uses it, who makes no change without it.
 func (l *Lease) guarded() *Store {
 	if l.release != nil {
 		return l.s
 	}
-	return &Store{b: guard{l.s.b, l}, local: l.s.local}
+	s := *l.s
+	s.b = guard{l.s.b, l}
+	return &s
 }
 
 // guard is a bucket in which nothing is changed without a lease.

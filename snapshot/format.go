@@ -72,6 +72,9 @@ const (
 	magic      = "\x89durun\r\n"
 	headerSize = 32
 	digestSize = sha256.Size
+
+	headerCRCAt = 24
+	flagSealed  = 1 // the sections are encrypted
 )
 
 // The sections' numbers, in the order in which they stand in a container.
@@ -104,9 +107,10 @@ const (
 type section struct {
 	ID     uint8
 	Codec  uint8
-	Stored uint64 // bytes in the container
-	Raw    uint64 // bytes of content
-	CRC    uint32 // CRC-32C of the stored bytes
+	Stored uint64     // bytes in the container
+	Raw    uint64     // bytes of content
+	CRC    uint32     // CRC-32C of the stored bytes
+	key    *objectKey // of an encrypted one, once it is known
 }
 
 func (s section) name() string { return sectionName(s.ID) }
@@ -177,21 +181,29 @@ func unmarshal(name string, at int, data []byte, w wire) error {
 type header struct {
 	version  uint16
 	kind     Kind
+	sealed   bool  // encrypted
 	manifest int   // bytes
 	total    int64 // bytes of the container, with its digest
 	crc      uint32
 }
 
-// putHeader writes a container's header into data, which starts with room for it, followed by the manifest.
-func putHeader(data []byte, kind Kind, manifest int, total int64) {
+// putHeader writes a container's header into data, which starts with room for it, followed by the manifest. It seals that, if
+// the container is encrypted.
+func putHeader(data []byte, kind Kind, manifest int, total int64, e *encryption) {
 	copy(data, magic)
 	binary.LittleEndian.PutUint16(data[8:], Version)
 	data[10] = byte(kind)
 	data[11] = 0
+	if e != nil {
+		data[11] = flagSealed
+	}
 	binary.LittleEndian.PutUint32(data[12:], uint32(manifest))
 	binary.LittleEndian.PutUint64(data[16:], uint64(total))
-	binary.LittleEndian.PutUint32(data[24:], headerCRC(data[:24], data[headerSize:headerSize+manifest]))
-	binary.LittleEndian.PutUint32(data[28:], 0)
+	clear(data[headerCRCAt:headerSize])
+	if e != nil {
+		e.seal(data[:headerSize+manifest])
+	}
+	binary.LittleEndian.PutUint32(data[headerCRCAt:], headerCRC(data[:headerCRCAt], data[headerSize:headerSize+manifest]))
 }
 
 func headerCRC(start, manifest []byte) uint32 {
@@ -222,15 +234,16 @@ func parseHeader(data []byte) (header, error) {
 	h := header{
 		version:  binary.LittleEndian.Uint16(data[8:]),
 		kind:     Kind(data[10]),
+		sealed:   data[11] == flagSealed,
 		manifest: int(min(binary.LittleEndian.Uint32(data[12:]), maxManifest+1)),
-		crc:      binary.LittleEndian.Uint32(data[24:]),
+		crc:      binary.LittleEndian.Uint32(data[headerCRCAt:]),
 	}
 	total := binary.LittleEndian.Uint64(data[16:])
 	h.total = int64(total)
 	switch {
 	case !h.kind.isSnapshot() && h.kind != kindLog && h.kind != kindBundle, h.kind == KindDelta && h.version < Version2:
 		return header{}, corrupt("header", 10, "unknown kind %d", h.kind)
-	case data[11] != 0:
+	case data[11]&^flagSealed != 0, h.sealed && h.version < Version2:
 		return header{}, corrupt("header", 11, "unknown flags %#02x", data[11])
 	case h.manifest > maxManifest:
 		return header{}, corrupt("header", 12, "manifest of more than %d bytes", maxManifest)
@@ -249,7 +262,7 @@ func (h header) checkManifest(data []byte) ([]byte, error) {
 		return nil, corrupt("manifest", len(data), "truncated: %d bytes of %d", len(data)-headerSize, h.manifest)
 	}
 	manifest := data[headerSize:end]
-	if headerCRC(data[:24], manifest) != h.crc {
+	if headerCRC(data[:headerCRCAt], manifest) != h.crc {
 		return nil, corrupt("manifest", headerSize, "checksum does not match: damaged")
 	}
 	return manifest, nil
@@ -270,6 +283,10 @@ func (h header) checkSections(table []section, allowed ...uint8) error {
 			return bad("section %d is unknown, repeated or out of order", s.ID)
 		}
 		allowed = allowed[1:]
+		packed, ok := s.Stored, true // bytes before they were sealed
+		if h.sealed {
+			packed, ok = openedSize(s.Stored)
+		}
 		switch {
 		case s.Codec != codecRaw && s.Codec != codecZstd:
 			return bad("%s section: unknown codec %d", s.name(), s.Codec)
@@ -277,7 +294,7 @@ func (h header) checkSections(table []section, allowed ...uint8) error {
 			return bad("%s section: it is empty", s.name())
 		case s.Codec != codecRaw && isContainer(s.ID):
 			return bad("%s section: compressed twice", s.name())
-		case s.Codec == codecRaw && s.Raw != s.Stored || s.Codec == codecZstd && s.Raw <= s.Stored:
+		case !ok || s.Codec == codecRaw && s.Raw != packed || s.Codec == codecZstd && s.Raw <= packed:
 			return bad("%s section: %d bytes are stored in %d", s.name(), s.Raw, s.Stored)
 		case s.Raw > maxRaw(s.ID):
 			return bad("%s section: %d bytes, at most %d are allowed", s.name(), s.Raw, maxRaw(s.ID))
@@ -339,8 +356,8 @@ func digestMatches(data []byte) bool {
 	return sha256.Sum256(data[:end]) == [digestSize]byte(data[end:])
 }
 
-// seal writes the digest of what stands before it into the container's last bytes.
-func seal(data []byte) {
+// putDigest writes the digest of what stands before it into the container's last bytes.
+func putDigest(data []byte) {
 	end := len(data) - digestSize
 	sum := sha256.Sum256(data[:end])
 	copy(data[end:], sum[:])

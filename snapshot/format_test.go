@@ -273,14 +273,14 @@ func reseal(data []byte) []byte {
 	if n := binary.LittleEndian.Uint32(data[12:]); uint64(n) <= uint64(len(data)-headerSize-digestSize) {
 		binary.LittleEndian.PutUint32(data[24:], headerCRC(data[:24], data[headerSize:headerSize+int(n)]))
 	}
-	seal(data)
+	putDigest(data)
 	return data
 }
 
 func TestNewerVersion(t *testing.T) {
 	data := encode(t, samples()["full"])
 	binary.LittleEndian.PutUint16(data[8:], Version+1)
-	seal(data)
+	putDigest(data)
 	_, err := Decode(data)
 	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "version 3") {
 		t.Errorf("got %v", err)
@@ -439,7 +439,7 @@ func forge(t *testing.T, s *Snapshot, change func(*wireManifest, *wireState)) []
 			parts = append(parts, bytesPart(uint8(id), content))
 		}
 	}
-	data, err := encodeContainer(new([]byte), kind, 8<<20, parts, func(b []byte, sections sectionTable) []byte {
+	data, err := encodeContainer(new([]byte), kind, 8<<20, parts, nil, func(b []byte, sections sectionTable) []byte {
 		m = s.wireManifest(sections)
 		m.Pages, m.Patches = uint32(len(whole)), uint32(patched)
 		change(m, s.wireState(whole, new([]byte)))

@@ -33,6 +33,12 @@ func checkDecode(t *testing.T, data []byte) {
 	s, err := Decode(data)
 	d, derr := DecodeDelta(data)
 	m, merr := DecodeManifest(data)
+	if errors.Is(err, ErrKey) || errors.Is(derr, ErrKey) {
+		if merr != nil || !m.Locked {
+			t.Fatalf("encrypted, with the manifest %+v, %v", m, merr)
+		}
+		return
+	}
 	for _, err := range []error{err, derr, merr} {
 		var fe *FormatError
 		if err != nil && (!errors.As(err, &fe) || errors.Is(err, ErrCorrupt) == errors.Is(err, ErrVersion)) {
@@ -75,7 +81,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		checkDecode(t, data)
 		checkDecode(t, reseal(data))
-		_, _, _ = decodeLog(reseal(data))
+		_, _, _ = decodeLog(reseal(data), nil)
 	})
 }
 
@@ -104,7 +110,7 @@ func FuzzSections(f *testing.F) {
 		if pages %= 64; pages > 0 {
 			parts = append(parts, bytesPart(sectionMemory, make([]byte, int(pages)*PageSize)))
 		}
-		data, err := encodeContainer(new([]byte), KindFull, 4096, parts, func(b []byte, sections sectionTable) []byte {
+		data, err := encodeContainer(new([]byte), KindFull, 4096, parts, nil, func(b []byte, sections sectionTable) []byte {
 			m := s.wireManifest(sections)
 			m.Frames, m.Pages, m.Output = frames, uint32(pages), uint64(written)
 			return m.append(b)
@@ -138,7 +144,7 @@ func FuzzDelta(f *testing.F) {
 			parts = append(parts, bytesPart(sectionPatches, patches))
 		}
 		s.Output = nil
-		data, err := encodeContainer(new([]byte), KindDelta, 4096, parts, func(b []byte, sections sectionTable) []byte {
+		data, err := encodeContainer(new([]byte), KindDelta, 4096, parts, nil, func(b []byte, sections sectionTable) []byte {
 			m := s.wireManifest(sections)
 			m.Frames, m.Pages, m.Patches = frames, uint32(pages), uint32(patched)
 			return m.append(b)
@@ -197,7 +203,7 @@ func FuzzImport(f *testing.F) {
 			s := NewStore(b)
 			c, err := s.Import(ctx, bytes.NewReader(data), ImportOptions{})
 			if err != nil {
-				if errors.Is(err, ErrCorrupt) == errors.Is(err, ErrVersion) {
+				if key := (*KeyError)(nil); !errors.As(err, &key) && errors.Is(err, ErrCorrupt) == errors.Is(err, ErrVersion) {
 					t.Fatalf("error %#v", err)
 				}
 				if e, ok, _ := bucket.First(ctx, b, bucket.ListOptions{}); ok {

@@ -165,7 +165,7 @@ func (s *Store) front(ctx context.Context, key string) ([]byte, *wireManifest, *
 	if err != nil {
 		return nil, nil, nil, size, err
 	}
-	w, snap, err := parseManifest(h, data)
+	w, snap, err := parseManifest(h, data, s.keys)
 	return data, w, snap, size, err
 }
 

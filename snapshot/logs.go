@@ -19,6 +19,7 @@ type wireLog struct {
 	Last      uint64       // 3
 	Output    uint64       // 16: bytes
 	Sections  sectionTable // 17
+	Seal      *wireSeal    // 20
 }
 
 func (w *wireLog) append(b []byte) []byte {
@@ -31,6 +32,7 @@ func (w *wireLog) append(b []byte) []byte {
 	m.b = appendUint(m.b, w.Last)
 	m.uint(16, w.Output)
 	w.Sections.append(&m)
+	w.Seal.append(&m)
 	return m.b
 }
 
@@ -47,6 +49,8 @@ func (w *wireLog) decode(u *unpacker) {
 			w.Output = u.number(math.MaxUint64)
 		case 17:
 			w.Sections = u.sections()
+		case 20:
+			w.Seal = u.seal()
 		default:
 			u.unknown(key)
 		}
@@ -60,8 +64,8 @@ type entry struct {
 }
 
 // encodeLog encodes a log. The content is, for each commit that wrote anything, its number less First, the length of
-// its output's encoding, and that, as in a snapshot.
-func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
+// its output's encoding, and that, as in a snapshot. It is encrypted under a key, unless that is nil.
+func encodeLog(id string, first, last uint64, entries []entry, key *objectKey) ([]byte, error) {
 	var parts []part
 	raw, size, stretches := uint64(0), uint64(0), 0
 	for _, e := range entries {
@@ -99,19 +103,20 @@ func encodeLog(id string, first, last uint64, entries []entry) ([]byte, error) {
 			return nil
 		}})
 	}
-	return encodeContainer(new([]byte), kindLog, 256, parts, func(b []byte, sections sectionTable) []byte {
-		w := &wireLog{Coroutine: id, First: first, Last: last, Output: size, Sections: sections}
+	e := encryptionOf(key, secrets{})
+	return encodeContainer(new([]byte), kindLog, 256, parts, e, func(b []byte, sections sectionTable) []byte {
+		w := &wireLog{Coroutine: id, First: first, Last: last, Output: size, Sections: sections, Seal: e.wire()}
 		return w.append(b)
 	})
 }
 
 // decodeLog decodes and verifies a log.
-func decodeLog(data []byte) (*wireLog, []entry, error) {
+func decodeLog(data []byte, keys *Keyring) (*wireLog, []entry, error) {
 	h, err := verify(data)
 	if err != nil {
 		return nil, nil, err
 	}
-	w, err := parseLog(h, data)
+	w, err := parseLog(h, data, keys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,7 +157,7 @@ func decodeLog(data []byte) (*wireLog, []entry, error) {
 }
 
 // parseLog reads a log's manifest from data, which starts with its container's header and holds the manifest.
-func parseLog(h header, data []byte) (*wireLog, error) {
+func parseLog(h header, data []byte, keys *Keyring) (*wireLog, error) {
 	if h.kind != kindLog {
 		return nil, corrupt("header", 10, "a %v snapshot, not a log", h.kind)
 	}
@@ -167,6 +172,11 @@ func parseLog(h header, data []byte) (*wireLog, error) {
 	if err := h.checkSections(w.Sections, sectionOutput); err != nil {
 		return nil, err
 	}
+	key, _, err := w.Seal.open(h, data, keys)
+	if err != nil {
+		return nil, err
+	}
+	w.Sections.use(key)
 	if ValidID(w.Coroutine) != nil || w.First == 0 || w.First > w.Last || w.Last > MaxSeq {
 		return nil, corrupt("manifest", headerSize, "output of commits %d to %d of %q", w.First, w.Last, w.Coroutine)
 	}
@@ -187,7 +197,7 @@ func (s *Store) readLog(ctx context.Context, id, key string) (*wireLog, []entry,
 	if err != nil {
 		return nil, nil, err
 	}
-	w, entries, err := decodeLog(data)
+	w, entries, err := decodeLog(data, s.keys)
 	if err == nil {
 		err = w.isLog(id, key)
 	}
@@ -203,7 +213,7 @@ func (s *Store) peekLog(ctx context.Context, id, key string) (*wireLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := parseLog(h, data)
+	w, err := parseLog(h, data, s.keys)
 	if err == nil {
 		err = w.isLog(id, key)
 	}

@@ -25,6 +25,10 @@ type Manifest struct {
 	Frames     int     // frames of the whole call stack
 	Output     uint64  // bytes of output since the parent
 	Origin     *Origin // where the chain of a delta begins; nil for a full snapshot
+	Key        KeyID   // under which it is encrypted; zero if it isn't
+	// Locked says that the key isn't there: then Error and Await.Detail are unknown, and empty, and what the rest says is
+	// not authenticated.
+	Locked bool
 }
 
 // Base returns what a delta is a delta against: its chain's root if it is the chain's anchor, else its parent. It is
@@ -61,6 +65,8 @@ type wireManifest struct {
 	Sections   sectionTable // 17
 	Origin     *wireOrigin  // 18
 	Patches    uint32       // 19
+	Seal       *wireSeal    // 20
+	object     *objectKey   // of an encrypted container, once it is known
 }
 
 type wireParent struct {
@@ -131,6 +137,7 @@ func (w *wireManifest) append(b []byte) []byte {
 		m.b = appendUint(appendBytes(m.b, o.Hash), o.Bytes)
 	}
 	m.uint(19, uint64(w.Patches))
+	w.Seal.append(&m)
 	return m.b
 }
 
@@ -212,6 +219,8 @@ func (w *wireManifest) decode(u *unpacker) {
 			}
 		case 19:
 			w.Patches = uint32(u.number(math.MaxUint32))
+		case 20:
+			w.Seal = u.seal()
 		default:
 			u.unknown(key)
 		}
@@ -336,6 +345,39 @@ func (s *Snapshot) manifest() Manifest {
 	return m
 }
 
+// encrypt makes the manifest one of a container that is encrypted with a key; nil leaves it as it is.
+func (w *wireManifest) encrypt(key *objectKey) *encryption {
+	if key == nil {
+		return nil
+	}
+	s := secrets{Error: w.Error}
+	w.Error = ""
+	if w.Await != nil {
+		s.Detail, w.Await.Detail = w.Await.Detail, ""
+	}
+	e := encryptionOf(key, s)
+	w.Seal = e.wire()
+	return e
+}
+
+// decrypt adds what is sealed with the manifest, where the key is there.
+func (w *wireManifest) decrypt(h header, data []byte, keys *Keyring) error {
+	key, s, err := w.Seal.open(h, data, keys)
+	if key == nil || err != nil {
+		return err
+	}
+	if w.Error != "" || w.Await != nil && w.Await.Detail != "" || w.Await == nil && s.Detail != "" {
+		return corrupt("manifest", headerSize, "an error or a detail of an await where there can't be one")
+	}
+	w.Error = s.Error
+	if w.Await != nil {
+		w.Await.Detail = s.Detail
+	}
+	w.object = key
+	w.Sections.use(key)
+	return nil
+}
+
 // snapshot returns the snapshot as far as the manifest goes. What it says is not yet validated, but has its types.
 func (w *wireManifest) snapshot() (*Snapshot, error) {
 	bad := func(format string, args ...any) (*Snapshot, error) {
@@ -386,7 +428,7 @@ func (w *wireManifest) snapshot() (*Snapshot, error) {
 }
 
 // parseManifest reads a snapshot's manifest from data, which starts with its container's header and holds the manifest.
-func parseManifest(h header, data []byte) (*wireManifest, *Snapshot, error) {
+func parseManifest(h header, data []byte, keys *Keyring) (*wireManifest, *Snapshot, error) {
 	if !h.kind.isSnapshot() {
 		return nil, nil, corrupt("header", 10, "a %v, not a snapshot", h.kind)
 	}
@@ -406,6 +448,9 @@ func parseManifest(h header, data []byte) (*wireManifest, *Snapshot, error) {
 		allowed = allowed[:3]
 	}
 	if err := h.checkSections(w.Sections, allowed...); err != nil {
+		return nil, nil, err
+	}
+	if err := w.decrypt(h, data, keys); err != nil {
 		return nil, nil, err
 	}
 	s, err := w.snapshot()
@@ -449,19 +494,25 @@ func (w *wireManifest) manifest(s *Snapshot) *Manifest {
 	m.Pages = int(w.Pages) + int(w.Patches)
 	m.Frames = int(w.Frames)
 	m.Output = w.Output
+	if w.object != nil {
+		m.Key, m.Locked = w.object.id, w.object.aead == nil
+	}
 	return &m
 }
 
 // DecodeManifest decodes the manifest of an encoded snapshot, of which data need hold only the first bytes: those up to
-// the manifest's end, usually less than 1 KiB. The manifest is verified by its checksum; the rest is not looked at.
+// the manifest's end, usually less than 1 KiB. The manifest is verified by its checksum; the rest is not looked at. That of
+// an encrypted snapshot is Locked.
 //
 // Errors: a [*FormatError] with [ErrCorrupt], also if data ends before the manifest does, or [ErrVersion].
-func DecodeManifest(data []byte) (*Manifest, error) {
+func DecodeManifest(data []byte) (*Manifest, error) { return (*Keyring)(nil).decodeManifest(data) }
+
+func (r *Keyring) decodeManifest(data []byte) (*Manifest, error) {
 	h, err := parseHeader(data)
 	if err != nil {
 		return nil, err
 	}
-	w, s, err := parseManifest(h, data)
+	w, s, err := parseManifest(h, data, r)
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,10 @@ func (p *pageSet) fill(stored io.Reader, tick func() error, to func(first, n uin
 // readContent calls f with a reader of a section's content, given one of its stored bytes, and checks that f reads all of
 // it, and that this is all there is.
 func readContent(s section, stored io.Reader, f func(r io.Reader) error) error {
-	r := stored
+	r, err := s.open(stored)
+	if err != nil {
+		return err
+	}
 	if s.Codec == codecZstd {
 		d := decoders.Get().(*zstd.Decoder)
 		defer func() {
@@ -256,13 +259,13 @@ type stored struct {
 }
 
 // readBytes reads and verifies an encoded snapshot. It aliases the whole pages and nothing else.
-func readBytes(data []byte) (*stored, error) {
+func readBytes(data []byte, keys *Keyring) (*stored, error) {
 	h, err := verify(data)
 	if err != nil {
 		return nil, err
 	}
 	s := &stored{kind: h.kind, digest: Digest(data), size: int64(len(data))}
-	if err := s.manifest(h, data); err != nil {
+	if err := s.manifest(h, data, keys); err != nil {
 		return nil, err
 	}
 	rest := data[headerSize+h.manifest : len(data)-digestSize]
@@ -275,9 +278,12 @@ func readBytes(data []byte) (*stored, error) {
 	return s, s.check()
 }
 
-func (s *stored) manifest(h header, data []byte) error {
+func (s *stored) manifest(h header, data []byte, keys *Keyring) error {
 	var err error
-	if s.w, s.snap, err = parseManifest(h, data); err != nil {
+	if s.w, s.snap, err = parseManifest(h, data, keys); err != nil {
+		return err
+	}
+	if err := s.w.object.locked(); err != nil {
 		return err
 	}
 	if s.w.section(sectionState).Raw == 0 && s.kind == KindFull {
@@ -381,7 +387,7 @@ func (s *Store) readParts(ctx context.Context, key string) (*stored, error) {
 		if err := readFull(ctx, o.Body, data); err != nil {
 			return nil, err
 		}
-		return readBytes(data)
+		return readBytes(data, s.keys)
 	}
 	front := make([]byte, headerSize)
 	if err := readFull(ctx, o.Body, front); err != nil {
@@ -411,7 +417,7 @@ func (s *Store) readParts(ctx context.Context, key string) (*stored, error) {
 	}
 	at := int64(headerSize + h.manifest)
 	st := &stored{kind: h.kind, size: o.Size}
-	if err := st.manifest(h, append(front, manifest...)); err != nil {
+	if err := st.manifest(h, append(front, manifest...), s.keys); err != nil {
 		return nil, err
 	}
 	rest := &rest{b: s.b, key: key, size: o.Size, sum: sum}

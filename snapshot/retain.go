@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,14 +57,20 @@ const logOverhead = 256
 // Errors: [ErrNotFound]; [ErrCorrupt] and [ErrVersion] for a commit whose output or needs can't be read: then nothing is
 // dropped from there on.
 func (s *Store) Retain(ctx context.Context, id string, p Policy) (Retained, error) {
-	return s.retain(ctx, id, p, false)
+	return s.retain(ctx, id, p, retaining{})
 }
 
-// retain is Retain, or finds out what it would do.
-func (s *Store) retain(ctx context.Context, id string, p Policy, dry bool) (Retained, error) {
+// retaining says how commits are dropped.
+type retaining struct {
+	dry   bool // not at all: only count
+	merge bool // all logs become one, whatever their size
+}
+
+// retain is Retain in one of several ways.
+func (s *Store) retain(ctx context.Context, id string, p Policy, how retaining) (Retained, error) {
 	var done Retained
 	for try := 0; ; try++ {
-		err := s.retainOnce(ctx, id, p, dry, &done)
+		err := s.retainOnce(ctx, id, p, how, &done)
 		switch {
 		case err == nil:
 			return done, nil
@@ -77,7 +84,7 @@ func (s *Store) retain(ctx context.Context, id string, p Policy, dry bool) (Reta
 // errOvertaken is for what was listed and is no more: somebody else drops commits, too.
 var errOvertaken = errors.New("others work on the same coroutine")
 
-func (s *Store) retainOnce(ctx context.Context, id string, p Policy, dry bool, done *Retained) error {
+func (s *Store) retainOnce(ctx context.Context, id string, p Policy, how retaining, done *Retained) error {
 	if p.IsZero() {
 		// What nobody has ever dropped anything of has nothing left.
 		if _, covered, err := s.listLogs(ctx, id); err != nil || covered == 0 {
@@ -97,7 +104,7 @@ func (s *Store) retainOnce(ctx context.Context, id string, p Policy, dry bool, d
 	if err != nil {
 		return err
 	}
-	r := retention{s: s, id: id, history: h, done: done, dry: dry}
+	r := retention{s: s, id: id, history: h, done: done, retaining: how}
 	if err := r.readLogs(ctx); err != nil {
 		return err
 	}
@@ -114,7 +121,7 @@ func (s *Store) retainOnce(ctx context.Context, id string, p Policy, dry bool, d
 		}
 		r.drop = append(r.drop, h.manifests[i])
 	}
-	if n := len(r.drop); dry && n > 0 {
+	if n := len(r.drop); how.dry && n > 0 {
 		r.covered, r.drop = r.drop[n-1].Seq, nil
 		return r.clean(ctx)
 	}
@@ -127,7 +134,7 @@ func (s *Store) retainOnce(ctx context.Context, id string, p Policy, dry bool, d
 			if err := r.clean(ctx); err != nil {
 				return err
 			}
-		case !errors.Is(err, bucket.ErrFull) || r.tight && n == 1:
+		case !errors.Is(err, bucket.ErrFull) || r.tight && n == 1 || r.merge:
 			return err
 		case !r.tight:
 			r.tight = true
@@ -158,7 +165,7 @@ type retention struct {
 	drop  []Commit // to be dropped, ascending
 	tight bool     // there is no room to merge logs
 	done  *Retained
-	dry   bool // only count
+	retaining
 }
 
 // span is a log.
@@ -240,6 +247,9 @@ func (r *retention) confirm(ctx context.Context) error {
 
 // batch returns how many of the commits to be dropped go into one log: at least one, at most limit.
 func (r *retention) batch(limit int) int {
+	if r.merge {
+		return limit
+	}
 	n, size := 0, uint64(0)
 	for n < min(limit, len(r.drop)) && (n == 0 || size+r.drop[n].Output <= maxBatch) {
 		size += r.drop[n].Output
@@ -276,17 +286,20 @@ func (r *retention) fold(ctx context.Context, drop []Commit) error {
 	// of one that is half as large again, so that this is not often.
 	for i := len(r.spans) - 1; i >= 0 && !r.tight; i-- {
 		prev := r.spans[i]
-		if prev.last+1 != l.first || prev.weight() >= 2*l.weight() || prev.raw+l.raw > maxMerged {
+		if prev.last+1 < l.first ||
+			!r.merge && (prev.last >= l.first || prev.weight() >= 2*l.weight() || prev.raw+l.raw > maxMerged) {
 			break
 		}
 		_, earlier, err := r.s.readLog(ctx, r.id, prev.entry.Key)
 		if err != nil {
 			return overtaken(err)
 		}
-		entries = append(earlier, entries...)
+		// Logs may overlap.
+		n, _ := slices.BinarySearchFunc(earlier, l.first, func(e entry, seq uint64) int { return cmp.Compare(e.seq, seq) })
+		entries = append(earlier[:n:n], entries...)
 		l.first, l.raw = prev.first, prev.raw+l.raw
 	}
-	data, err := encodeLog(r.id, l.first, l.last, entries)
+	data, err := encodeLog(r.id, l.first, l.last, entries, r.s.keys.newObject())
 	if err != nil {
 		return err
 	}

@@ -28,16 +28,17 @@ type encoded struct {
 	close func()
 }
 
-// encode encodes a snapshot to be put into the store's bucket. The caller closes the result.
-func (s *Store) encode(ctx context.Context, snap *Snapshot) (*encoded, error) {
+// encode encodes a snapshot to be put into the store's bucket, under a key unless that is nil. The caller closes the
+// result.
+func (s *Store) encode(ctx context.Context, snap *Snapshot, key *objectKey) (*encoded, error) {
 	if int64(len(snap.Memory.Pages))*PageSize <= s.large {
-		data, err := Encode(snap)
+		data, err := snap.encode(key)
 		if err != nil {
 			return nil, err
 		}
 		return &encoded{ReaderAt: bucket.Bytes(data), size: int64(len(data)), hash: Digest(data), close: func() {}}, nil
 	}
-	e, err := snap.encoding()
+	e, err := snap.encoding(key)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +94,7 @@ func (e *encoding) spool(ctx context.Context, f tempFile) (*encoded, error) {
 	table := make(sectionTable, len(e.parts))
 	end := int64(0)
 	for i, p := range e.parts {
-		section, err := f.append(end, p, func(n int) error {
+		section, err := f.append(end, p, e.encryption.object(), func(n int) error {
 			done += int64(n)
 			report(min(done, total))
 			return ctx.Err()
@@ -104,10 +105,10 @@ func (e *encoding) spool(ctx context.Context, f tempFile) (*encoded, error) {
 		table[i] = section
 		end += int64(section.Stored)
 	}
-	manifest := e.manifest(make([]byte, 0, e.maxManifest), table)
+	manifest := e.manifest(make([]byte, 0, e.maxManifest+e.encryption.room()), table)
 	front := append(make([]byte, headerSize), manifest...)
 	size := int64(len(front)) + end + digestSize
-	putHeader(front, e.kind, len(manifest), size)
+	putHeader(front, e.kind, len(manifest), size, e.encryption)
 	sum := sha256.New()
 	sum.Write(front)
 	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, end)); err != nil {
@@ -119,10 +120,10 @@ func (e *encoding) spool(ctx context.Context, f tempFile) (*encoded, error) {
 }
 
 // append appends a part to the file, which has so many bytes, as a section. It calls tick with the number of bytes of
-// content that it has taken.
-func (f tempFile) append(at int64, p part, tick func(n int) error) (section, error) {
+// content that it has taken. The section is sealed with a key, unless that is nil: nothing else comes into the file.
+func (f tempFile) append(at int64, p part, key *objectKey, tick func(n int) error) (section, error) {
 	if p.write == nil { // it is in memory anyway
-		b, s, err := appendSection(nil, p)
+		b, s, err := appendSection(nil, p, key)
 		if err == nil {
 			_, err = f.WriteAt(b, at)
 		}
@@ -139,9 +140,14 @@ func (f tempFile) append(at int64, p part, tick func(n int) error) (section, err
 		out := &storedWriter{w: io.NewOffsetWriter(f, at)}
 		buf := bufio.NewWriterSize(out, chunkSize)
 		var err error
+		to, end := io.Writer(buf), func() error { return nil }
+		if key != nil {
+			w := key.writer(buf, s.ID, s.Codec)
+			to, end = w, w.Close
+		}
 		if s.Codec == codecZstd {
 			e := encoders.Get().(*zstd.Encoder)
-			e.Reset(buf)
+			e.Reset(to)
 			err = p.write(ticking{e, tick})
 			if e := e.Close(); err == nil {
 				err = e
@@ -149,7 +155,10 @@ func (f tempFile) append(at int64, p part, tick func(n int) error) (section, err
 			e.Reset(nil) // lets go of the output
 			encoders.Put(e)
 		} else {
-			err = p.write(ticking{buf, tick})
+			err = p.write(ticking{to, tick})
+		}
+		if e := end(); err == nil {
+			err = e
 		}
 		if e := buf.Flush(); err == nil {
 			err = e
@@ -157,7 +166,11 @@ func (f tempFile) append(at int64, p part, tick func(n int) error) (section, err
 		if err != nil {
 			return section{}, err
 		}
-		if s.Codec == codecZstd && out.n >= p.raw {
+		packed := out.n
+		if key != nil {
+			packed, _ = openedSize(out.n)
+		}
+		if s.Codec == codecZstd && packed >= p.raw {
 			s.Codec = codecRaw // once more, as it is: it doesn't become shorter
 			continue
 		}

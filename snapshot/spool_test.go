@@ -18,6 +18,12 @@ import (
 
 // TestSpool encodes in a file, to the same bytes as in memory.
 func TestSpool(t *testing.T) {
+	for name, key := range map[string]*objectKey{"plain": nil, "encrypted": goldenKeys().newObject()} {
+		t.Run(name, func(t *testing.T) { testSpool(t, key) })
+	}
+}
+
+func testSpool(t *testing.T, key *objectKey) {
 	b, err := file.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -41,14 +47,21 @@ func TestSpool(t *testing.T) {
 		}
 	}
 	for name, snap := range all {
-		want := encode(t, snap)
-		e, err := s.encode(t.Context(), snap)
+		want, err := snap.encode(key)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		e, err := s.encode(t.Context(), snap, key)
 		if err != nil {
 			t.Fatal(name, err)
 		}
 		got := make([]byte, e.size)
 		if n, err := e.ReadAt(got, 0); n != len(got) || err != nil || !bytes.Equal(got, want) || e.hash != Digest(want) {
 			t.Errorf("%s: %d bytes, which are others than the %d of memory; %v", name, n, len(want), err)
+		}
+		if key != nil {
+			e.close()
+			continue // it is read in the same way
 		}
 		if err := iotest.TestReader(io.NewSectionReader(e, 0, e.size), want); err != nil {
 			t.Errorf("%s: %v", name, err)

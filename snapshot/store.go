@@ -18,6 +18,7 @@ import (
 // Beside this package's errors, those of the bucket come through every method; see package bucket for its sentinels.
 type Store struct {
 	b        bucket.Bucket
+	keys     *Keyring       // nil for none
 	local    func() instant // this machine's clocks
 	inMemory int64          // bytes; the constants, but in tests
 	large    int64
@@ -26,6 +27,17 @@ type Store struct {
 // NewStore returns the store in a bucket. The caller closes the bucket, after its last use of the store.
 func NewStore(b bucket.Bucket) *Store {
 	return &Store{b: b, local: now, inMemory: inMemory, large: large}
+}
+
+// WithKeys returns a store in the same bucket that encrypts what it writes, snapshots and output, under the ring's first key,
+// and reads what is encrypted under any of them. What is plain it reads as well. Modules are not encrypted.
+//
+// Without a key that it needs a method returns a [*KeyError]. Listings, Check, Collect and Delete need none, though Check
+// looks less deep, and no commit can be dropped whose output is to be kept.
+func (s *Store) WithKeys(r *Keyring) *Store {
+	with := *s
+	with.keys = r
+	return &with
 }
 
 // Bucket returns the bucket that the store is in.
@@ -140,7 +152,8 @@ func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
 // [ErrFenced] and must stop, for what they have done since their last commit did not happen.
 //
 // After any other error it is unknown whether the commit was made. The caller may call Commit with the same snapshot
-// again: a commit that is there and equal is its own. The snapshot is encoded by [Encode]; it does not change.
+// again: a commit that is there and equal is its own. The snapshot is encoded by [Encode], or [Keyring.Encode]; it does not
+// change.
 //
 // Errors: [ErrFenced]; for number 1, [ErrExist] together with ErrFenced; [ErrInvalid]; [bucket.ErrFull] and the others
 // of the bucket.
@@ -152,47 +165,59 @@ func (s *Store) Commit(ctx context.Context, snap *Snapshot) (Commit, error) {
 	return c, nil
 }
 
+// commitSnapshot puts a commit. If it is to create the coroutine, there must be none of that id.
 func (s *Store) commitSnapshot(ctx context.Context, snap *Snapshot) (Commit, error) {
-	e, err := s.encode(ctx, snap)
-	if err != nil {
-		return Commit{}, err
-	}
-	defer e.close()
-	if err := s.commit(ctx, snap.Coroutine, snap.Seq, e, snap.Seq == 1); err != nil {
-		return Commit{}, err
-	}
-	return Commit{Manifest: snap.manifest(), Bytes: e.size, Hash: e.hash}, nil
-}
-
-// commit puts an encoded snapshot. If it is to create the coroutine, there must be none of that id.
-func (s *Store) commit(ctx context.Context, id string, seq uint64, e *encoded, create bool) error {
-	key := commitKey(id, seq)
-	if create {
-		if err := s.prepare(ctx, id, key); err != nil {
-			return err
+	key := commitKey(snap.Coroutine, snap.Seq)
+	if snap.Seq == 1 {
+		if err := snap.Validate(); err != nil {
+			return Commit{}, err
+		}
+		if err := s.prepare(ctx, snap.Coroutine, key); err != nil {
+			return Commit{}, err
 		}
 	}
-	err := s.putEncoded(ctx, key, e)
-	if !errors.Is(err, errAnother) && !errors.Is(err, bucket.ErrNotExist) {
-		return err
+	c, err := s.putSnapshot(ctx, key, snap)
+	switch {
+	case !errors.Is(err, errAnother) && !errors.Is(err, bucket.ErrNotExist):
+		return c, err
+	case snap.Seq == 1:
+		return Commit{}, errExist
+	default:
+		return Commit{}, fmt.Errorf("%w: another driver has made it", ErrFenced)
 	}
-	if create {
-		return errExist
-	}
-	return fmt.Errorf("%w: another driver has made it", ErrFenced)
 }
 
 // errAnother is for an object that is to be put, where there is another one.
 var errAnother = errors.New("another object is there")
 
-// putEncoded puts an object. One that is there and equal is that of an earlier attempt, whose answer was lost. Errors:
-// errAnother; bucket.ErrNotExist for another one that was there a moment ago.
-func (s *Store) putEncoded(ctx context.Context, key string, e *encoded) error {
-	err := s.b.Put(ctx, key, e.ReaderAt, e.size)
-	if !errors.Is(err, bucket.ErrExist) {
-		return err
+// putSnapshot puts a snapshot, and returns what the store has then. One that is there and equal is that of an earlier
+// attempt, whose answer was lost. Errors: errAnother; bucket.ErrNotExist for another one that was there a moment ago.
+func (s *Store) putSnapshot(ctx context.Context, key string, snap *Snapshot) (Commit, error) {
+	object := s.keys.newObject()
+	e, err := s.encode(ctx, snap, object)
+	if err != nil {
+		return Commit{}, err
 	}
-	// They are equal if they end in the same digest of all before.
+	defer e.close()
+	c := Commit{Manifest: snap.manifest(), Bytes: e.size, Hash: e.hash}
+	err = s.b.Put(ctx, key, e.ReaderAt, e.size)
+	if errors.Is(err, bucket.ErrExist) {
+		err = s.isThere(ctx, key, e)
+	}
+	if object != nil {
+		if errors.Is(err, errAnother) {
+			return s.isThereSealed(ctx, key, snap)
+		}
+		c.Key = object.id
+	}
+	if err != nil {
+		return Commit{}, err
+	}
+	return c, nil
+}
+
+// isThere returns nil if an object is the one that was to be put: if it ends in the same digest of all before.
+func (s *Store) isThere(ctx context.Context, key string, e *encoded) error {
 	end, size, err := bucket.ReadRange(ctx, s.b, key, e.size-digestSize, digestSize)
 	if err == nil && (size != e.size || !bytes.Equal(end, e.hash[:])) {
 		err = errAnother
@@ -200,10 +225,41 @@ func (s *Store) putEncoded(ctx context.Context, key string, e *encoded) error {
 	return err
 }
 
+// isThereSealed returns an encrypted object's commit if it is of a snapshot. An earlier attempt had another salt, so that the
+// bytes are others; with the salt of the one that is there they are the same.
+func (s *Store) isThereSealed(ctx context.Context, key string, snap *Snapshot) (Commit, error) {
+	_, w, there, _, err := s.front(ctx, key)
+	switch {
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrVersion):
+		return Commit{}, errAnother
+	case err != nil:
+		return Commit{}, err
+	case w.object == nil || w.object.locked() != nil:
+		return Commit{}, errAnother
+	}
+	// Only what has the same manifest, to the nanosecond of its time, is encrypted again under this salt: different contents
+	// under one key would betray each other.
+	theirs, ours := *w, snap.wireManifest(nil)
+	theirs.Sections, theirs.Seal = nil, nil
+	ours.Pages, ours.Patches = w.Pages, w.Patches
+	if !bytes.Equal(theirs.append(nil), ours.append(nil)) {
+		return Commit{}, errAnother
+	}
+	e, err := s.encode(ctx, snap, w.object)
+	if err != nil {
+		return Commit{}, err
+	}
+	defer e.close()
+	if err := s.isThere(ctx, key, e); err != nil {
+		return Commit{}, err
+	}
+	return Commit{Manifest: *w.manifest(there), Bytes: e.size, Hash: e.hash}, nil
+}
+
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
 // one whose deletion or import was cut short are removed.
 func (s *Store) prepare(ctx context.Context, id, key string) error {
-	e, ok, err := s.first(ctx, id)
+	e, ok, logs, err := s.look(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -218,6 +274,9 @@ func (s *Store) prepare(ctx context.Context, id, key string) error {
 			return errExist
 		}
 		return nil // perhaps a retry
+	}
+	if !logs {
+		return nil
 	}
 	return s.deleteAll(ctx, logsPrefix+id+"/", "")
 }
@@ -274,16 +333,21 @@ func (s *Store) exists(ctx context.Context, id string, seq uint64) error {
 
 // first returns the first entry of a coroutine's folder: the tombstone, or the newest commit.
 func (s *Store) first(ctx context.Context, id string) (e bucket.Entry, ok bool, err error) {
+	e, ok, _, err = s.look(ctx, id)
+	return e, ok, err
+}
+
+// look is first, and reports whether there are logs if there is nothing else.
+func (s *Store) look(ctx context.Context, id string) (e bucket.Entry, ok, logs bool, err error) {
 	for try := 0; ; try++ {
 		e, ok, err = bucket.First(ctx, s.b, bucket.ListOptions{Prefix: coroutinePrefix(id)})
-		if err != nil || ok || try == retries {
-			return e, ok, err
+		if err != nil || ok {
+			return e, ok, false, err
 		}
 		// If commits are dropped as fast as they are made, a listing may come to each too late, and to the next too early.
 		// Then there are logs.
-		_, logs, err := bucket.First(ctx, s.b, bucket.ListOptions{Prefix: logsPrefix + id + "/"})
-		if err != nil || !logs {
-			return bucket.Entry{}, false, err
+		if _, logs, err = bucket.First(ctx, s.b, bucket.ListOptions{Prefix: logsPrefix + id + "/"}); err != nil || !logs || try == retries {
+			return bucket.Entry{}, false, logs, err
 		}
 	}
 }

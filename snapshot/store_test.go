@@ -85,7 +85,7 @@ func fold(t testing.TB, s *Store, id string, first, last uint64, drop bool) {
 	for seq := first; seq <= last; seq++ {
 		entries = append(entries, entry{seq, commitOf(id, seq).Output})
 	}
-	data, err := encodeLog(id, first, last, entries)
+	data, err := encodeLog(id, first, last, entries, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -629,7 +629,7 @@ func TestDamagedBundle(t *testing.T) {
 	}
 	newer := bytes.Clone(good)
 	newer[8]++
-	seal(newer)
+	putDigest(newer)
 	if _, err := to.Import(ctx, bytes.NewReader(newer), ImportOptions{}); !errors.Is(err, ErrVersion) {
 		t.Errorf("a newer version: %v", err)
 	}
@@ -646,7 +646,7 @@ func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 func TestHostileBundle(t *testing.T) {
 	ctx := t.Context()
 	build := func(change func(w *wireBundle, parts map[uint8][]byte)) []byte {
-		logs, err := encodeLog("p", 1, 1, []entry{{1, commitOf("p", 1).Output}})
+		logs, err := encodeLog("p", 1, 1, []entry{{1, commitOf("p", 1).Output}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -660,7 +660,7 @@ func TestHostileBundle(t *testing.T) {
 				parts = append(parts, bytesPart(id, c))
 			}
 		}
-		data, err := encodeContainer(new([]byte), kindBundle, 512, parts, func(b []byte, sections sectionTable) []byte {
+		data, err := encodeContainer(new([]byte), kindBundle, 512, parts, nil, func(b []byte, sections sectionTable) []byte {
 			w.Sections = sections
 			return w.append(b)
 		})
@@ -681,8 +681,8 @@ func TestHostileBundle(t *testing.T) {
 		"hostile id":       func(w *wireBundle, _ map[uint8][]byte) { w.Coroutine = "../../q" },
 		"another seq":      func(w *wireBundle, _ map[uint8][]byte) { w.Seq = 3 },
 		"another hash":     func(w *wireBundle, _ map[uint8][]byte) { w.Module = make([]byte, 32) },
-		"output of others": func(_ *wireBundle, p map[uint8][]byte) { p[sectionLog], _ = encodeLog("q", 1, 1, nil) },
-		"output of less":   func(_ *wireBundle, p map[uint8][]byte) { p[sectionLog], _ = encodeLog("p", 1, 3, nil) },
+		"output of others": func(_ *wireBundle, p map[uint8][]byte) { p[sectionLog], _ = encodeLog("q", 1, 1, nil, nil) },
+		"output of less":   func(_ *wireBundle, p map[uint8][]byte) { p[sectionLog], _ = encodeLog("p", 1, 3, nil, nil) },
 		"first with output": func(w *wireBundle, p map[uint8][]byte) {
 			w.Seq = 1
 			p[sectionCommit] = encode(t, commitOf("p", 1))

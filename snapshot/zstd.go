@@ -59,8 +59,8 @@ func (a *appender) Write(p []byte) (int, error) {
 }
 
 // appendSection appends a part to dst as a section with the codec that the format prescribes: compressed where it is
-// long enough and becomes shorter.
-func appendSection(dst []byte, p part) ([]byte, section, error) {
+// long enough and becomes shorter; and sealed with a key, unless that is nil.
+func appendSection(dst []byte, p part, key *objectKey) ([]byte, section, error) {
 	s := section{ID: p.id, Codec: codecRaw, Raw: p.raw}
 	start := len(dst)
 	write := p.write
@@ -96,38 +96,31 @@ func appendSection(dst []byte, p part) ([]byte, section, error) {
 			return dst, section{}, err
 		}
 	}
+	if key != nil {
+		out.b = key.sealSection(out.b, start, s.ID, s.Codec)
+	}
 	s.Stored = uint64(len(out.b) - start)
 	s.CRC = crc32.Checksum(out.b[start:], castagnoli)
 	return out.b, s, nil
 }
 
-// readSection calls f with the section's content in successive chunks of chunkSize bytes and a shorter last one, each
-// newly allocated when its bytes have arrived. stored is the section's bytes in the container.
-func readSection(s section, stored []byte, f func(chunk []byte) error) error {
-	if uint64(len(stored)) != s.Stored {
-		return corrupt(s.name(), len(stored), "truncated: %d bytes of %d", len(stored), s.Stored)
-	}
-	if crc32.Checksum(stored, castagnoli) != s.CRC {
-		return corrupt(s.name(), 0, "checksum does not match: damaged")
-	}
-	var r io.Reader = bytes.NewReader(stored)
-	if s.Codec == codecZstd {
-		d := decoders.Get().(*zstd.Decoder)
-		defer func() {
-			_ = d.Reset(nil) // lets go of the input
-			decoders.Put(d)
-		}()
-		// The decoder sees no more than a reader, so that it can't choose to decode all at once.
-		if err := d.Reset(struct{ io.Reader }{r}); err != nil {
-			return corrupt(s.name(), 0, "decompress: %v", err)
-		}
-		r = d
+// decompress calls f with the section's content in successive chunks of chunkSize bytes and a shorter last one, each
+// newly allocated when its bytes have arrived. packed is what was compressed.
+func (s section) decompress(packed []byte, f func(chunk []byte) error) error {
+	d := decoders.Get().(*zstd.Decoder)
+	defer func() {
+		_ = d.Reset(nil) // lets go of the input
+		decoders.Put(d)
+	}()
+	// The decoder sees no more than a reader, so that it can't choose to decode all at once.
+	if err := d.Reset(struct{ io.Reader }{bytes.NewReader(packed)}); err != nil {
+		return corrupt(s.name(), 0, "decompress: %v", err)
 	}
 	var at uint64
 	for at < s.Raw {
 		// A content shorter than it claims to be costs one chunk at most.
 		chunk := make([]byte, min(chunkSize, s.Raw-at))
-		n, err := io.ReadFull(r, chunk)
+		n, err := io.ReadFull(d, chunk)
 		at += uint64(n)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return corrupt(s.name(), int(at), "it ends after %d of %d bytes", at, s.Raw)
@@ -140,7 +133,7 @@ func readSection(s section, stored []byte, f func(chunk []byte) error) error {
 		}
 	}
 	var one [1]byte
-	if n, err := io.ReadFull(r, one[:]); n > 0 {
+	if n, err := io.ReadFull(d, one[:]); n > 0 {
 		return corrupt(s.name(), int(at), "it goes on after its %d bytes", s.Raw)
 	} else if err != io.EOF {
 		return corrupt(s.name(), int(at), "decompress: %v", err)
@@ -148,13 +141,14 @@ func readSection(s section, stored []byte, f func(chunk []byte) error) error {
 	return nil
 }
 
-// sectionContent returns a section's whole content. It aliases stored where the section is not compressed.
+// sectionContent returns a section's whole content. It aliases stored where the section is neither compressed nor sealed.
 func sectionContent(s section, stored []byte) ([]byte, error) {
-	if s.Codec == codecRaw && s.Raw == uint64(len(stored)) && crc32.Checksum(stored, castagnoli) == s.CRC {
-		return stored, nil
+	packed, err := s.opened(stored)
+	if err != nil || s.Codec == codecRaw {
+		return packed, err
 	}
 	var content []byte
-	err := readSection(s, stored, func(chunk []byte) error {
+	err = s.decompress(packed, func(chunk []byte) error {
 		if content == nil {
 			content = chunk
 		} else {

@@ -288,7 +288,7 @@ func sleepers(ctx context.Context, args []string) error {
 			took[i] = append(took[i], time.Since(began).Seconds())
 		}
 	}
-	d.Beside = summarise(took[0]).Median / summarise(took[1]).Median
+	d.Beside = summarise(divide(took[0], took[1])).Median
 	return json.NewEncoder(os.Stdout).Encode(d)
 }
 

@@ -18,7 +18,7 @@ func newBaseCommand(a *app) *cobra.Command {
 which any number of coroutines start. "durun run --base NAME" makes and uses
 them.`,
 		Example: "  durun base ls\n  durun base rm warm",
-		Args: cobra.ArbitraryArgs,
+		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])

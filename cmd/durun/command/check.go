@@ -29,7 +29,10 @@ The exit code is 0 if all is well, and 65 if anything is damaged. What a
 deletion or an import has left that was cut short is no damage; "durun gc"
 removes it.
 
-JSON is an object with the keys objects and bytes (what was read), problems and
+Without the key, what is encrypted is verified by its digests alone.
+
+JSON is an object with the keys objects, bytes (what was read), locked (how many
+of the objects are encrypted under a key that isn't there), problems and
 leftovers (an array of keys in the store). A problem has the keys key (of the
 object in the store), coroutine (empty if none needs the object), commit (its
 number, 0 if it is none), problem (a message), newest (the coroutine's last
@@ -102,6 +105,7 @@ type (
 	checked struct {
 		Objects   int       `json:"objects"`
 		Bytes     int64     `json:"bytes"`
+		Locked    int       `json:"locked"`
 		Problems  []problem `json:"problems"`
 		Leftovers []string  `json:"leftovers"`
 	}
@@ -109,7 +113,7 @@ type (
 
 func printChecked(a *app, o checkOptions, c snapshot.Checked) error {
 	if o.format == formatJSON {
-		j := checked{c.Objects, c.Bytes, []problem{}, append([]string{}, c.Leftovers...)}
+		j := checked{c.Objects, c.Bytes, c.Locked, []problem{}, append([]string{}, c.Leftovers...)}
 		for _, p := range c.Problems {
 			j.Problems = append(j.Problems, problem{p.Key, p.Coroutine, p.Commit, p.Err.Error(), p.Resumable, p.Newest})
 		}
@@ -137,6 +141,9 @@ func printChecked(a *app, o checkOptions, c snapshot.Checked) error {
 	}
 	if n := len(c.Leftovers); n > 0 {
 		fmt.Fprintf(a.Stdout, "%s of what was cut short or dropped; remove with: %s\n", count(n, "leftover", "leftovers"), a.commandLine("gc"))
+	}
+	if c.Locked > 0 {
+		fmt.Fprintf(a.Stdout, "%s by digest alone, for want of the key\n", count(c.Locked, "object", "objects"))
 	}
 	_, err := fmt.Fprintf(a.Stdout, "checked %s, %s\n", count(c.Objects, "object", "objects"), humanBytes(uint64(c.Bytes)))
 	return err

@@ -147,6 +147,8 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		}
 	}()
 
+	ctx, progressEnd := d.app.withSnapshotProgress(ctx, d.id)
+	defer progressEnd()
 	d.app.setDriving(position{d.id, d.seq})
 	gc := quiet()
 	defer gc.stop()

@@ -29,8 +29,8 @@ const (
 const exitCodesHelp = `Exit codes:
   0-255  run, resume: the guest's own exit code, once it has ended; 134 for a trap
   64     usage: an unknown command, flag or argument; an id that is taken; a
-         folder that the program needs and nobody gave; a coroutine that has
-         ended, to resume
+         folder that the program needs and nobody gave; a key that something is
+         encrypted under and nobody gave; a coroutine that has ended, to resume
   65     a bad module, snapshot or bundle, or one that doesn't fit the other; a
          program that waits in a state that no snapshot can hold
   66     no such coroutine or commit, or a file that can't be read
@@ -125,6 +125,9 @@ func classify(err error) *exitError {
 	case errors.Is(err, snapshot.ErrInUse):
 		e.code = exitBusy
 		e.advice = "a base stays as long as a coroutine builds on it"
+	case errors.Is(err, snapshot.ErrKey):
+		e.code = exitUsage
+		e.advice = "give the file that has the key: --key-file FILE, or set " + keyFileVariable
 	case errors.Is(err, snapshot.ErrVersion):
 		e.code = exitData
 		e.advice = "a newer durun wrote it; use that one, or a newer one still"

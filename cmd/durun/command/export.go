@@ -12,7 +12,8 @@ import (
 )
 
 type exportOptions struct {
-	out string
+	out     string
+	encrypt bool
 }
 
 func newExportCommand(a *app) *cobra.Command {
@@ -28,7 +29,9 @@ what the copy does from there on is its own.
 FILE appears whole or not at all; - is standard output. The folders that the run
 was given with --dir are not in it: the one who resumes the copy decides about
 those. What the program knows is: its memory, arguments and environment
-variables, secrets included.`,
+variables, secrets included. So FILE is a secret, also where the store is
+encrypted; with --encrypt it is encrypted itself, under the first of the keys
+("durun help key"), and who imports it needs that key.`,
 		Example: "  durun export job -o job.durun\n  durun export job@3 -o - | ssh host durun import -",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,12 +40,19 @@ variables, secrets included.`,
 		ValidArgsFunction: completeIDs(a, 1, nil),
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "", "`file` to write, - for standard output (required)")
+	cmd.Flags().BoolVar(&o.encrypt, "encrypt", false, "encrypt it under the first of the keys")
 	return cmd
 }
 
 func runExport(ctx context.Context, a *app, o exportOptions, arg string) (err error) {
 	if err := checkOut("export", o.out, a.Stdout); err != nil {
 		return err
+	}
+	if keys, err := a.keyring(); o.encrypt && err == nil && len(keys.IDs()) == 0 {
+		return &exitError{
+			code: exitUsage, err: errors.New("export: --encrypt: there is no key to encrypt under"),
+			advice: `give a file of keys: --key-file FILE; "durun key new" makes one`,
+		}
 	}
 	store, err := a.openStore(ctx)
 	if err != nil {
@@ -54,7 +64,13 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) (err er
 		return err
 	}
 	return writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
-		err := store.Export(ctx, r.id, r.seq, w)
+		ctx, progressEnd := a.withSnapshotProgress(ctx, r.id)
+		defer progressEnd()
+		export := store.Export
+		if o.encrypt {
+			export = store.ExportEncrypted
+		}
+		err := export(ctx, r.id, r.seq, w)
 		if errors.Is(err, snapshot.ErrNotFound) && r.seq > 0 {
 			err = inputError(err, fmt.Sprintf(`"%s" lists its commits`, a.commandLine("history", r.id)))
 		}

@@ -25,8 +25,9 @@ stands on the commit before. BYTES is its size in the store, PAGES the number of
 4 KiB memory pages in it, AWAIT what the program waited for.
 
 JSON is an array of objects with the keys seq, kind, bytes, pages, time, status,
-await (an object with kind, detail and until, or null at the end) and, for a
-commit that can't be read, error; time is null then.`,
+await (an object with kind, detail and until, or null at the end), key (the id
+of the key that it is encrypted under, or empty) and, for a commit that can't be
+read, error; time is null then. If the key isn't there, detail is empty.`,
 		Example: "  durun history job\n  durun inspect job@3",
 		Args:    arguments(1, 1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,6 +48,7 @@ type commit struct {
 	Time   moment          `json:"time"`
 	Status snapshot.Status `json:"status"`
 	Await  *waiting        `json:"await"`
+	Key    string          `json:"key"`
 	Error  string          `json:"error,omitempty"` // why it can't be read
 }
 
@@ -73,7 +75,7 @@ func runHistory(ctx context.Context, a *app, o historyOptions, arg string) (err 
 		}
 		commits[i] = commit{
 			Seq: c.Seq, Kind: c.Kind.String(), Bytes: c.Bytes, Pages: c.Pages, Time: moment{c.Time},
-			Status: c.Status, Await: describeAwait(c.Await),
+			Status: c.Status, Await: describeAwait(c.Await), Key: keyText(c.Key),
 		}
 	}
 	if o.format == formatJSON {

@@ -27,7 +27,8 @@ func newImportCommand(a *app) *cobra.Command {
 		Long: `Make a coroutine from FILE, which "durun export" wrote, and print its id; - is
 standard input. It has the id that it had, or the one that --id gives, and goes
 on where the other was. All of the file is checked before anything is stored:
-one that is damaged anywhere is refused (exit code 65).
+one that is damaged anywhere is refused (exit code 65). An encrypted file needs
+the key; what is stored is encrypted if there are keys.
 
 Folders that the run was given with --dir have stayed behind: "durun resume"
 asks for them.`,

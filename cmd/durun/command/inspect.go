@@ -29,7 +29,8 @@ stack.
 
 JSON is an object with the keys of "durun ps" and driver (an object with host,
 pid and since, or null if nobody drives it or the store doesn't say who), entry,
-args, results, kind, bytes, hash, parent, in_start, frames, memory, globals,
+args, results, kind, bytes, hash, key (the id of the key that it is encrypted
+under, or empty), parent, in_start, frames, memory, globals,
 tables, dropped_data, dropped_elements, host, output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
@@ -52,7 +53,9 @@ type facts struct {
 	Kind            string       `json:"kind"`
 	Bytes           int64        `json:"bytes"`
 	Hash            string       `json:"hash"`   // of the encoded commit
+	Key             string       `json:"key"`    // that it is encrypted under, empty for none
 	Parent          *uint64      `json:"parent"` // nil for the first commit
+	Chain           *chainFacts  `json:"chain"`  // nil for a full snapshot
 	InStart         bool         `json:"in_start"`
 	Frames          int          `json:"frames"`
 	Memory          memoryFacts  `json:"memory"`
@@ -76,11 +79,17 @@ type driverFacts struct {
 	Since moment `json:"since"`
 }
 
+// chainFacts is what a delta needs.
+type chainFacts struct {
+	Base    string `json:"base"`    // what it is a delta against
+	Root    string `json:"root"`    // the full snapshot at the chain's beginning
+	Objects uint64 `json:"objects"` // to be read for a restore, with the delta's own
+}
+
 type memoryFacts struct {
-	Bytes  uint64 `json:"bytes"`
-	Max    uint64 `json:"max"`    // 0 for none
-	Pages  int    `json:"pages"`  // of 4 KiB, in the snapshot
-	Stored uint64 `json:"stored"` // bytes of those
+	Bytes uint64 `json:"bytes"`
+	Max   uint64 `json:"max"`   // 0 for none
+	Pages int    `json:"pages"` // of 4 KiB, that the commit has: whole, or what has changed in them
 }
 
 type tableFacts struct {
@@ -143,14 +152,14 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		Kind:      c.Kind.String(),
 		Bytes:     c.Bytes,
 		Hash:      c.Hash.String(),
+		Key:       keyText(c.Key),
 		Entry:     s.Entry,
 		Args:      describeValues(s.Args),
 		Results:   describeValues(s.Results),
 		InStart:   s.InStart,
 		Frames:    len(s.Frames),
 		Memory: memoryFacts{
-			Bytes: s.Memory.Size, Max: s.Memory.Max,
-			Pages: len(s.Memory.Pages), Stored: uint64(len(s.Memory.Pages)) * snapshot.PageSize,
+			Bytes: s.Memory.Size, Max: s.Memory.Max, Pages: c.Pages,
 		},
 		Globals:         len(s.Globals),
 		Tables:          []tableFacts{},
@@ -161,6 +170,9 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 	}
 	if s.Parent != nil {
 		f.Parent = &s.Parent.Seq
+	}
+	if o := c.Origin; o != nil {
+		f.Chain = &chainFacts{Base: c.Base().String(), Root: o.Root.String(), Objects: c.Seq - o.Anchor + 2}
 	}
 	for _, t := range s.Tables {
 		f.Tables = append(f.Tables, tableFacts{t.Index, len(t.Elements)})
@@ -213,6 +225,12 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	line("id", "%s", f.ID)
 	line("commit", "%d, %s, %s", f.Seq, f.Kind, humanBytes(uint64(f.Bytes)))
+	if f.Chain != nil {
+		line("chain", "against %s; %d objects, from %s on", f.Chain.Base, f.Chain.Objects, f.Chain.Root)
+	}
+	if f.Key != "" {
+		line("key", "%s", f.Key)
+	}
 	line("time", "%s (%s)", f.Updated.Local().Format(time.RFC3339), humanTime(f.Updated.Time, now))
 	line("status", "%s", f.Status)
 	if f.Driver != nil {
@@ -240,7 +258,7 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 			limit = ", limit " + humanBytes(f.Memory.Max)
 		}
 		line("memory", "%s (%d pages of 64 KiB%s)", humanBytes(f.Memory.Bytes), f.Memory.Bytes/snapshot.WasmPageSize, limit)
-		line("", "%d pages of 4 KiB in the snapshot, %s before compression", f.Memory.Pages, humanBytes(f.Memory.Stored))
+		line("", "%d pages of 4 KiB in the commit", f.Memory.Pages)
 	} else {
 		line("memory", "-")
 	}

@@ -1,16 +1,20 @@
 package command
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
 
 	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
 )
 
 // How long work on a module takes before a person at a terminal, or a log, is told.
@@ -129,4 +133,27 @@ func (p *progress) show(start time.Time, stop, done chan struct{}) {
 		case <-p.clock(spinInterval):
 		}
 	}
+}
+
+// withSnapshotProgress returns a context in which work on a large snapshot of coroutine id is shown, while it goes on. The
+// caller calls end when it has.
+func (a *app) withSnapshotProgress(ctx context.Context, id string) (_ context.Context, end func()) {
+	doing := map[string]string{"compress": "compressing", "write": "writing", "read": "reading"}
+	var now atomic.Pointer[snapshot.Progress]
+	p := newProgress(a.Stderr, func() string {
+		s := now.Load()
+		return fmt.Sprintf("%s: %s its memory: %s of %s", id, cmp.Or(doing[s.What], s.What),
+			humanBytes(uint64(s.Done)), humanBytes(uint64(s.Total)))
+	})
+	if a.Patience > 0 {
+		p.patience = a.Patience
+	}
+	return snapshot.WithProgress(ctx, func(s snapshot.Progress) {
+		now.Store(&s)
+		if s.Done < s.Total {
+			p.begin()
+		} else {
+			p.end()
+		}
+	}), p.end
 }

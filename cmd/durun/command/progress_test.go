@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/binary"
 	"io"
 	"strings"
 	"sync"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
 )
 
 // ticks is a clock by hand: each tick ends one wait, and returns when the next one has begun.
@@ -83,4 +86,46 @@ func TestProgress(t *testing.T) {
 			p.end() // again, without harm
 		})
 	}
+}
+
+// TestSnapshotProgress has work on a large snapshot take longer than anybody's patience.
+func TestSnapshotProgress(t *testing.T) {
+	written := make(lines, 1)
+	a := &app{Config: Config{Stderr: written, Patience: time.Nanosecond}}
+	ctx, end := a.withSnapshotProgress(t.Context(), "big")
+	defer end()
+	store := snapshot.NewStore(bucket.NewMem())
+	pages := make([]snapshot.Page, 20_000)
+	for i := range pages {
+		data := make([]byte, snapshot.PageSize)
+		binary.LittleEndian.PutUint32(data, uint32(i)+1)
+		pages[i] = snapshot.Page{Number: uint32(i), Data: data}
+	}
+	_, err := store.Commit(ctx, &snapshot.Snapshot{
+		Coroutine: "big", Seq: 1, Time: time.Unix(1, 0), Status: snapshot.Suspended, Entry: "main",
+		Await:  &snapshot.Await{Import: "durun.checkpoint", Kind: "checkpoint"},
+		Memory: snapshot.Memory{Size: 2000 * snapshot.WasmPageSize, Pages: pages},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-written:
+		if !strings.HasPrefix(line, "durun: big: compressing its memory: ") {
+			t.Errorf("it says %q", line)
+		}
+	default:
+		t.Error("it says nothing")
+	}
+}
+
+// lines takes what is written, as far as there is room.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default:
+	}
+	return len(p), nil
 }

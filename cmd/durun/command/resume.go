@@ -145,6 +145,8 @@ func resumeHeld(ctx context.Context, a *app, o resumeOptions, store *store, leas
 
 // resumeLatest drives on from the newest commit. To find that this is the end is an error, except after a late commit.
 func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, lease *snapshot.Lease, id string, late bool) (err error) {
+	ctx, progressEnd := a.withSnapshotProgress(ctx, id)
+	defer progressEnd()
 	chain, err := store.Chain(ctx, id, 0, nil)
 	var s *snapshot.Snapshot
 	if err == nil {

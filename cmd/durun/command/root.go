@@ -61,6 +61,7 @@ func Main(config Config, args []string) int {
 type app struct {
 	Config
 	storeURL string
+	keyFile  string
 	sync     syncFlag
 
 	abandoned chan error // takes the error of a command that can't be waited for
@@ -123,6 +124,9 @@ func (a *app) commandLine(verb string, args ...string) string {
 	words := []string{"durun", verb}
 	if a.storeURL != "" && a.storeURL != os.Getenv(storeVariable) {
 		words = append(words, "--store", quoted(a.storeURL))
+	}
+	if a.keyFile != "" && a.keyFile != os.Getenv(keyFileVariable) {
+		words = append(words, "--key-file", quoted(a.keyFile))
 	}
 	return strings.Join(append(words, args...), " ")
 }
@@ -201,7 +205,8 @@ Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
 s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
 tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
 --store or DURUN_STORE it is a folder of the user's, under the XDG data
-directory. Wherever a command takes an ID, a prefix will do if only one id
+directory. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it under;
+see "durun help key". Wherever a command takes an ID, a prefix will do if only one id
 begins with it.
 
 ` + exitCodesHelp,
@@ -235,6 +240,7 @@ begins with it.
 	_ = root.RegisterFlagCompletionFunc("store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
+	root.PersistentFlags().StringVar(&a.keyFile, "key-file", "", "`file` of the keys that the store is encrypted under (default: $"+keyFileVariable+", else $"+keyVariable+", else none)")
 	root.SetHelpCommand(newHelpCommand())
 	for _, g := range []struct {
 		id, title string
@@ -245,7 +251,7 @@ begins with it.
 			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a),
 		}},
 		{"move", "Move and remove them:", []*cobra.Command{newExportCommand(a), newImportCommand(a), newRmCommand(a)}},
-		{"keep", "Keep house in the store:", []*cobra.Command{newGCCommand(a), newCheckCommand(a), newBaseCommand(a)}},
+		{"keep", "Keep house in the store:", []*cobra.Command{newGCCommand(a), newCheckCommand(a), newBaseCommand(a), newKeyCommand(a), newRekeyCommand(a)}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {

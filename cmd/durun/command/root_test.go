@@ -33,6 +33,7 @@ func TestExitCodes(t *testing.T) {
 		{runtime.ErrMismatch, 65},
 		{&snapshot.FormatError{Section: "header", Err: snapshot.ErrCorrupt}, 65},
 		{snapshot.ErrVersion, 65},
+		{&snapshot.KeyError{}, 64},
 		{snapshot.ErrNotFound, 66},
 		{snapshot.ErrID, 64},
 		{&snapshot.AmbiguousError{}, 64},

@@ -79,23 +79,33 @@ type store struct {
 func (s *store) Close() error { return s.Bucket().Close() }
 
 func (a *app) openStore(ctx context.Context) (*store, error) {
+	keys, err := a.keyring()
+	if err != nil {
+		return nil, err
+	}
 	b, err := a.openBucket(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &store{snapshot.NewStore(b)}, nil
+	return &store{snapshot.NewStore(b).WithKeys(keys)}, nil
 }
 
-// load returns the snapshot that an argument ID[@SEQ] means.
+// load returns the snapshot that an argument ID[@SEQ] means, without its pages.
 func (s *store) load(ctx context.Context, arg string) (*snapshot.Snapshot, snapshot.Commit, error) {
+	fail := func(err error) (*snapshot.Snapshot, snapshot.Commit, error) { return nil, snapshot.Commit{}, err }
 	r, err := s.reference(ctx, arg)
 	if err != nil {
-		return nil, snapshot.Commit{}, err
+		return fail(err)
 	}
-	if r.seq == 0 {
-		return s.Latest(ctx, r.id)
+	chain, err := s.Chain(ctx, r.id, r.seq, nil)
+	if err != nil {
+		return fail(err)
 	}
-	return s.At(ctx, r.id, r.seq)
+	state, err := chain.State()
+	if err != nil {
+		return fail(fmt.Errorf("commit %d of coroutine %s: %w", chain.Commit.Seq, r.id, err))
+	}
+	return state, chain.Commit, nil
 }
 
 // reference is an argument ID[@SEQ].
