@@ -114,19 +114,10 @@ func TestBaseMadeAnew(t *testing.T) {
 	if other.RootRef == chain.RootRef {
 		t.Fatal("it is the same")
 	}
-	s.m.images.forgetAll()
+	forgetRoots(s.m)
 	_, err := s.m.RestoreFrom(t.Context(), s.store, "a", 0, RestoreConfig{Hosts: []hostabi.Instance{&puppeteer{}}})
 	if !errors.Is(err, snapshot.ErrCorrupt) {
 		t.Errorf("restored: %v", err)
-	}
-}
-
-// forgetAll forgets all roots.
-func (im *images) forgetAll() {
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	for im.order.Len() > 0 {
-		im.forget(im.order.Back())
 	}
 }
 
@@ -149,7 +140,7 @@ func TestForgottenRoot(t *testing.T) {
 			s.m.images.mu.Lock()
 			forgotten += s.m.images.order.Len()
 			s.m.images.mu.Unlock()
-			s.m.images.forgetAll()
+			forgetRoots(s.m)
 		}
 		return buckettest.Fault{}
 	}))
@@ -387,4 +378,69 @@ func TestMadeUpChains(t *testing.T) {
 			_ = b.Close()
 		}
 	}
+}
+
+// TestBaseInput starts coroutines with an input from bases that wait where the guest can read it, and where it can't.
+func TestBaseInput(t *testing.T) {
+	s := newStage(t, smallMemory)
+	for _, name := range []string{hostabi.FuncCheckpoint, hostabi.FuncYield} {
+		binary := counter(hostabi.ModuleName, name, 2)
+		if name == hostabi.FuncYield {
+			binary = yielder()
+		}
+		m, err := s.m.runtime.Compile(t.Context(), binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close(t.Context())
+		c, err := m.Start(t.Context(), StartConfig{ID: "maker"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		snap, err := c.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.store.PutBase(t.Context(), name, snap); err != nil {
+			t.Fatal(err)
+		}
+		chain, err := s.store.Base(t.Context(), name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, input := range [][]byte{nil, []byte("in")} {
+			d, err := m.Start(t.Context(), StartConfig{ID: "c", Base: chain, Input: input})
+			if refused := name == hostabi.FuncYield && input != nil; (err != nil) != refused {
+				t.Errorf("%s, input %q: %v", name, input, err)
+			}
+			if err == nil {
+				if !bytes.Equal(d.abi.input, input) {
+					t.Errorf("%s: the input is %q", name, d.abi.input)
+				}
+				_ = d.Close()
+			}
+		}
+	}
+}
+
+// yielder returns a module that yields nothing, once.
+func yielder() []byte {
+	var body []byte
+	for _, in := range []wasm.Instr{constant(0), constant(0), ins(wasm.OpCall, 0), ins(wasm.OpEnd)} {
+		body = wasm.AppendInstr(body, &in)
+	}
+	m := &wasm.Module{
+		Types: []wasm.FuncType{
+			{Params: []wasm.ValueType{wasm.I32, wasm.I32}, Results: []wasm.ValueType{wasm.I32}}, {Results: []wasm.ValueType{wasm.I32}},
+		},
+		Imports:   []wasm.Import{{Module: hostabi.ModuleName, Name: hostabi.FuncYield, Kind: wasm.ExternFunc}},
+		Functions: []uint32{1},
+		Exports:   []wasm.Export{{Name: "main", Kind: wasm.ExternFunc, Index: 1}},
+		Code:      []wasm.Code{wasm.NewCode(nil, body)},
+	}
+	return m.Encode()
 }
