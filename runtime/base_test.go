@@ -114,19 +114,10 @@ func TestBaseMadeAnew(t *testing.T) {
 	if other.RootRef == chain.RootRef {
 		t.Fatal("it is the same")
 	}
-	s.m.images.forgetAll()
+	forgetRoots(s.m)
 	_, err := s.m.RestoreFrom(t.Context(), s.store, "a", 0, RestoreConfig{Hosts: []hostabi.Instance{&puppeteer{}}})
 	if !errors.Is(err, snapshot.ErrCorrupt) {
 		t.Errorf("restored: %v", err)
-	}
-}
-
-// forgetAll forgets all roots.
-func (im *images) forgetAll() {
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	for im.order.Len() > 0 {
-		im.forget(im.order.Back())
 	}
 }
 
@@ -149,7 +140,7 @@ func TestForgottenRoot(t *testing.T) {
 			s.m.images.mu.Lock()
 			forgotten += s.m.images.order.Len()
 			s.m.images.mu.Unlock()
-			s.m.images.forgetAll()
+			forgetRoots(s.m)
 		}
 		return buckettest.Fault{}
 	}))
@@ -312,4 +303,144 @@ func TestRootIsReadOnce(t *testing.T) {
 	if reads != 1 {
 		t.Errorf("it was read %d times", reads)
 	}
+}
+
+// TestMadeUpChains restores chains that are sound, and don't fit the module.
+func TestMadeUpChains(t *testing.T) {
+	s := newStage(t, smallMemory)
+	a := s.started("a", nil)
+	defer a.Close()
+	a.do(fill(0, 80))
+	const wasmPage = snapshot.WasmPageSize
+	for i, test := range []struct {
+		name        string
+		root, delta func(s *snapshot.Snapshot)
+		want        error // nil: it is restored, and goes on
+	}{
+		{"fits", nil, nil, nil},
+		{"another limit", func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, nil},
+		{"root too large", func(s *snapshot.Snapshot) { s.Memory.Max, s.Memory.Size = 0, 65*wasmPage }, func(s *snapshot.Snapshot) { s.Memory.Max, s.Memory.Size = 0, 65*wasmPage }, ErrMismatch},
+		{"4 GiB", func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, func(s *snapshot.Snapshot) { s.Memory.Max, s.Memory.Size = 0, snapshot.MaxMemory }, ErrMismatch},
+		{"too small", func(s *snapshot.Snapshot) { s.Memory.Size = 8 * wasmPage }, func(s *snapshot.Snapshot) { s.Memory.Size = 16 * wasmPage }, ErrMismatch},
+		{"no memory", func(s *snapshot.Snapshot) { s.Memory = snapshot.Memory{} }, func(s *snapshot.Snapshot) { s.Memory.Max = 0 }, ErrMismatch},
+		{"no globals", nil, func(s *snapshot.Snapshot) { s.Globals = nil }, ErrMismatch},
+		{"another await", nil, func(s *snapshot.Snapshot) { s.Await.Import = "puppet.print" }, ErrMismatch},
+		{"another frame", nil, func(s *snapshot.Snapshot) { s.Frames[0].Offset++ }, ErrMismatch},
+		{"no frames", nil, func(s *snapshot.Snapshot) { s.Frames = nil }, ErrMismatch},
+		{"a host section more", nil, func(s *snapshot.Snapshot) {
+			s.Host = append(s.Host, snapshot.Section{Name: "zzz"})
+		}, ErrMismatch},
+		{"another module", func(s *snapshot.Snapshot) { s.Module[0]++ }, func(s *snapshot.Snapshot) { s.Module[0]++ }, ErrMismatch},
+	} {
+		id := fmt.Sprint("m", i)
+		made := func(seq uint64, change func(s *snapshot.Snapshot)) *snapshot.Snapshot {
+			snap, err := a.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			snap.Coroutine, snap.Seq = id, seq
+			snap.Frames, snap.Host = slices.Clone(snap.Frames), slices.Clone(snap.Host)
+			if change != nil {
+				change(snap)
+			}
+			return snap
+		}
+		root := made(1, test.root)
+		commit := a.put(root)
+		delta := made(2, test.delta)
+		delta.Memory.Pages = delta.Memory.Pages[:1]
+		delta.Memory.Pages[0].Data = slices.Repeat([]byte{1}, snapshot.PageSize)
+		delta.Parent = commit.AsParent()
+		delta.Base = &snapshot.Base{State: root, Origin: snapshot.Origin{
+			Root: snapshot.Ref{Seq: 1, Hash: commit.Hash}, RootBytes: commit.Bytes, Anchor: 2,
+		}}
+		a.put(delta)
+		mem := slices.Clone(a.mem)
+		copy(mem, slices.Repeat([]byte{1}, snapshot.PageSize))
+		for range 2 { // then the root is known
+			h := &puppeteer{}
+			c, err := s.m.RestoreFrom(t.Context(), s.store, id, 0, RestoreConfig{Hosts: []hostabi.Instance{h}})
+			if err == nil && test.want != nil {
+				h.order = storeAt(1, 1)
+				_, err = c.Resume(t.Context())
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("%s: %v", test.name, err)
+			}
+			if err != nil {
+				continue
+			}
+			b := &actor{stage: s, Coroutine: c, strings: h, mem: mem}
+			b.check(true)
+			b.do(storeAt(70000, 3))
+			b.commit()
+			b.check(true)
+			_ = b.Close()
+		}
+	}
+}
+
+// TestBaseInput starts coroutines with an input from bases that wait where the guest can read it, and where it can't.
+func TestBaseInput(t *testing.T) {
+	s := newStage(t, smallMemory)
+	for _, name := range []string{hostabi.FuncCheckpoint, hostabi.FuncYield} {
+		binary := counter(hostabi.ModuleName, name, 2)
+		if name == hostabi.FuncYield {
+			binary = yielder()
+		}
+		m, err := s.m.runtime.Compile(t.Context(), binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close(t.Context())
+		c, err := m.Start(t.Context(), StartConfig{ID: "maker"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		snap, err := c.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.store.PutBase(t.Context(), name, snap); err != nil {
+			t.Fatal(err)
+		}
+		chain, err := s.store.Base(t.Context(), name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, input := range [][]byte{nil, []byte("in")} {
+			d, err := m.Start(t.Context(), StartConfig{ID: "c", Base: chain, Input: input})
+			if refused := name == hostabi.FuncYield && input != nil; (err != nil) != refused {
+				t.Errorf("%s, input %q: %v", name, input, err)
+			}
+			if err == nil {
+				if !bytes.Equal(d.abi.input, input) {
+					t.Errorf("%s: the input is %q", name, d.abi.input)
+				}
+				_ = d.Close()
+			}
+		}
+	}
+}
+
+// yielder returns a module that yields nothing, once.
+func yielder() []byte {
+	var body []byte
+	for _, in := range []wasm.Instr{constant(0), constant(0), ins(wasm.OpCall, 0), ins(wasm.OpEnd)} {
+		body = wasm.AppendInstr(body, &in)
+	}
+	m := &wasm.Module{
+		Types: []wasm.FuncType{
+			{Params: []wasm.ValueType{wasm.I32, wasm.I32}, Results: []wasm.ValueType{wasm.I32}}, {Results: []wasm.ValueType{wasm.I32}},
+		},
+		Imports:   []wasm.Import{{Module: hostabi.ModuleName, Name: hostabi.FuncYield, Kind: wasm.ExternFunc}},
+		Functions: []uint32{1},
+		Exports:   []wasm.Export{{Name: "main", Kind: wasm.ExternFunc, Index: 1}},
+		Code:      []wasm.Code{wasm.NewCode(nil, body)},
+	}
+	return m.Encode()
 }

@@ -547,6 +547,9 @@ func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine,
 	if s := from.state; config.Entry != "" && config.Entry != s.Entry || config.Args != nil && !equalBits(config.Args, s.Args) {
 		return fail(fmt.Errorf("%w: it was made with entry %q and other arguments", ErrMismatch, s.Entry))
 	}
+	if a := from.state.Await; len(config.Input) > 0 && a != nil && a.Import == hostabi.ModuleName+"."+hostabi.FuncYield {
+		return fail(errors.New("it waits in durun.yield, which would replace the input, unread, by what it receives"))
+	}
 	if err := snapshot.ValidID(config.ID); err != nil {
 		return fail(err)
 	}

@@ -230,7 +230,7 @@ func (a *actor) do(orders ...order) {
 		case orderStore:
 			a.mem[address] = byte(value)
 		case orderGrow:
-			if to := len(a.mem) + value*snapshot.WasmPageSize; to <= int(a.m.memoryMax()) {
+			if to := len(a.mem) + value*snapshot.WasmPageSize; a.m.memoryMax() == 0 || to <= int(a.m.memoryMax()) {
 				a.mem = append(a.mem, make([]byte, to-len(a.mem))...)
 			}
 		case orderFill:
@@ -329,7 +329,7 @@ func firstDifference(a, b []byte) int {
 // what they are.
 func TestCommits(t *testing.T) {
 	for _, limits := range []wasm.Limits{
-		{Min: 0, Max: 12, HasMax: true}, {Min: 1, Max: 40, HasMax: true}, {Min: 20, Max: 300, HasMax: true},
+		{Min: 0, Max: 12, HasMax: true}, {Min: 1, Max: 40, HasMax: true}, {Min: 20, Max: 300, HasMax: true}, {Min: 2},
 	} {
 		t.Run(fmt.Sprint(limits.Min), func(t *testing.T) {
 			for seed := range uint64(2) {

@@ -36,8 +36,9 @@ type StartConfig struct {
 	Grants     []snapshot.Grant // recorded in snapshots
 	// Base is a shared base to start from, see [snapshot.Store.Base]: a guest of the same module that is suspended. The
 	// coroutine goes on from there, as one of its own: with what it wrote until then as its output, and Input for what the
-	// guest reads with durun.input from then on, unless that is nil. The hosts take over the base's state. Entry and Args,
-	// if they are given, must be the base's.
+	// guest reads with durun.input from then on, unless that is nil. One that waits in durun.yield reads what that
+	// receives, so it can be given none. The hosts take over the base's state. Entry and Args, if they are given, must be the base's.
+	// One chain may serve any number of starts.
 	Base *snapshot.Chain
 }
 

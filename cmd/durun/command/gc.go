@@ -34,7 +34,8 @@ commits. It can run at any time, beside coroutines that are driven.
 With --keep or --older-than commits of all coroutines are dropped: those that
 are not among the newest N, and older than D. The last commit stays, and so do
 those that another one builds on. Output is never dropped: "durun logs" has all
-of it. "durun run --keep" does the same while a program runs.
+of it, and encrypted ones are dropped only with their key. "durun run --keep"
+does the same while a program runs.
 
 Modules, and with --bases also shared bases, are not removed at once: a
 coroutine may be about to need one. They are condemned, and a gc that comes

@@ -105,6 +105,9 @@ func parseEnvironment(values []string) ([]string, error) {
 
 // readInput reads the value of --input: the string itself, or the contents of the file after an @.
 func readInput(s string) ([]byte, error) {
+	if s == "" {
+		return nil, nil // none is given: a base keeps its own
+	}
 	name, file := strings.CutPrefix(s, "@")
 	if !file {
 		return []byte(s), nil
