@@ -4,7 +4,8 @@
 // compiler it came from, and compiles it. [Module.Start] begins a [Coroutine]; [Coroutine.Resume] drives it to its next
 // await point, a host call that has to wait. There [Coroutine.Snapshot] captures all of it, and [Module.Restore] goes on
 // from a snapshot, in this process or another, on this machine or another. A [Driver] does these in a loop, committing to
-// a [snapshot.Store] at each await point.
+// a [snapshot.Store] at each await point; it captures what has changed since the last commit ([Coroutine.Capture]), and
+// goes on from a chain of such commits ([Module.RestoreChain]).
 //
 // A coroutine is used by one goroutine at a time; many run in parallel.
 package runtime

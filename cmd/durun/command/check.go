@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -115,7 +116,7 @@ func printChecked(a *app, o checkOptions, c snapshot.Checked) error {
 	if o.format == formatJSON {
 		j := checked{c.Objects, c.Bytes, c.Locked, []problem{}, append([]string{}, c.Leftovers...)}
 		for _, p := range c.Problems {
-			j.Problems = append(j.Problems, problem{p.Key, p.Coroutine, p.Commit, p.Err.Error(), p.Resumable, p.Newest})
+			j.Problems = append(j.Problems, problem{p.Key, p.Coroutine, p.Commit, problemText(p), p.Resumable, p.Newest})
 		}
 		return writeJSON(a.Stdout, j)
 	}
@@ -126,7 +127,7 @@ func printChecked(a *app, o checkOptions, c snapshot.Checked) error {
 			if p.Commit > 0 {
 				what = fmt.Sprintf("commit %d of %s: ", p.Commit, p.Coroutine)
 			}
-			fmt.Fprintf(a.Stdout, "damaged: %s: %s%s\n", p.Key, what, printable(p.Err.Error()))
+			fmt.Fprintf(a.Stdout, "damaged: %s: %s%s\n", p.Key, what, printable(problemText(p)))
 		}
 		if p.Commit == 0 && p.Coroutine != "" {
 			fmt.Fprintf(a.Stdout, "  needed by %s\n", p.Coroutine)
@@ -148,6 +149,9 @@ func printChecked(a *app, o checkOptions, c snapshot.Checked) error {
 	_, err := fmt.Fprintf(a.Stdout, "checked %s, %s\n", count(c.Objects, "object", "objects"), humanBytes(uint64(c.Bytes)))
 	return err
 }
+
+// problemText is what is wrong with an object, without the key, which stands beside it.
+func problemText(p snapshot.Problem) string { return strings.TrimPrefix(p.Err.Error(), p.Key+": ") }
 
 // rest says what is left of a coroutine.
 func (a *app) rest(p snapshot.Problem) string {
