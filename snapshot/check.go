@@ -88,10 +88,28 @@ type verdict struct {
 }
 
 // read notes an object that was read.
-func (c *checker) read(size int64) {
+func (c *checker) read(size int64) { c.count(tally{objects: 1, bytes: size}) }
+
+// readLocked notes an object that was read as far as that goes without its key.
+func (c *checker) readLocked(size int64) { c.count(tally{objects: 1, locked: 1, bytes: size}) }
+
+// tally is how much was read.
+type tally struct {
+	objects, locked int
+	bytes           int64
+}
+
+func (t *tally) add(o tally) {
+	t.objects += o.objects
+	t.locked += o.locked
+	t.bytes += o.bytes
+}
+
+func (c *checker) count(t tally) {
 	c.mu.Lock()
-	c.Objects++
-	c.Bytes += size
+	c.Objects += t.objects
+	c.Locked += t.locked
+	c.Bytes += t.bytes
 	objects, bytes := c.Objects, c.Bytes
 	c.mu.Unlock()
 	if c.o.Progress != nil {
@@ -260,6 +278,7 @@ func (c *checker) base(ctx context.Context, name string) (*verdict, error) {
 		case errors.Is(err, ErrKey):
 			var base Commit
 			if base, err = c.locked(ctx, name, 1, baseKey(name)); err == nil {
+				c.readLocked(base.Bytes)
 				v.base = lockedLine(base, Ref{Name: name, Hash: base.Hash})
 			}
 		}
@@ -321,10 +340,6 @@ func (c *checker) lockedObject(ctx context.Context, key string) (header, []byte,
 	if Hash(sum.Sum(nil)) != digest {
 		return fail(corrupt("digest", int(h.total)-digestSize, "does not match: damaged"))
 	}
-	c.mu.Lock()
-	c.Locked++
-	c.mu.Unlock()
-	c.read(h.total)
 	return h, front, digest, nil
 }
 
@@ -427,6 +442,24 @@ type survey struct {
 	roots     map[uint64]*line
 	line      *line // the chain that the last commit is of; nil if that can't be restored
 	before    Commit
+	counted   tally // of what was read, guarded by checker.mu
+}
+
+// count notes what was read, for the checker and for the survey.
+func (v *survey) count(t tally) {
+	v.checker.count(t)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.counted.add(t)
+}
+
+// uncount takes back what the survey has counted, as the next one reads it again.
+func (v *survey) uncount() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Objects -= v.counted.objects
+	v.Locked -= v.counted.locked
+	v.Bytes -= v.counted.bytes
 }
 
 // coroutine verifies a coroutine.
@@ -440,6 +473,7 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 			err = v.all(ctx, h)
 		}
 		if errors.Is(err, errOvertaken) && try < retries {
+			v.uncount()
 			continue // commits were dropped meanwhile
 		}
 		if errors.Is(err, ErrCorrupt) { // of the listing itself
@@ -449,6 +483,7 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 		}
 		missing := func(p Problem) bool { return errors.Is(p.Err, errMissing) || strings.HasSuffix(p.Key, "/") }
 		if try < 2 && slices.ContainsFunc(v.problems, missing) {
+			v.uncount()
 			continue // a listing that was made while logs were merged may have missed some
 		}
 		c.leftover(v.left...)
@@ -559,13 +594,14 @@ func (v *survey) fetch(ctx context.Context, c listed, o *object) error {
 		if err != nil {
 			break
 		}
+		v.count(tally{objects: 1, locked: 1, bytes: c.entry.Size})
 		if o.commit.Kind == KindDelta {
 			o.delta = &Delta{Commit: o.commit}
 		} else {
 			o.full = lockedLine(o.commit, Ref{Seq: c.seq, Hash: o.commit.Hash})
 		}
 	default:
-		v.read(c.entry.Size)
+		v.count(tally{objects: 1, bytes: c.entry.Size})
 	}
 	switch {
 	case err != nil, o.commit.Locked:
@@ -699,8 +735,11 @@ func (v *survey) logs(ctx context.Context, h *history) error {
 			if err != nil {
 				return err
 			}
-			if !locked {
-				v.read(e.Size)
+			switch {
+			case !locked:
+				v.count(tally{objects: 1, bytes: e.Size})
+			case wrong == nil:
+				v.count(tally{objects: 1, locked: 1, bytes: e.Size})
 			}
 			if wrong != nil {
 				v.wrong(e.Key, 0, wrong)
