@@ -756,7 +756,7 @@ func (v *survey) logs(ctx context.Context, h *history) error {
 	next := uint64(1)
 	gap := func(to uint64) {
 		if next < to {
-			v.wrong(logsPrefix+v.id+"/", 0, corrupt("output", -1, "that of commits %d to %d is missing", next, to-1))
+			v.wrong(logsPrefix+v.id+"/", 0, outputMissing(next, to-1))
 			v.output = append(v.output, next)
 		}
 	}

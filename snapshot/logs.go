@@ -223,6 +223,14 @@ func (s *Store) peekLog(ctx context.Context, id, key string) (*wireLog, error) {
 	return w, nil
 }
 
+// outputMissing says that the output of commits is in no object.
+func outputMissing(first, last uint64) error {
+	if first == last {
+		return corrupt("output", -1, "that of commit %d is missing", first)
+	}
+	return corrupt("output", -1, "that of commits %d to %d is missing", first, last)
+}
+
 // Logs writes a coroutine's whole output, in order and each byte once: that of commits which are no longer there, then
 // that of each commit. Standard output goes to stdout and standard error to stderr, either of which may be nil; to have
 // both in one stream, give it twice.
@@ -310,7 +318,7 @@ func (s *Store) fromLogs(ctx context.Context, id string, next *uint64, last uint
 		if *next > before {
 			try = 0
 		} else if try++; try > retries {
-			return corrupt("output", -1, "that of commits %d to %d is missing", *next, last)
+			return outputMissing(*next, last)
 		}
 	}
 }
