@@ -88,6 +88,37 @@ func ExampleStore() {
 	// yielded 2
 }
 
+func ExampleStore_WithKeys() {
+	ctx := context.Background()
+	b := bucket.NewMem()
+	old := snapshot.NewKey()
+	store := snapshot.NewStore(b).WithKeys(snapshot.NewKeyring(old))
+	if _, err := store.Commit(ctx, generator(1, nil)); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// Without the key there are listings.
+	for c, err := range snapshot.NewStore(b).List(ctx) {
+		fmt.Println(c.Coroutine, c.Status, c.Key == old.ID(), c.Locked, err)
+	}
+	_, _, err := snapshot.NewStore(b).Latest(ctx, "counter")
+	fmt.Println(errors.Is(err, snapshot.ErrKey))
+
+	// Another key takes the place of the first one.
+	fresh := snapshot.NewKey()
+	if _, err := store.WithKeys(snapshot.NewKeyring(fresh, old)).Rekey(ctx, "counter", snapshot.LeaseOptions{}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, c, err := store.WithKeys(snapshot.NewKeyring(fresh)).Latest(ctx, "counter")
+	fmt.Println(c.Seq, c.Key == fresh.ID(), err)
+	// Output:
+	// counter suspended true true <nil>
+	// true
+	// 2 true <nil>
+}
+
 func ExampleDiffPages() {
 	image := []byte("what the data segments set")
 	mem := make([]byte, snapshot.WasmPageSize)

@@ -220,7 +220,7 @@ func checkStore(ctx context.Context, a *app) []finding {
 		return []finding{{"store", checkFail, err.Error(), classify(err).advice}}
 	}
 	defer b.Close()
-	findings := []finding{{"store", checkOK, b.URL(), ""}}
+	findings := append([]finding{{"store", checkOK, b.URL(), ""}}, a.checkKeys()...)
 	if strings.HasPrefix(name, "mem:") {
 		findings[0].Status, findings[0].Advice = checkWarn, "it ends with each command; use a folder"
 	}
@@ -305,6 +305,18 @@ func checkCondition(ctx context.Context, b bucket.Bucket) finding {
 		return f
 	}
 	return finding{f.Name, checkOK, "of several writers of one commit one succeeds", ""}
+}
+
+// checkKeys says under what the store is encrypted, if anything.
+func (a *app) checkKeys() []finding {
+	keys, err := a.keyring()
+	switch ids := keys.IDs(); {
+	case err != nil:
+		return []finding{{"store key", checkFail, err.Error(), classify(err).advice}}
+	case len(ids) > 0:
+		return []finding{{"store key", checkOK, fmt.Sprintf("%v encrypts; %s", ids[0], count(len(ids), "key decrypts", "keys decrypt")), ""}}
+	}
+	return nil
 }
 
 // badSkew is how far the machine's clock may be from the store's: times that are shown, and those at which programs wake

@@ -30,8 +30,8 @@ stack.
 JSON is an object with the keys of "durun ps" and driver (an object with host,
 pid and since, or null if nobody drives it or the store doesn't say who), entry,
 args, results, kind, bytes, hash, key (the id of the key that it is encrypted
-under, or empty), parent, in_start, frames, memory, globals,
-tables, dropped_data, dropped_elements, host, output and grants.`,
+under, or empty), parent, in_start, frames, memory, globals, tables,
+dropped_data, dropped_elements, host, output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
