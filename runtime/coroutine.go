@@ -114,7 +114,8 @@ type pending struct {
 }
 
 // Start begins a coroutine. Nothing of the guest runs before the first Resume. It returns an error for an entry that the
-// module doesn't export, for arguments that don't fit it, and for a host module that is imported and has no instance.
+// module doesn't export, for arguments that don't fit it, for a host module that is imported and has no instance, and
+// [snapshot.ErrRootKnown] if the module has forgotten a base since it was asked, see [Module.Known].
 func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, error) {
 	if config.Base != nil {
 		return m.startFrom(ctx, config)
