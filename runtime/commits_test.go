@@ -385,11 +385,21 @@ func testCommits(s *stage, r *rand.Rand) {
 			a.printed, committed = nil, true
 		case 12: // captured, and given up
 			a.capture()
-		case 13: // put twice
+		case 13: // put twice, and told twice
 			snap := a.capture()
 			a.put(snap)
-			a.Committed(a.put(snap))
+			commit := a.put(snap)
+			a.Committed(commit)
 			a.printed, committed = nil, true
+			a.check(committed)
+			if r.IntN(2) == 0 {
+				a.do(printByte(2))
+				committed = false
+			}
+			lineage := a.lineage
+			if a.Committed(commit); a.lineage != lineage {
+				s.Error("what is told twice isn't nothing")
+			}
 		case 14:
 			a.commit()
 			b := a.restored("a", 0)
