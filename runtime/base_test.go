@@ -198,7 +198,7 @@ func TestRootsAtOnce(t *testing.T) {
 		mems[i] = a.mem
 		_ = a.Close()
 	}
-	s.store = snapshot.NewStore(s.store.Bucket())
+	base, mem := s.base("b", fill(0, 75), printByte('b'))
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
@@ -229,6 +229,24 @@ func TestRootsAtOnce(t *testing.T) {
 					t.Error("a fresh memory isn't zero")
 				}
 				_ = d.Close()
+				var out bytes.Buffer
+				h = &puppeteer{}
+				e, err := s.m.Start(t.Context(), StartConfig{ID: "e", Hosts: []hostabi.Instance{h}, Base: base, Stdout: &out})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if view, _ := e.memory.Read(0, e.memory.Size()); !bytes.Equal(view, mem) {
+					t.Error("the memory of the base differs")
+				}
+				h.order = printByte(byte(g))
+				if _, err := e.Resume(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if want := []byte{'b', byte(g)}; !bytes.Equal(out.Bytes(), want) || !bytes.Equal(e.output[0].Data, want) {
+					t.Errorf("the output is %q and %q, want %q", &out, e.output[0].Data, want)
+				}
+				_ = e.Close()
 			}
 		})
 	}

@@ -120,9 +120,13 @@ func (c *Coroutine) snapshot(since snapshot.Since) (*snapshot.Snapshot, error) {
 
 // Committed tells the coroutine that a snapshot of it, the last that was captured, has become durable: the next one follows it,
 // and has only the output since. It is to be called before the guest runs on, and before another snapshot is captured; else
-// the next commit is stored in full.
+// the next commit is stored in full. To tell it of one commit twice is nothing.
 func (c *Coroutine) Committed(commit snapshot.Commit) {
-	c.parent = commit.AsParent()
+	parent := commit.AsParent()
+	if c.parent != nil && *c.parent == *parent {
+		return
+	}
+	c.parent = parent
 	c.dropOutput(commit.Output)
 	s := c.taken
 	switch {

@@ -328,6 +328,7 @@ func firstDifference(a, b []byte) int {
 // TestCommits has puppets do all kinds of things, which are committed in all kinds of ways, and looks whether what is stored is
 // what they are.
 func TestCommits(t *testing.T) {
+	withoutRace(t)
 	for _, limits := range []wasm.Limits{
 		{Min: 0, Max: 12, HasMax: true}, {Min: 1, Max: 40, HasMax: true}, {Min: 20, Max: 300, HasMax: true}, {Min: 2},
 	} {
@@ -344,6 +345,7 @@ func testCommits(s *stage, r *rand.Rand) {
 	a := s.started("a", nil)
 	defer func() { _ = a.Close() }()
 	deeper := false
+	sums := map[uint64]snapshot.Hash{} // of the memory, by commit
 	for range 300 {
 		committed := false
 		switch what := r.IntN(20); what {
@@ -385,11 +387,21 @@ func testCommits(s *stage, r *rand.Rand) {
 			a.printed, committed = nil, true
 		case 12: // captured, and given up
 			a.capture()
-		case 13: // put twice
+		case 13: // put twice, and told twice
 			snap := a.capture()
 			a.put(snap)
-			a.Committed(a.put(snap))
+			commit := a.put(snap)
+			a.Committed(commit)
 			a.printed, committed = nil, true
+			a.check(committed)
+			if r.IntN(2) == 0 {
+				a.do(printByte(2))
+				committed = false
+			}
+			lineage := a.lineage
+			if a.Committed(commit); a.lineage != lineage {
+				s.Error("what is told twice isn't nothing")
+			}
 		case 14:
 			a.commit()
 			b := a.restored("a", 0)
@@ -403,7 +415,16 @@ func testCommits(s *stage, r *rand.Rand) {
 				a.do(storeAt(uint32(r.IntN(len(a.mem))), byte(r.IntN(256))))
 			}
 		}
-		a.check(committed)
+		if a.check(committed); committed {
+			sums[a.parent.Seq] = snapshot.HashOf(a.mem)
+		}
+	}
+	for seq, want := range sums {
+		b := s.restored("a", seq)
+		if view, _ := b.memory.Read(0, b.memory.Size()); snapshot.HashOf(view) != want {
+			s.Errorf("the memory restored from commit %d is another", seq)
+		}
+		_ = b.Close()
 	}
 }
 

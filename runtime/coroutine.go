@@ -114,7 +114,8 @@ type pending struct {
 }
 
 // Start begins a coroutine. Nothing of the guest runs before the first Resume. It returns an error for an entry that the
-// module doesn't export, for arguments that don't fit it, and for a host module that is imported and has no instance.
+// module doesn't export, for arguments that don't fit it, for a host module that is imported and has no instance, and
+// [snapshot.ErrRootKnown] if the module has forgotten a base since it was asked, see [Module.Known].
 func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, error) {
 	if config.Base != nil {
 		return m.startFrom(ctx, config)
@@ -497,7 +498,7 @@ func (c *Coroutine) checkContext() {
 }
 
 // MaxOutput is how much, in bytes, a guest may write to its standard streams between two commits, which have to hold it.
-// A guest that writes more traps.
+// A guest that writes more traps, as does one that changes between them more than [snapshot.MaxStretches] times.
 const MaxOutput = 256 << 20
 
 // write takes what the guest writes to its standard output or error.
@@ -505,8 +506,13 @@ func (c *Coroutine) write(stream uint8, p []byte) error {
 	if len(p) > MaxOutput-c.written {
 		panic(fmt.Errorf("durun: more than %d MiB of output without an await point between: a commit has to hold it", MaxOutput>>20))
 	}
+	n := len(c.output)
+	same := n > 0 && c.output[n-1].Stream == stream
+	if !same && n == snapshot.MaxStretches {
+		panic(fmt.Errorf("durun: more than %d changes between standard output and error without an await point between: a commit has to hold them", n))
+	}
 	c.written += len(p)
-	if n := len(c.output); n > 0 && c.output[n-1].Stream == stream {
+	if same {
 		c.output[n-1].Data = append(c.output[n-1].Data, p...)
 	} else {
 		c.output = append(c.output, snapshot.Output{Stream: stream, Data: append([]byte(nil), p...)})

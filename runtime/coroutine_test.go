@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -335,6 +336,33 @@ func TestMaxOutput(t *testing.T) {
 	c.Committed(snapshot.Commit{Manifest: snapshot.Manifest{Seq: 1, Output: 3}})
 	if c.written != 0 {
 		t.Errorf("%d bytes counted after a commit", c.written)
+	}
+}
+
+// TestMaxStretches has a guest change between its streams more often than a commit may hold.
+func TestMaxStretches(t *testing.T) {
+	var c *Coroutine
+	h := newHostModule(func() {
+		c.output = slices.Repeat([]snapshot.Output{{Stream: 2}}, snapshot.MaxStretches-1)
+		for range 2 {
+			_ = c.write(1, []byte("a")) // is one
+		}
+		_ = c.write(2, []byte("b"))
+	})
+	r, err := New(context.Background(), NewConfig().WithModules(h.module))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(context.Background())
+	c = start(t, r, counter("test", "f", 1), StartConfig{Hosts: []hostabi.Instance{h}})
+	status, err := c.Resume(context.Background())
+	if err != nil || status != snapshot.Failed || !strings.Contains(c.Err().Error(), "changes between standard output and error") {
+		t.Fatalf("ended %s, %v, %v", status, err, c.Err())
+	}
+	if s, err := c.Snapshot(); err != nil {
+		t.Error(err)
+	} else if s.Coroutine = "c"; s.Validate() != nil {
+		t.Error(s.Validate())
 	}
 }
 

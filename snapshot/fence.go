@@ -113,10 +113,21 @@ func (g guard) Sync(ctx context.Context, key string) error {
 // withdraw deletes a commit that was made without a lease, if nobody can go on from it.
 func (l *Lease) withdraw(ctx context.Context, c Commit) error {
 	p, err := l.s.placeOf(ctx, c)
-	if err == nil && p == placeNone {
-		err = l.s.b.Delete(ctx, commitKey(c.Coroutine, c.Seq))
+	if err != nil || p != placeNone {
+		return err
 	}
-	return err
+	// It may have gone with its coroutine, and another one have come as far as its number.
+	e, err := l.s.b.Stat(ctx, commitKey(c.Coroutine, c.Seq))
+	switch {
+	case errors.Is(err, bucket.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if own, err := l.s.hasDigest(ctx, e, c.Hash); err != nil || !own {
+		return err
+	}
+	return l.s.b.Delete(ctx, e.Key)
 }
 
 // hasDigest reports whether an object is the encoding of that digest, from its last bytes.

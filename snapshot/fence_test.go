@@ -495,3 +495,30 @@ func stressDrivers(t *testing.T, seed uint64) {
 		fmt.Fprintf(os.Stderr, "seed %d: %v, %d killed, %d fenced off\n", seed, time.Since(began).Round(time.Second), killed, fenced)
 	}
 }
+
+// TestWithdrawnIsOwn takes back a commit that went with its coroutine, while another coroutine of that id comes to its number.
+func TestWithdrawnIsOwn(t *testing.T) {
+	b := bucket.NewMem()
+	s := storeWith(t, b, "p", 4)
+	late := commitOf("p", 5)
+	late.Entry = "another"
+	encoded, err := Encode(late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := commitKey("p", 5)
+	var once sync.Once
+	f := buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
+		if o.Key == key && (o.Name == "stat" || o.Name == "delete") {
+			once.Do(func() { commit(t, s, commitOf("p", 5)) })
+		}
+		return buckettest.Fault{}
+	})
+	l := &Lease{s: NewStore(f), id: "p"}
+	if err := l.withdraw(t.Context(), Commit{Manifest: late.manifest(), Bytes: int64(len(encoded)), Hash: Digest(encoded)}); err != nil {
+		t.Error(err)
+	}
+	if c, err := s.Head(t.Context(), "p"); err != nil || c.Seq != 5 {
+		t.Errorf("the last commit is %d, %v", c.Seq, err)
+	}
+}

@@ -431,12 +431,13 @@ func TestAcquireWaiting(t *testing.T) {
 	bubble(t, func(t *testing.T) { // another one has it next, under the same number, for longer
 		b, first, s := setup()
 		l := acquire(t, NewStore(first), LeaseOptions{TTL: 3 * time.Second})
-		var next *Lease
+		taken := make(chan *Lease, 1)
 		time.AfterFunc(500*time.Millisecond, func() {
 			_ = l.Release()
-			next = acquire(t, NewStore(newRemote(b)), LeaseOptions{TTL: time.Minute})
+			taken <- acquire(t, NewStore(newRemote(b)), LeaseOptions{TTL: time.Minute})
 		})
 		_, err := s.Acquire(t.Context(), "p", nothing)
+		next := <-taken
 		isDriven(t, "who has waited for another", err, ErrBusy, next)
 		if err := next.Err(); err != nil {
 			t.Error(err)

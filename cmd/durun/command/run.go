@@ -61,8 +61,9 @@ first wait, with all that it has loaded and prepared until then. The first run
 makes the base; later ones, of the same module, arguments and environment, start
 where it stands, at once, and their commits hold only what differs from it. What
 differs between the coroutines comes in at that wait or later, on standard input
-or by --input. Random numbers that the program has drawn before are the same in
-all of them. See "durun base --help".
+or by --input, which a base that waits in durun.yield does not take. Random
+numbers that the program has drawn before are the same in all of them. See
+"durun base --help".
 
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
