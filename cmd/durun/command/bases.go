@@ -11,25 +11,14 @@ import (
 )
 
 func newBaseCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "base",
 		Short: "List and remove shared bases",
 		Long: `List and remove shared bases: programs that have run to their first wait, from
 which any number of coroutines start. "durun run --base NAME" makes and uses
 them.`,
 		Example: "  durun base ls\n  durun base rm warm",
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
-			}
-			cmd.SetOut(a.Stderr)
-			_ = cmd.Help()
-			return exitStatus(exitUsage)
-		},
-	}
-	cmd.AddCommand(newBaseLsCommand(a), newBaseRmCommand(a))
-	return cmd
+	}, newBaseLsCommand(a), newBaseRmCommand(a))
 }
 
 func newBaseLsCommand(a *app) *cobra.Command {

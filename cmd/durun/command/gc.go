@@ -14,12 +14,12 @@ import (
 )
 
 type gcOptions struct {
-	keep      int
-	olderThan time.Duration
-	grace     time.Duration
-	bases     bool
-	dryRun    bool
-	format    format
+	keep    int
+	keepFor time.Duration
+	grace   time.Duration
+	bases   bool
+	dryRun  bool
+	format  format
 }
 
 func newGCCommand(a *app) *cobra.Command {
@@ -31,7 +31,7 @@ func newGCCommand(a *app) *cobra.Command {
 what a deletion or an import has left that was cut short, and, if asked for, old
 commits. It can run at any time, beside coroutines that are driven.
 
-With --keep or --older-than commits of all coroutines are dropped: those that
+With --keep or --keep-for commits of all coroutines are dropped: those that
 are not among the newest N, and older than D. The last commit stays, and so do
 those that another one builds on. Output is never dropped: "durun logs" has all
 of it, and encrypted ones are dropped only with their key. "durun run --keep"
@@ -49,7 +49,7 @@ JSON is an object with the keys reclaimed (an array of objects with kind,
 objects and bytes, which is negative where more was written than removed),
 condemned (an array of objects with kind, name, bytes, since and after, from
 when on it may be removed), unreadable and skipped (arrays of messages).`,
-		Example: "  durun gc\n  durun gc --keep 100 --older-than 168h --dry-run",
+		Example: "  durun gc\n  durun gc --keep 100 --keep-for 168h --dry-run",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runGC(cmd.Context(), a, o)
@@ -57,7 +57,7 @@ when on it may be removed), unreadable and skipped (arrays of messages).`,
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.keep, "keep", 0, "drop commits but for the newest `N` of each coroutine (default: drop none)")
-	f.DurationVar(&o.olderThan, "older-than", 0, "drop commits that are older than a `duration`, such as 168h (default: drop none)")
+	f.DurationVar(&o.keepFor, "keep-for", 0, "drop commits that are older than a `duration`, such as 168h (default: drop none)")
 	f.DurationVar(&o.grace, "grace", time.Hour, "how long modules and bases stay condemned: a `duration`")
 	f.BoolVar(&o.bases, "bases", false, "also remove shared bases that no coroutine needs")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "say what would be done, and do nothing")
@@ -70,7 +70,7 @@ func runGC(ctx context.Context, a *app, o gcOptions) (err error) {
 		name  string
 		value any
 		wrong bool
-	}{{"--keep", o.keep, o.keep < 0}, {"--older-than", o.olderThan, o.olderThan < 0}, {"--grace", o.grace, o.grace < 0}} {
+	}{{"--keep", o.keep, o.keep < 0}, {"--keep-for", o.keepFor, o.keepFor < 0}, {"--grace", o.grace, o.grace < 0}} {
 		if f.wrong {
 			return usageError("gc: %s %v: it is negative", f.name, f.value)
 		}
@@ -84,7 +84,7 @@ func runGC(ctx context.Context, a *app, o gcOptions) (err error) {
 	p := a.newProgress(func() string { return fmt.Sprintf("collecting: %d coroutines", seen.Load()) })
 	p.begin()
 	c, err := store.Collect(ctx, snapshot.CollectOptions{
-		Policy: snapshot.Policy{Keep: o.keep, Age: o.olderThan}, Bases: o.bases, Grace: o.grace, DryRun: o.dryRun,
+		Policy: snapshot.Policy{Keep: o.keep, Age: o.keepFor}, Bases: o.bases, Grace: o.grace, DryRun: o.dryRun,
 		Progress: func(coroutines int) { seen.Store(int64(coroutines)) },
 	})
 	p.end()

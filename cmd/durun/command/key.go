@@ -13,7 +13,7 @@ import (
 )
 
 func newKeyCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "key",
 		Short: "Make and list encryption keys",
 		Long: `Make and list the keys under which a store is encrypted.
@@ -29,18 +29,7 @@ one a line; lines that start with # are comments. The first one encrypts, all
 decrypt. Every command that reads what is encrypted needs the key. Lost keys
 can't be replaced by anything: keep a copy where the store is not.`,
 		Example: "  durun key new ~/durun.key\n  durun run --key-file ~/durun.key --id job app.wasm",
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
-			}
-			cmd.SetOut(a.Stderr)
-			_ = cmd.Help()
-			return exitStatus(exitUsage)
-		},
-	}
-	cmd.AddCommand(newKeyNewCommand(a), newKeyLsCommand(a))
-	return cmd
+	}, newKeyNewCommand(a), newKeyLsCommand(a))
 }
 
 func newKeyNewCommand(a *app) *cobra.Command {

@@ -287,10 +287,28 @@ func newHelpCommand() *cobra.Command {
 	}
 }
 
-func unknownCommand(root *cobra.Command, name string) error {
-	advice := seeHelp(root)
-	if s := root.SuggestionsFor(name); len(s) > 0 {
-		advice = "did you mean: durun " + strings.Join(s, ", durun ") + "\n" + advice
+// group makes cmd a group of commands, which does nothing by itself.
+func (a *app) group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		cmd.SetOut(a.Stderr)
+		_ = cmd.Help()
+		return exitStatus(exitUsage)
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// unknownCommand is for a name that none of parent's commands has.
+func unknownCommand(parent *cobra.Command, name string) error {
+	advice := seeHelp(parent)
+	if s := parent.SuggestionsFor(name); len(s) > 0 {
+		path := parent.CommandPath() + " "
+		advice = "did you mean: " + path + strings.Join(s, ", "+path) + "\n" + advice
 	}
 	return &exitError{code: exitUsage, err: fmt.Errorf("unknown command %q", name), advice: advice}
 }
