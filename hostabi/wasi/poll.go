@@ -221,13 +221,9 @@ const maxWallSleep = 10 * time.Second
 func (i *Instance) wait(ctx context.Context, w wait) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		select {
-		case <-i.closed:
-			cancel(ErrClosed)
-		case <-ctx.Done():
-		}
-	}()
+	// No goroutine for that: it would wake another processor, and have the kernel tell that one, too, which pages are to be
+	// watched, at each commit of a guest that waits for a moment only.
+	defer context.AfterFunc(i.open, func() { cancel(ErrClosed) })()
 	if w.stdin {
 		if _, ok := i.stdinReady(); ok {
 			return nil

@@ -91,7 +91,8 @@ type Instance struct {
 	fds      table
 
 	closing sync.Once
-	closed  chan struct{}
+	open    context.Context // done when it is closed
+	close   context.CancelFunc
 }
 
 var _ hostabi.Instance = (*Instance)(nil)
@@ -120,8 +121,8 @@ func New(c Config) (*Instance, error) {
 		tty:               c.TTY,
 		checkpointOnYield: c.CheckpointOnYield,
 		random:            c.Random,
-		closed:            make(chan struct{}),
 	}
+	i.open, i.close = context.WithCancel(context.Background())
 	if err := checkStrings(i.args, i.env); err != nil {
 		return nil, err
 	}
@@ -226,7 +227,7 @@ func (i *Instance) Wait(ctx context.Context, p *hostabi.Pending) error {
 // brings stays in the [Stdin].
 func (i *Instance) Close() error {
 	i.closing.Do(func() {
-		close(i.closed)
+		i.close()
 		i.closeFiles()
 	})
 	return nil
