@@ -58,6 +58,8 @@ type Guest struct {
 	// Output takes what the guest writes to standard output (stream 1) or error (2). The runtime keeps it until the next
 	// commit, which stores it, and passes it on to whoever watches. p is not kept.
 	Output func(stream uint8, p []byte) error
+	// Coroutine is the coroutine itself: its operations, input and result.
+	Coroutine Coroutine
 	// Call calls a function that the guest exports, with arguments and results as bits. Only a host function may use it, on
 	// the goroutine on which it runs and while it does, be it a Call or an Await. The guest may call host functions in turn,
 	// which may call the guest. Afterwards views of Memory have to be read again, as the guest may have grown it.
@@ -71,13 +73,23 @@ type Guest struct {
 
 // Pending is what a suspended call waits for. It travels in the snapshot.
 type Pending struct {
-	Kind   string    // "timer", "stdin", "yield", "checkpoint"
+	Kind   string    // "timer", "stdin", "yield", "checkpoint", "operations"
 	Until  time.Time // when the wait is over at the latest; zero if only an event ends it
 	Detail string    // for people, for example "sleep" or "input from fd 0"
 	Data   []byte    // the function's own, opaque to the runtime
 	// Quiet says that nothing leaves the program with this wait and nothing enters it when it is over, but that time
 	// has passed. Whoever drives the coroutine may go without a commit there. It does not travel.
 	Quiet bool
+
+	// Ops, if not empty, are operations of the coroutine, and the call may complete when they have ended as Min and Success
+	// say, see [Wait]. They are beside what [Instance.Wait] waits for, which is not called if there is nothing else: if Kind
+	// is [KindOperations].
+	Ops     []uint32
+	Min     uint32
+	Success bool
+	// Cancellable says that the call can tell the guest that the coroutine is to be cancelled. Where it isn't set, a
+	// coroutine that is cancelled ends there and then.
+	Cancellable bool
 }
 
 // The kinds of [Pending] that durun knows.
@@ -86,6 +98,7 @@ const (
 	KindStdin      = "stdin"
 	KindYield      = "yield"
 	KindCheckpoint = "checkpoint"
+	KindOperations = "operations" // [Pending].Ops and Until, and nothing else
 )
 
 // Instance is the state of a [Module] for one coroutine. The runtime calls it from one goroutine at a time, except for
