@@ -254,6 +254,8 @@ func (m *hostFS) utimens(name string, atim, mtim int64) errno {
 	return hostErrno(m.root.Chtimes(name, fileTime(atim), fileTime(mtim)))
 }
 
+func (m *hostFS) close() { _ = m.root.Close() } // nothing was buffered
+
 // fileTime is a time for Chtimes: zero leaves it alone.
 func fileTime(ns int64) time.Time {
 	if ns == sys.UTIME_OMIT {

@@ -100,7 +100,7 @@ var _ hostabi.Instance = (*Instance)(nil)
 // mount is a folder that the guest sees.
 type mount struct {
 	guest string
-	fs    *hostFS
+	fs    volume
 }
 
 // preopen returns a descriptor of the mount's root. Its file is nil if that can't be opened.
@@ -236,6 +236,6 @@ func (i *Instance) Close() error {
 func (i *Instance) closeFiles() {
 	i.fds.close()
 	for _, m := range i.mounts {
-		_ = m.fs.root.Close() // nothing was buffered
+		m.fs.close()
 	}
 }
