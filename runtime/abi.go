@@ -244,20 +244,6 @@ func guestBytes(g *hostabi.Guest, function string, ptr, n uint32) []byte {
 	panic(fmt.Errorf("durun.%s: bytes [%#x, %#x) are outside the guest's memory", function, ptr, uint64(ptr)+uint64(n)))
 }
 
-// ResultOf returns what the guest had set with durun.output when a snapshot was taken, nil if nothing.
-func ResultOf(s *snapshot.Snapshot) ([]byte, error) {
-	for _, sec := range s.Host {
-		if sec.Name == hostabi.ModuleName {
-			a := newABI(s.Coroutine, nil)
-			if err := a.Restore(sec.Version, sec.Data); err != nil {
-				return nil, fmt.Errorf("result of coroutine %s: %w", s.Coroutine, err)
-			}
-			return a.result, nil
-		}
-	}
-	return nil, nil
-}
-
 // Module implements hostabi.Instance.
 func (a *abi) Module() *hostabi.Module { return abiModule }
 

@@ -134,6 +134,8 @@ func (s *session) poll(now time.Time) (v verdict, until time.Time, host bool) {
 		return goOn, time.Time{}, false
 	case t.wait != nil && t.wait.over():
 		return goOn, time.Time{}, false
+	case !s.open && (p.Kind == hostabi.KindYield || p.Kind == hostabi.KindCheckpoint):
+		return goOn, time.Time{}, false // at the driver's pleasure
 	}
 	if p.Kind == hostabi.KindOperations {
 		if !p.Until.IsZero() && !c.abi.now().Before(p.Until) {
