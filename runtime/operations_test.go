@@ -416,3 +416,43 @@ func TestCancelRequest(t *testing.T) {
 		})
 	}
 }
+
+// TestTenThousandCalls joins as many calls of one coroutine.
+func TestTenThousandCalls(t *testing.T) {
+	const n = 10_000
+	set := &handler.Set{}
+	set.Handle("work", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
+	var ops []uint32
+	for i := range n {
+		ops = append(ops, uint32(i+1))
+	}
+	s := &scripted{steps: []step{
+		func(h hostabi.Coroutine, _ *bytes.Buffer, _ *hostabi.Pending) *hostabi.Pending {
+			for i := range n {
+				if _, err := h.Begin(hostabi.Call, "work", fmt.Appendf(nil, "%d", i)); err != nil {
+					panic(err)
+				}
+			}
+			return nil
+		},
+		awaitAll(ops...),
+		func(h hostabi.Coroutine, w *bytes.Buffer, _ *hostabi.Pending) *hostabi.Pending {
+			for i := range n {
+				if got, err := h.Result(uint32(i + 1)); err != nil || string(got) != fmt.Sprint(i) {
+					fmt.Fprintf(w, "%d: %q, %v\n", i, got, err)
+				}
+				_ = h.Drop(uint32(i + 1))
+			}
+			fmt.Fprintln(w, "done", len(h.Operations()))
+			return nil
+		},
+	}}
+	commits := 0
+	got := s.drive(t, Driver{Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) { commits++ }})
+	if !strings.HasSuffix(got, " <nil>\ndone 0\n") {
+		t.Errorf("%.300s", got[max(0, len(got)-300):])
+	}
+	if commits > 20 {
+		t.Errorf("%d commits for one join", commits)
+	}
+}
