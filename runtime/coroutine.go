@@ -86,6 +86,7 @@ type Coroutine struct {
 	suspend func(struct{}) bool
 
 	reentry
+	pace pace
 
 	inStart    bool // the module's start function is on the stack
 	stack      stack
@@ -195,6 +196,7 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 		return err
 	}
 	c.state = c.main.ExportedGlobal(instrument.ExportState).(api.MutableGlobal)
+	c.pace.counter = c.main.ExportedGlobal(instrument.ExportTicks).(api.MutableGlobal)
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem
 	}
@@ -277,6 +279,7 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, ctx.Err())
 	}
 	c.ctx, c.taken = ctx, nil
+	c.pace.begin()
 	if c.pending != nil {
 		ready, err := c.completeAwait()
 		if err != nil {

@@ -44,6 +44,7 @@ type running struct {
 	shift  uint32 // what the added imports add to the index of a function defined in the module
 	stateG uint32
 	needed []bool // by function: a continuation may call it
+	counts []bool // by function that is defined here: it counts where it is entered, see counting.go
 	// dropped and droppedElements are the globals that say which segments have been dropped; tableInits the functions that
 	// stand for table.init, by segment and table; tableCopies those that copy to a table without nulls, by it and the registry.
 	dropped, droppedElements map[uint32]uint32
@@ -58,6 +59,7 @@ var passes = []struct {
 }{
 	{name: "scan code", run: (*running).scan},
 	{name: "find what may suspend", after: []string{"scan code"}, run: (*running).findSuspension},
+	{name: "find where to count", after: []string{"scan code"}, run: (*running).findCounting},
 	{name: "refuse reserved names", run: (*running).refuse},
 	{name: "collect references", after: []string{"find what may suspend"}, run: (*running).collectReferences},
 	{name: "add imports and state", after: []string{"collect references"}, run: (*running).addImports},
@@ -174,7 +176,9 @@ func (r *running) addImports() error {
 	}
 	before := len(m.Imports)
 	r.importHost(ImportUnwound, nil, nil)
-	r.save0 = uint32(r.env.NumImportedFuncs) + 1
+	r.tickFn = r.unwound() + 1
+	r.importHost(ImportTick, nil, nil)
+	r.save0 = r.tickFn + 1
 	for n := range MaxValues + 1 {
 		r.importHost(ImportSave(n), append(i64s(n), wasm.I32), nil)
 	}
@@ -188,14 +192,16 @@ func (r *running) addImports() error {
 	}
 	r.shift = uint32(len(m.Imports) - before)
 	r.base = uint32(r.env.NumFuncs()) + r.shift
-	addGlobal := func() uint32 {
+	addGlobalOf := func(t wasm.ValueType) uint32 {
 		m.Globals = append(m.Globals, wasm.Global{
-			Type: wasm.GlobalType{Type: wasm.I32, Mutable: true},
-			Init: wasm.Expr{byte(wasm.OpI32Const), 0, byte(wasm.OpEnd)},
+			Type: wasm.GlobalType{Type: t, Mutable: true},
+			Init: append(appendZero(nil, t), byte(wasm.OpEnd)),
 		})
 		return uint32(r.env.NumImportedGlobals + len(m.Globals) - 1)
 	}
+	addGlobal := func() uint32 { return addGlobalOf(wasm.I32) }
 	r.stateG = addGlobal()
+	r.ticksG = addGlobalOf(wasm.I64)
 	r.dropped = map[uint32]uint32{}
 	for _, s := range r.graph.droppedData {
 		r.dropped[s] = addGlobal()
@@ -365,7 +371,7 @@ func (r *running) rewriteFunctions() error {
 	for i := range r.original.Code {
 		c := &r.original.Code[i]
 		suspends := r.sus.funcs[r.env.NumImportedFuncs+i]
-		if !suspends && !r.graph.tries[i] {
+		if !suspends && !r.graph.rewrite[i] && !r.counts[i] {
 			raw, err := r.copyFunction(c)
 			if err != nil {
 				return err
@@ -384,7 +390,7 @@ func (r *running) rewriteFunctions() error {
 			}
 		}
 		r.stats.Sites += len(f.sites)
-		body := e.running(f)
+		body := e.running(f, r.counts[i])
 		raw := appendLocals(make([]byte, 0, len(body)+16), e.locals()[len(f.typ.Params):])
 		offset := len(raw)
 		r.m.Code[i] = wasm.Code{Raw: append(raw, body...), BodyOffset: offset}
@@ -528,6 +534,7 @@ func (r *running) export(name string, kind wasm.ExternKind, index uint32) {
 // share exports what resume modules import, and what the runtime reads.
 func (r *running) share() error {
 	r.export(ExportState, wasm.ExternGlobal, r.stateG)
+	r.export(ExportTicks, wasm.ExternGlobal, r.ticksG)
 	if len(r.env.Memories) > 0 {
 		r.export(ExportMemory, wasm.ExternMemory, 0)
 	}
