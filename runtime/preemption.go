@@ -1,52 +1,72 @@
 package runtime
 
 import (
+	goruntime "runtime"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
 )
 
-// pace says how far the guest runs from one tick to the next.
-type pace struct {
-	counter api.MutableGlobal // what the guest counts down
-	last    time.Time         // when the counter was set
-	given   int64             // what it was set to
-	n       int
-}
+// Compiled code doesn't give way by itself: no other goroutine can stop it, and Go's collector waits for it, with all goroutines.
+// So the running form counts down where it loops and recurses (see instrument/DESIGN.md), and calls tick when the count is used
+// up. How long that takes depends on the guest, so the count is set anew each time by how long the last one took.
 
 const (
-	// tickEvery is about how long a guest runs between two ticks.
+	// tickEvery is about how long a guest runs between two ticks. A tick takes less than a microsecond.
 	tickEvery = 500 * time.Microsecond
-	firstGiven = 1000
-	maxGiven = 1 << 24
+	// firstCount is used up in some microseconds.
+	firstCount = 1000
+	// maxCountGrowth bounds by how much a count exceeds the last one: what the guest does next may take longer.
+	maxCountGrowth = 4
+	// maxCount is what takes about tickEvery at the least.
+	maxCount = 1 << 22
 )
 
+// pace sets how far a guest runs from one tick to the next.
+type pace struct {
+	counter api.MutableGlobal // of the instance: what the guest counts down
+	count   int64             // what it was set to
+	set     time.Time         // when
+	always  bool              // the guest ticks wherever it counts, in tests
+}
+
+// begin has the guest, which doesn't run, tick in time.
 func (p *pace) begin() {
-	if p.given == 0 {
-		p.given = firstGiven
+	if p.count == 0 {
+		p.count = firstCount
 	}
-	p.set()
+	p.start()
 }
 
-func (p *pace) set() {
-	p.last = time.Now()
-	p.counter.Set(uint64(p.given))
-}
-
-// next sets the counter so that the next tick comes in time, if the guest goes on as it did.
+// next has the guest, which has used up its count, tick in time if it goes on as it did.
 func (p *pace) next() {
-	p.n++
-	took := time.Since(p.last)
-	given := p.given * 4
-	if took > 0 {
-		given = min(given, int64(float64(p.given)*float64(tickEvery)/float64(took)))
-	}
-	p.given = min(max(given, 1), maxGiven)
-	p.set()
+	took := max(time.Since(p.set), time.Nanosecond)
+	count := float64(p.count) * float64(tickEvery) / float64(took)
+	p.count = int64(min(count, float64(p.count*maxCountGrowth), maxCount))
+	p.start()
 }
 
-// tick is called by the guest when it has counted to the end.
+func (p *pace) start() {
+	p.count = max(p.count, 1) // the guest counts the place where it stands once more
+	if p.always {
+		p.count = 1
+	}
+	p.set = time.Now()
+	p.counter.Set(uint64(p.count))
+}
+
+// tick is called by the guest when its count is used up. It ends the guest if that is to stop.
 func (c *Coroutine) tick() {
-	c.checkContext()
+	if !c.rewinding { // else nothing of the guest's own runs
+		c.checkContext()
+		c.account()
+		if err := c.checkCPU(); err != nil {
+			panic(err)
+		}
+		if c.onTick != nil {
+			c.onTick()
+		}
+		goruntime.Gosched() // Go would interrupt a goroutine of its own after 10 ms, and others wait for longer where there are few processors
+	}
 	c.pace.next()
 }

@@ -23,6 +23,8 @@ type linker interface {
 	ticks() (counter, tick uint32)
 	// spend returns the function that counts what a long-running instruction is going to do: [n i32] -> [n i32].
 	spend() uint32
+	// grow returns the function that stands for an instruction memory.grow or table.grow, and has its type.
+	grow(in *wasm.Instr) uint32
 	// keep returns the function that keeps an exception from being collected: [exnref] -> [].
 	keep() uint32
 	// mustBeNull returns the function that tells the runtime if a reference of this type isn't null: [t] -> [].
@@ -291,6 +293,8 @@ func (e *emitter) rangeOf(from, to int32) {
 			e.index(in.op, e.link.funcIndex(immediate(body[in.off+1:])))
 		case wasm.OpRefFunc:
 			e.code = e.link.refFunc(e.code, immediate(body[in.off+1:]))
+		case wasm.OpMemoryGrow, wasm.OpTableGrow:
+			e.grow(i)
 		case wasm.OpDataDrop:
 			e.code = e.link.dropData(e.code, immediate(body[in.off+2:]))
 		case wasm.OpMemoryInit:

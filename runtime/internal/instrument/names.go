@@ -36,6 +36,9 @@ const (
 	ImportKeep    = "keep"
 )
 
+// ElementSize is how many bytes an element of a table takes.
+const ElementSize = 8
+
 // What the import unnamed is called with: the type of the reference.
 const (
 	NotNullExtern = 1
@@ -56,6 +59,9 @@ const (
 	ExportState = exportPrefix + "state"
 	// ExportTicks is a mutable i64 global: how far the guest may run before it calls tick.
 	ExportTicks = exportPrefix + "ticks"
+	// ExportRoom is a mutable i64 global: by how many bytes memories and tables may still grow, at first without a limit. An
+	// element of a table counts as [ElementSize] bytes.
+	ExportRoom = exportPrefix + "room"
 	// ExportStart is the module's start function: [] -> [].
 	ExportStart = exportPrefix + "start"
 	// ExportMemory is the module's memory.

@@ -276,8 +276,10 @@ func (r *resume) importState() {
 	}
 	r.stateG = uint32(len(r.env.Globals))
 	add(wasm.Import{Name: ExportState, Kind: wasm.ExternGlobal, Global: wasm.GlobalType{Type: wasm.I32, Mutable: true}})
-	r.ticksG = r.stateG + 1
-	add(wasm.Import{Name: ExportTicks, Kind: wasm.ExternGlobal, Global: wasm.GlobalType{Type: wasm.I64, Mutable: true}})
+	r.ticksG, r.roomG = r.stateG+1, r.stateG+2
+	for _, name := range []string{ExportTicks, ExportRoom} {
+		add(wasm.Import{Name: name, Kind: wasm.ExternGlobal, Global: wasm.GlobalType{Type: wasm.I64, Mutable: true}})
+	}
 }
 
 // funcIndex implements linker: it imports the function on first use.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -63,7 +64,7 @@ var passes = []struct {
 	{name: "refuse reserved names", run: (*running).refuse},
 	{name: "collect references", after: []string{"find what may suspend"}, run: (*running).collectReferences},
 	{name: "add imports and state", after: []string{"collect references"}, run: (*running).addImports},
-	{name: "rewrite functions", after: []string{"add imports and state"}, run: (*running).rewriteFunctions},
+	{name: "rewrite functions", after: []string{"find where to count", "add imports and state"}, run: (*running).rewriteFunctions},
 	{name: "renumber references", after: []string{"add imports and state"}, run: (*running).renumber},
 	{name: "wrap exports and start", after: []string{"renumber references"}, run: (*running).wrapExports},
 	{name: "share with resume modules", after: []string{"rewrite functions", "wrap exports and start"}, run: (*running).share},
@@ -192,16 +193,16 @@ func (r *running) addImports() error {
 	}
 	r.shift = uint32(len(m.Imports) - before)
 	r.base = uint32(r.env.NumFuncs()) + r.shift
-	addGlobalOf := func(t wasm.ValueType) uint32 {
+	addGlobalOf := func(t wasm.ValueType, init wasm.Expr) uint32 {
 		m.Globals = append(m.Globals, wasm.Global{
-			Type: wasm.GlobalType{Type: t, Mutable: true},
-			Init: append(appendZero(nil, t), byte(wasm.OpEnd)),
+			Type: wasm.GlobalType{Type: t, Mutable: true}, Init: append(init, byte(wasm.OpEnd)),
 		})
 		return uint32(r.env.NumImportedGlobals + len(m.Globals) - 1)
 	}
-	addGlobal := func() uint32 { return addGlobalOf(wasm.I32) }
+	addGlobal := func() uint32 { return addGlobalOf(wasm.I32, appendZero(nil, wasm.I32)) }
 	r.stateG = addGlobal()
-	r.ticksG = addGlobalOf(wasm.I64)
+	r.ticksG = addGlobalOf(wasm.I64, appendZero(nil, wasm.I64))
+	r.roomG = addGlobalOf(wasm.I64, wasm.AppendS64(wasm.Expr{byte(wasm.OpI64Const)}, math.MaxInt64))
 	r.dropped = map[uint32]uint32{}
 	for _, s := range r.graph.droppedData {
 		r.dropped[s] = addGlobal()
@@ -535,6 +536,7 @@ func (r *running) export(name string, kind wasm.ExternKind, index uint32) {
 func (r *running) share() error {
 	r.export(ExportState, wasm.ExternGlobal, r.stateG)
 	r.export(ExportTicks, wasm.ExternGlobal, r.ticksG)
+	r.export(ExportRoom, wasm.ExternGlobal, r.roomG)
 	if len(r.env.Memories) > 0 {
 		r.export(ExportMemory, wasm.ExternMemory, 0)
 	}

@@ -31,7 +31,7 @@ type callGraph struct {
 	// callees lists for each function that is defined here its calls, as [callees] has them.
 	callees [][]edge
 	// rewrite reports for each function that is defined here whether more than indices changes in it, even if it can't suspend:
-	// whether it has a try_table, a loop, or an instruction that may take long.
+	// whether it has a try_table, a loop, or an instruction that may take long or lets something grow.
 	rewrite []bool
 }
 
@@ -130,7 +130,7 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 			case wasm.OpTryTable, wasm.OpLoop:
 				g.rewrite[i] = true
 			default:
-				g.rewrite[i] = g.rewrite[i] || isLongRunning(in.Op)
+				g.rewrite[i] = g.rewrite[i] || isLongRunning(in.Op) || in.Op == wasm.OpMemoryGrow || in.Op == wasm.OpTableGrow
 			}
 		}
 	}

@@ -24,6 +24,7 @@ type unit struct {
 	load1    uint32 // index of the import load1; load<n> follow
 	tickFn   uint32 // index of the import tick
 	ticksG   uint32 // the global that the code counts in
+	roomG    uint32 // the global that says how far memories and tables may grow
 	ref      uint32 // index of the import ref, where there are references
 	unnamed  uint32 // index of the import unnamed, where there are references
 	keepFn   uint32 // index of the import keep, where there are references
