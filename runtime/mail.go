@@ -50,8 +50,8 @@ func (o *operator) listen() {
 	if o.store == nil {
 		return
 	}
-	if o.outside.Inbox != nil {
-		o.unwatch = o.outside.Inbox.Watch(o.c.id, o.fetch)
+	if o.outside.Inbox != nil && o.unwatch == nil {
+		o.unwatch = o.outside.Inbox.Watch(o.id, o.fetch)
 	}
 	if o.c.parent != nil { // there may be some already
 		o.fetch()
@@ -74,7 +74,7 @@ func (o *operator) fetch() {
 
 func (o *operator) readInbox() {
 	for again := true; again; {
-		mail, err := o.store.Inbox(o.ctx, o.c.id)
+		mail, err := o.store.Inbox(o.ctx, o.id)
 		o.mu.Lock()
 		if err == nil || len(mail) > 0 {
 			o.mail = mail
@@ -172,7 +172,7 @@ func (o *operator) acknowledge(keys []string) {
 				return
 			}
 			o.mu.Unlock()
-			err := o.store.Acknowledge(o.ctx, o.c.id, keys...)
+			err := o.store.Acknowledge(o.ctx, o.id, keys...)
 			o.mu.Lock()
 			if err != nil {
 				o.deleting = false
