@@ -21,12 +21,12 @@ import (
 type operator struct {
 	outside Outside
 	store   *snapshot.Store // nil for none: no messages
-	c       *Coroutine
+	id      string          // of the coroutine
+	c       *Coroutine      // nil while it is not in memory, see session.detach
 	ctx     context.Context // of all that runs outside
 	stop    context.CancelFunc
 
 	since    time.Time // when the first operation ended of those whose end no commit has; zero for none
-	consumed []string  // messages received since the last commit
 	children map[uint32]Child
 
 	unwatch func()
@@ -37,8 +37,10 @@ type operator struct {
 	mail     []snapshot.Message // not received yet, in order
 	fetching bool               // a goroutine looks for messages
 	refetch  bool               // and is to look again
-	delete   []string           // keys of messages whose receipt is committed
-	deleting bool               // a goroutine deletes them
+	wanted   []string           // names of messages that operations wait for, or have waited for
+	deleting bool               // a goroutine deletes messages whose receipt is committed
+	deleted  []string           // keys of those that it has deleted since the table was told
+	gone     []string           // and since a goroutine began to look for messages
 	closed   bool
 	onNews   func()         // called when something has arrived, without locks; not nil
 	work     sync.WaitGroup // of the goroutines that talk to the store
@@ -55,16 +57,23 @@ type arrival struct {
 // newOperator makes an operator for a coroutine that does not run, with its operations as the last commit has them. Nothing
 // starts before committed is called, once that is durable.
 func newOperator(ctx context.Context, outside *Outside, store *snapshot.Store, c *Coroutine, onNews func()) *operator {
-	o := &operator{store: store, c: c, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
+	o := &operator{store: store, id: c.id, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
 	if outside != nil {
 		o.outside = *outside
 	}
 	o.ctx, o.stop = context.WithCancel(context.WithoutCancel(ctx))
+	o.adopt(c)
+	return o
+}
+
+// adopt makes c, which does not run, the coroutine whose operations these are. It may be another one than before: the same, as its
+// last commit has it.
+func (o *operator) adopt(c *Coroutine) {
+	o.c = c
 	if o.outside.Now != nil {
 		c.abi.now = o.outside.Now
 	}
 	c.abi.arrive = o.arrive
-	return o
 }
 
 // setNews replaces what is called when something has arrived, and returns what was called until now.
@@ -122,7 +131,7 @@ func (o *operator) arrive() {
 
 func (o *operator) ended() {
 	if o.since.IsZero() {
-		o.since = time.Now()
+		o.since = o.c.abi.now()
 	}
 }
 
@@ -150,20 +159,27 @@ func (o *operator) committed() {
 	}
 	fresh := t.fresh
 	t.fresh = nil
+	look := false
 	for _, op := range fresh {
 		if !op.ended && t.get(op.number) == op {
 			o.start(op)
+			look = o.want(op) || look
 		}
 	}
-	if len(o.consumed) > 0 {
-		keys := o.consumed
-		o.consumed = nil
-		o.acknowledge(keys)
+	if look && o.store != nil {
+		o.fetch()
 	}
+	o.acknowledge()
 }
 
-// start starts an operation outside.
+// start starts an operation outside, unless it runs there already.
 func (o *operator) start(op *operation) {
+	o.mu.Lock()
+	_, runs := o.running[op.number]
+	o.mu.Unlock()
+	if runs {
+		return
+	}
 	switch op.kind {
 	case hostabi.Call:
 		o.call(op)
@@ -188,7 +204,7 @@ func (o *operator) call(op *operation) {
 	}
 	ctx := o.run(op.number)
 	c := handler.Call{
-		Key: o.c.abi.key(op.number), Coroutine: o.c.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
+		Key: o.c.abi.key(op.number), Coroutine: o.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
 	}
 	number, begun := op.number, op.begun
 	go func() {
@@ -295,7 +311,7 @@ const patience = 2 * time.Second
 
 // close stops all that runs outside. What was under way is started again by who drives the coroutine next. If all went well,
 // received messages are deleted first.
-func (o *operator) close(ctx context.Context, well bool) {
+func (o *operator) close(well bool) {
 	o.mu.Lock()
 	o.closed = true
 	o.onNews = func() {}
@@ -306,11 +322,12 @@ func (o *operator) close(ctx context.Context, well bool) {
 	if well {
 		stop := time.AfterFunc(patience, o.stop)
 		defer stop.Stop()
-		defer context.AfterFunc(ctx, o.stop)()
 	} else {
 		o.stop()
 	}
 	o.work.Wait()
 	o.stop()
-	o.c.abi.arrive = func() {}
+	if o.c != nil {
+		o.c.abi.arrive = func() {}
+	}
 }

@@ -130,6 +130,28 @@ func (s *Store) KeepModule(ctx context.Context, h Hash, wasm []byte) error {
 	return nil
 }
 
+// UseModule makes sure that the store has a module, as KeepModule does, for those who don't have its bytes at hand. Errors:
+// [ErrNotFound]; those of the bucket.
+func (s *Store) UseModule(ctx context.Context, h Hash) error {
+	key := moduleKey(h)
+	err := s.rescue(ctx, key)
+	if err == nil {
+		_, err = s.b.Stat(ctx, key)
+	}
+	if err == nil {
+		if sync, ok := s.b.(bucket.Syncer); ok {
+			err = sync.Sync(ctx, key)
+		}
+	}
+	if errors.Is(err, bucket.ErrNotExist) {
+		err = fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+	}
+	if err != nil {
+		return fmt.Errorf("use module %v: %w", h, err)
+	}
+	return nil
+}
+
 // Module returns the module with a hash. Errors: [ErrNotFound], [ErrCorrupt] if what is stored has another hash.
 func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
 	data, err := bucket.ReadAll(ctx, s.b, moduleKey(h), MaxModule)
@@ -257,8 +279,13 @@ func (s *Store) isThereSealed(ctx context.Context, key string, snap *Snapshot) (
 }
 
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
-// one whose deletion or import was cut short are removed.
+// one whose deletion or import was cut short are removed, and messages whose senders died before they saw that it was gone.
 func (s *Store) prepare(ctx context.Context, id, key string) error {
+	// The messages come first: those that were there before the coroutine can have been sent to none of that id.
+	messages, err := s.messageObjects(ctx, id)
+	if err != nil {
+		return err
+	}
 	e, ok, logs, err := s.look(ctx, id)
 	if err != nil {
 		return err
@@ -274,6 +301,11 @@ func (s *Store) prepare(ctx context.Context, id, key string) error {
 			return errExist
 		}
 		return nil // perhaps a retry
+	}
+	for _, m := range messages {
+		if err := s.b.Delete(ctx, m.Key); err != nil {
+			return err
+		}
 	}
 	if !logs {
 		return nil
