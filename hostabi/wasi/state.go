@@ -8,11 +8,13 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/tetratelabs/wazero/experimental/sys"
+
+	"github.com/durun/durun/hostabi"
 )
 
 // StateVersion is the version of the encoding that Save writes: deterministic CBOR (RFC 8949, 4.2.1) of the structs
 // below, with integer keys. It changes when an older durun would misread the bytes; Restore reads all versions up to its own.
-const StateVersion = 1
+const StateVersion = 2
 
 // maxState is the longest encoding that is decoded, in bytes.
 const maxState = 64 << 20
@@ -28,6 +30,12 @@ type state struct {
 	StdinEOF          bool      `cbor:"7,keyasint"`
 	Mounts            [][]byte  `cbor:"8,keyasint"` // guest names of those that descriptors refer to
 	FDs               []fdState `cbor:"9,keyasint"` // in the order of their numbers
+
+	// From version 2 on:
+
+	Durun     bool   `cbor:"20,keyasint,omitempty"` // there are the files under /durun. Then their mount is named so, and the root ""
+	Output    []byte `cbor:"21,keyasint,omitempty"` // what is in /durun/output
+	Cancelled bool   `cbor:"22,keyasint,omitempty"` // the guest has yet to be told
 }
 
 // fdState is a descriptor. Only the first three are for standard streams.
@@ -43,6 +51,8 @@ type fdState struct {
 	Size     int64     `cbor:"9,keyasint,omitempty"`  // at the capture
 	Gone     bool      `cbor:"10,keyasint,omitempty"` // its name did not lead to it any more
 	Dir      *dirState `cbor:"11,keyasint,omitempty"`
+
+	Device *deviceState `cbor:"20,keyasint,omitempty"` // from version 2 on
 }
 
 // Flags of an open file in a snapshot. They don't depend on wazero's numbers.
@@ -130,6 +140,9 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 		}
 	}
 	s.Mono, s.Wall = i.clock.anchor()
+	if i.durun != nil {
+		s.Durun, s.Output, s.Cancelled = true, i.durun.output, i.durun.cancelled
+	}
 	index := make(map[*mount]uint32)
 	for fd, d := range i.fds.fds {
 		if d == nil {
@@ -142,7 +155,7 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 			if !ok {
 				n = uint32(len(s.Mounts))
 				index[d.mount] = n
-				s.Mounts = append(s.Mounts, []byte(d.mount.guest))
+				s.Mounts = append(s.Mounts, []byte(i.nameOf(d.mount)))
 			}
 			f.Mount = n
 		}
@@ -156,6 +169,25 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 		return 0, nil, fmt.Errorf("save WASI state: %d bytes, more than %d", len(data), maxState)
 	}
 	return StateVersion, data, nil
+}
+
+// nameOf is a mount's name in a snapshot: the guest's, but for the root that only lists mounts, which has none.
+func (i *Instance) nameOf(m *mount) string {
+	if i.durun != nil && m == i.durun.root {
+		return ""
+	}
+	return m.guest
+}
+
+// named is the reverse of nameOf; nil if there is no such mount.
+func (i *Instance) named(name string) *mount {
+	switch {
+	case name == "" && i.durun != nil:
+		return i.durun.root
+	case name == durunName && i.durun != nil:
+		return i.durun.mount
+	}
+	return i.mount(name)
 }
 
 func toBytes(list []string) [][]byte {
@@ -197,9 +229,15 @@ func (d *descriptor) state() fdState {
 	if f, ok := d.file.(interface{ current() bool }); ok {
 		s.Gone = !f.current()
 	}
+	if dev, ok := d.file.(device); ok {
+		s.Type, s.Device = typeCharacter, dev.save()
+	}
 	if d.kind == kindFile {
-		st, _ := d.file.stat() // what fails here fails for the guest too
-		s.Type, s.Size = fileType(st.Mode), st.Size
+		s.Type = typeRegular
+		if _, made := d.mount.fs.(*tree); !made {
+			st, _ := d.file.stat() // what fails here fails for the guest too
+			s.Type, s.Size = fileType(st.Mode), st.Size
+		}
 		s.Offset, _ = d.file.seek(0, io.SeekCurrent) // 0 for a device that has none
 	}
 	return s
@@ -215,8 +253,8 @@ func Program(version uint32, data []byte) (args, env []string, err error) {
 }
 
 func decodeState(version uint32, data []byte) (*state, error) {
-	if version != StateVersion {
-		return nil, fmt.Errorf("restore WASI state: version %d is not known; this durun reads version %d", version, StateVersion)
+	if version < 1 || version > StateVersion {
+		return nil, fmt.Errorf("restore WASI state: version %d is not known; this durun reads up to version %d", version, StateVersion)
 	}
 	if len(data) > maxState {
 		return nil, fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)
@@ -238,14 +276,22 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 	if err != nil {
 		return err
 	}
+	var durun *durunFiles
+	if s.Durun {
+		durun = newDurun(i)
+		durun.output, durun.cancelled = s.Output, s.Cancelled
+	}
+	before := i.durun
+	i.durun = durun
 	mounts := make([]*mount, len(s.Mounts))
 	var missing []string
 	for n, guest := range s.Mounts {
-		if mounts[n] = i.mount(string(guest)); mounts[n] == nil {
+		if mounts[n] = i.named(string(guest)); mounts[n] == nil {
 			missing = append(missing, string(guest))
 		}
 	}
 	if missing != nil {
+		i.durun = before
 		return &MissingMountError{Guests: missing}
 	}
 
@@ -279,12 +325,26 @@ func (s *state) check() error {
 	if s.Mono < 0 {
 		return fmt.Errorf("monotonic time %d", s.Mono)
 	}
+	if len(s.Output) > hostabi.MaxPayload || !s.Durun && (s.Output != nil || s.Cancelled) {
+		return errors.New("/durun/output is too large, or there is no /durun")
+	}
+	for _, name := range s.Mounts {
+		if len(name) == 0 && !s.Durun {
+			return errors.New("a mount without a name")
+		}
+	}
+	devices := 0
 	for n, f := range s.FDs {
 		if n > 0 && f.FD <= s.FDs[n-1].FD || f.FD < 0 || f.FD >= maxFDs {
 			return fmt.Errorf("descriptor %d: number is out of order or range", f.FD)
 		}
 		if err := f.check(len(s.Mounts)); err != nil {
 			return fmt.Errorf("descriptor %d: %w", f.FD, err)
+		}
+		if f.Kind == kindDevice {
+			if devices++; !s.Durun || string(s.Mounts[f.Mount]) != durunName || devices > maxDevices {
+				return fmt.Errorf("descriptor %d: a device that there can't be", f.FD)
+			}
 		}
 	}
 	return nil
@@ -304,10 +364,14 @@ func (f *fdState) check(mounts int) error {
 		return errors.New("offset or size is negative")
 	case f.Kind != kindPreopen && !fs.ValidPath(string(f.Path)):
 		return fmt.Errorf("path %.100q", f.Path)
-	case f.Dir != nil && f.Kind == kindFile:
+	case f.Dir != nil && f.Kind >= kindFile:
 		return errors.New("a file is read as a folder")
 	case f.Dir != nil && f.Dir.Cookie > 1<<62:
 		return fmt.Errorf("cookie %d", f.Dir.Cookie)
+	case f.Kind == kindDevice:
+		return f.Device.check(string(f.Path))
+	case f.Device != nil:
+		return errors.New("a device that is something else")
 	}
 	return nil
 }
@@ -349,6 +413,11 @@ func (f *fdState) open(d *descriptor) bool {
 		if _, e := file.seek(f.Offset, io.SeekStart); e != 0 && f.Offset != 0 {
 			ok = false
 		}
+	}
+	if dev, is := file.(device); is != (f.Kind == kindDevice) {
+		ok = false
+	} else if is && dev.restore(f.Device) != nil {
+		ok = false
 	}
 	if !ok {
 		file.close()

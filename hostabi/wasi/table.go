@@ -17,6 +17,7 @@ const (
 	kindPreopen // a mount's root, which fd_prestat_get tells
 	kindDir
 	kindFile
+	kindDevice // rpc or events under /durun
 	kindEnd // no kind
 )
 
