@@ -58,8 +58,8 @@ func (f *durunFiles) hold(n int) bool {
 	return true
 }
 
-// newDurun makes the files of i, which has its mounts.
-func newDurun(i *Instance) *durunFiles {
+// newDurun makes the files of i, which has or gets the mounts.
+func newDurun(i *Instance, mounts []*mount) *durunFiles {
 	f := &durunFiles{}
 	f.mount = &mount{guest: durunName, fs: newTree(devDurun,
 		newDevice("events", f, func(b deviceBase) device { return &eventsFile{deviceBase: b} }, i),
@@ -80,8 +80,29 @@ func newDurun(i *Instance) *durunFiles {
 		newText("parent", func() []byte { return []byte(i.getenv("DURUN_PARENT")) }),
 		newDevice("rpc", f, func(b deviceBase) device { return &rpcFile{deviceBase: b} }, i),
 	)}
-	f.root = &mount{guest: "/", fs: newTree(devRoot, mountNames(append(slices.Clone(i.mounts), f.mount))...)}
+	f.root = &mount{guest: "/", fs: newTree(devRoot, mountNames(append(slices.Clone(mounts), f.mount))...)}
 	return f
+}
+
+// nameOf is a mount's name in a snapshot: the guest's, but for the root that only lists mounts, which has none.
+func (f *durunFiles) nameOf(m *mount) string {
+	if f != nil && m == f.root {
+		return ""
+	}
+	return m.guest
+}
+
+// named is the reverse of nameOf, for the two mounts of f; nil if it is neither.
+func (f *durunFiles) named(name string) *mount {
+	switch {
+	case f == nil:
+		return nil
+	case name == "":
+		return f.root
+	case name == durunName:
+		return f.mount
+	}
+	return nil
 }
 
 // embedded returns the folder of the Python module's that has this name.

@@ -12,8 +12,8 @@ import (
 	wazerosys "github.com/tetratelabs/wazero/sys"
 )
 
-// tree is a volume of made-up files, whose folders can't be changed.
-type tree struct{ root *node }
+// treeVolume is a volume of made-up files, whose folders can't be changed.
+type treeVolume struct{ root *node }
 
 // The device numbers of trees, which no folder of the host is likely to have.
 const (
@@ -41,8 +41,8 @@ type node struct {
 }
 
 // newTree returns a tree of the entries, and numbers its nodes.
-func newTree(dev uint64, entries ...*node) *tree {
-	t := &tree{root: newDir(".", entries...)}
+func newTree(dev uint64, entries ...*node) *treeVolume {
+	t := &treeVolume{root: newDir(".", entries...)}
 	var ino uint64
 	var number func(n *node)
 	number = func(n *node) {
@@ -78,7 +78,7 @@ func (n *node) stat() wazerosys.Stat_t {
 	return st
 }
 
-func (t *tree) find(name string) (*node, errno) {
+func (t *treeVolume) find(name string) (*node, errno) {
 	n, rest := t.root, path.Clean(name)
 	if rest == "." {
 		rest = ""
@@ -99,7 +99,7 @@ func (t *tree) find(name string) (*node, errno) {
 	return n, success
 }
 
-func (t *tree) openFile(name string, flag sys.Oflag, _ fs.FileMode) (file, errno) {
+func (t *treeVolume) openFile(name string, flag sys.Oflag, _ fs.FileMode) (file, errno) {
 	n, e := t.find(name)
 	switch create := flag&sys.O_CREAT != 0; {
 	case e == eNoent && create:
@@ -121,7 +121,7 @@ func (t *tree) openFile(name string, flag sys.Oflag, _ fs.FileMode) (file, errno
 	return n.open(n, flag)
 }
 
-func (t *tree) lstat(name string) (wazerosys.Stat_t, errno) {
+func (t *treeVolume) lstat(name string) (wazerosys.Stat_t, errno) {
 	n, e := t.find(name)
 	if e != success {
 		return wazerosys.Stat_t{}, e
@@ -129,9 +129,9 @@ func (t *tree) lstat(name string) (wazerosys.Stat_t, errno) {
 	return n.stat(), success
 }
 
-func (t *tree) stat(name string) (wazerosys.Stat_t, errno) { return t.lstat(name) }
+func (t *treeVolume) stat(name string) (wazerosys.Stat_t, errno) { return t.lstat(name) }
 
-func (t *tree) readlink(name string) (string, errno) {
+func (t *treeVolume) readlink(name string) (string, errno) {
 	if _, e := t.find(name); e != success {
 		return "", e
 	}
@@ -139,7 +139,7 @@ func (t *tree) readlink(name string) (string, errno) {
 }
 
 // change is the answer to whatever would change the entry: why it can't be.
-func (t *tree) change(name string) errno {
+func (t *treeVolume) change(name string) errno {
 	if _, e := t.find(name); e != success {
 		return e
 	}
@@ -147,7 +147,7 @@ func (t *tree) change(name string) errno {
 }
 
 // create is the answer to whatever would make the entry.
-func (t *tree) create(name string) errno {
+func (t *treeVolume) create(name string) errno {
 	switch _, e := t.find(name); e {
 	case success:
 		return eExist
@@ -158,14 +158,14 @@ func (t *tree) create(name string) errno {
 	}
 }
 
-func (t *tree) mkdir(name string, _ fs.FileMode) errno { return t.create(name) }
-func (t *tree) symlink(_, name string) errno           { return t.create(name) }
-func (t *tree) link(_, to string) errno                { return t.create(to) }
-func (t *tree) unlink(name string) errno               { return t.change(name) }
-func (t *tree) rmdir(name string) errno                { return t.change(name) }
-func (t *tree) rename(from, _ string) errno            { return t.change(from) }
-func (t *tree) utimens(name string, _, _ int64) errno  { return t.change(name) }
-func (t *tree) close()                                 {}
+func (t *treeVolume) mkdir(name string, _ fs.FileMode) errno { return t.create(name) }
+func (t *treeVolume) symlink(_, name string) errno           { return t.create(name) }
+func (t *treeVolume) link(_, to string) errno                { return t.create(to) }
+func (t *treeVolume) unlink(name string) errno               { return t.change(name) }
+func (t *treeVolume) rmdir(name string) errno                { return t.change(name) }
+func (t *treeVolume) rename(from, _ string) errno            { return t.change(from) }
+func (t *treeVolume) utimens(name string, _, _ int64) errno  { return t.change(name) }
+func (t *treeVolume) close()                                 {}
 
 // treeFile is what the open files of a tree have in common. By itself it is a file that does nothing.
 type treeFile struct {

@@ -222,6 +222,7 @@ func (m *hostFS) rename(from, to string) errno {
 	if err != nil {
 		return hostErrno(err)
 	}
+	var removed fs.FileInfo
 	switch dst, err := m.root.Lstat(to); {
 	case err != nil:
 		// None there, which is fine, or an error that Rename meets too.
@@ -239,8 +240,14 @@ func (m *hostFS) rename(from, to string) errno {
 		if err := m.root.Remove(to); err != nil {
 			return hostErrno(err)
 		}
+		removed = dst
 	}
-	return hostErrno(m.root.Rename(from, to))
+	err = m.root.Rename(from, to)
+	if err != nil && removed != nil {
+		// As when a symbolic link leads from to's text into the folder that is to be moved.
+		_ = m.root.Mkdir(to, removed.Mode().Perm())
+	}
+	return hostErrno(err)
 }
 
 func (m *hostFS) utimens(name string, atim, mtim int64) errno {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/tetratelabs/wazero/experimental/sys"
@@ -33,9 +36,16 @@ type state struct {
 
 	// From version 2 on:
 
-	Durun     bool   `cbor:"20,keyasint,omitempty"` // there are the files under /durun. Then their mount is named so, and the root ""
-	Output    []byte `cbor:"21,keyasint,omitempty"` // what is in /durun/output
-	Cancelled bool   `cbor:"22,keyasint,omitempty"` // the guest has yet to be told
+	Volumes   []volumeState `cbor:"10,keyasint,omitempty"` // those in memory
+	Durun     bool          `cbor:"20,keyasint,omitempty"` // there are the files under /durun. Then their mount is named so, and the root ""
+	Output    []byte        `cbor:"21,keyasint,omitempty"` // what is in /durun/output
+	Cancelled bool          `cbor:"22,keyasint,omitempty"` // the guest has yet to be told
+}
+
+// volumeState is a volume in memory. What is in it is in parts of the state.
+type volumeState struct {
+	Guest []byte `cbor:"1,keyasint"`
+	Limit int64  `cbor:"2,keyasint"` // bytes
 }
 
 // fdState is a descriptor. Only the first three are for standard streams.
@@ -52,7 +62,10 @@ type fdState struct {
 	Gone     bool      `cbor:"10,keyasint,omitempty"` // its name did not lead to it any more
 	Dir      *dirState `cbor:"11,keyasint,omitempty"`
 
-	Device *deviceState `cbor:"20,keyasint,omitempty"` // from version 2 on
+	// From version 2 on:
+
+	Inode  uint64       `cbor:"12,keyasint,omitempty"` // in a volume in memory: what is open, whatever its name is
+	Device *deviceState `cbor:"20,keyasint,omitempty"`
 }
 
 // Flags of an open file in a snapshot. They don't depend on wazero's numbers.
@@ -116,7 +129,7 @@ var (
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		MaxNestedLevels:   8,
 		MaxArrayElements:  maxStrings,
-		MaxMapPairs:       16,
+		MaxMapPairs:       32,
 	}.DecMode())
 )
 
@@ -126,6 +139,30 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// SaveParts returns what is in volumes in memory; see [hostabi.PartedInstance].
+func (i *Instance) SaveParts() ([]hostabi.Part, error) {
+	var parts []hostabi.Part
+	volumes := i.volumes()
+	for _, v := range volumes {
+		list, err := v.save()
+		if err != nil {
+			return nil, fmt.Errorf("save WASI state: %w", err)
+		}
+		if len(volumes) == 1 {
+			return list, nil
+		}
+		parts = append(parts, list...)
+	}
+	slices.SortFunc(parts, func(a, b hostabi.Part) int { return strings.Compare(a.Name, b.Name) })
+	return parts, nil
+}
+
+// RestoreParts is the first step of Restore; see [hostabi.PartedInstance].
+func (i *Instance) RestoreParts(_ uint32, parts []hostabi.Part) error {
+	i.parts = parts
+	return nil
 }
 
 // Save returns the state; see [hostabi.Instance]. Encoding is [StateVersion].
@@ -143,6 +180,11 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 	if i.durun != nil {
 		s.Durun, s.Output, s.Cancelled = true, i.durun.output, i.durun.cancelled
 	}
+	for _, m := range i.mounts {
+		if v, ok := m.fs.(*memVolume); ok {
+			s.Volumes = append(s.Volumes, volumeState{Guest: []byte(m.guest), Limit: v.limit})
+		}
+	}
 	index := make(map[*mount]uint32)
 	for fd, d := range i.fds.fds {
 		if d == nil {
@@ -155,7 +197,7 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 			if !ok {
 				n = uint32(len(s.Mounts))
 				index[d.mount] = n
-				s.Mounts = append(s.Mounts, []byte(i.nameOf(d.mount)))
+				s.Mounts = append(s.Mounts, []byte(i.durun.nameOf(d.mount)))
 			}
 			f.Mount = n
 		}
@@ -169,25 +211,6 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 		return 0, nil, fmt.Errorf("save WASI state: %d bytes, more than %d", len(data), maxState)
 	}
 	return StateVersion, data, nil
-}
-
-// nameOf is a mount's name in a snapshot: the guest's, but for the root that only lists mounts, which has none.
-func (i *Instance) nameOf(m *mount) string {
-	if i.durun != nil && m == i.durun.root {
-		return ""
-	}
-	return m.guest
-}
-
-// named is the reverse of nameOf; nil if there is no such mount.
-func (i *Instance) named(name string) *mount {
-	switch {
-	case name == "" && i.durun != nil:
-		return i.durun.root
-	case name == durunName && i.durun != nil:
-		return i.durun.mount
-	}
-	return i.mount(name)
 }
 
 func toBytes(list []string) [][]byte {
@@ -225,6 +248,10 @@ func (d *descriptor) state() fdState {
 	}
 	s.Path = []byte(d.path)
 	s.Flags = flagsToState(d.flags, d.file.isAppend())
+	if f, ok := d.file.(*memFile); ok {
+		s.Inode, s.Type, s.Offset = f.n.ino, f.n.kind, f.off
+		return s
+	}
 	s.Type = typeDirectory
 	if f, ok := d.file.(interface{ current() bool }); ok {
 		s.Gone = !f.current()
@@ -234,7 +261,7 @@ func (d *descriptor) state() fdState {
 	}
 	if d.kind == kindFile {
 		s.Type = typeRegular
-		if _, made := d.mount.fs.(*tree); !made {
+		if _, made := d.mount.fs.(*treeVolume); !made {
 			st, _ := d.file.stat() // what fails here fails for the guest too
 			s.Type, s.Size = fileType(st.Mode), st.Size
 		}
@@ -276,25 +303,30 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 	if err != nil {
 		return err
 	}
+	all, err := i.restoreVolumes(s.Volumes)
+	if err != nil {
+		return err
+	}
 	var durun *durunFiles
 	if s.Durun {
-		durun = newDurun(i)
+		durun = newDurun(i, all)
 		durun.output, durun.cancelled = s.Output, s.Cancelled
 	}
-	before := i.durun
-	i.durun = durun
 	mounts := make([]*mount, len(s.Mounts))
 	var missing []string
 	for n, guest := range s.Mounts {
-		if mounts[n] = i.named(string(guest)); mounts[n] == nil {
+		if mounts[n] = durun.named(string(guest)); mounts[n] == nil {
+			mounts[n] = findMount(all, string(guest))
+		}
+		if mounts[n] == nil {
 			missing = append(missing, string(guest))
 		}
 	}
 	if missing != nil {
-		i.durun = before
 		return &MissingMountError{Guests: missing}
 	}
 
+	i.mounts, i.durun = all, durun
 	i.args, i.env = toStrings(s.Args), toStrings(s.Env)
 	for n := range i.tty {
 		i.tty[n] = s.TTY&(1<<n) != 0
@@ -311,7 +343,42 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 		}
 		i.fds.set(f.FD, f.reopen(mounts[f.Mount]))
 	}
+	for _, v := range i.volumes() {
+		v.sweep()
+	}
 	return nil
+}
+
+// restoreVolumes returns the mounts that a restored guest has: the Config's folders, and its own volumes in memory.
+func (i *Instance) restoreVolumes(volumes []volumeState) ([]*mount, error) {
+	var all []*mount
+	for _, m := range i.mounts {
+		if _, ok := m.fs.(*memVolume); !ok {
+			all = append(all, m)
+		}
+	}
+	parts := make([][]hostabi.Part, len(volumes))
+	for _, p := range i.parts {
+		number, name, _ := strings.Cut(p.Name, ".")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 0 || n >= len(volumes) || strconv.Itoa(n) != number {
+			return nil, fmt.Errorf("restore WASI state: part %q is of no volume", p.Name)
+		}
+		parts[n] = append(parts[n], hostabi.Part{Name: name, Data: p.Data})
+	}
+	i.parts = nil
+	for n, s := range volumes {
+		guest := string(s.Guest)
+		if findMount(all, guest) != nil {
+			return nil, fmt.Errorf("restore WASI state: the program has a volume of its own at %s: a folder can't be mounted there", guest)
+		}
+		v := newMemVolume(n, s.Limit, i.clock.wall)
+		if err := v.restore(parts[n]); err != nil {
+			return nil, fmt.Errorf("restore WASI state: volume %s: %w", guest, err)
+		}
+		all = append(all, &mount{guest: guest, fs: v})
+	}
+	return all, nil
 }
 
 // check refuses what Save can't have written and what would break the code here.
@@ -331,6 +398,18 @@ func (s *state) check() error {
 	for _, name := range s.Mounts {
 		if len(name) == 0 && !s.Durun {
 			return errors.New("a mount without a name")
+		}
+	}
+	var volumes int64
+	for _, v := range s.Volumes {
+		if guest := string(v.Guest); guest != guestName(guest) || strings.ContainsRune(guest, 0) {
+			return fmt.Errorf("a volume of the name %.100q", guest)
+		}
+		if v.Limit < 0 || v.Limit > MaxVolumes {
+			return fmt.Errorf("a volume of %d bytes", v.Limit)
+		}
+		if volumes += v.Limit; volumes > MaxVolumes {
+			return errors.New("volumes that are too large together")
 		}
 	}
 	devices := 0
@@ -399,6 +478,19 @@ func (f *fdState) reopen(m *mount) *descriptor {
 
 // open says whether it opened the file that was captured, as far as that can be told.
 func (f *fdState) open(d *descriptor) bool {
+	if v, ok := d.mount.fs.(*memVolume); ok {
+		n := v.nodes[f.Inode]
+		if n == nil || n.kind != f.Type || (f.Kind == kindDir) != (n.kind == typeDirectory) || n.kind == typeSymlink {
+			return false
+		}
+		open := v.openNode(n, d.flags)
+		open.off = f.Offset
+		d.file = open
+		return true
+	}
+	if f.Inode != 0 {
+		return false
+	}
 	file, e := d.mount.fs.openFile(d.path, d.flags, 0)
 	if e != 0 {
 		return false

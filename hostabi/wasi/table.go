@@ -18,7 +18,7 @@ const (
 	kindDir
 	kindFile
 	kindDevice // rpc or events under /durun
-	kindEnd // no kind
+	kindEnd    // no kind
 )
 
 // stdio says whether it is a standard stream.
