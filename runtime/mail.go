@@ -77,7 +77,7 @@ func (o *operator) readInbox() {
 		mail, err := o.store.Inbox(o.ctx, o.id)
 		o.mu.Lock()
 		if err == nil || len(mail) > 0 {
-			o.mail = mail
+			o.mail, o.unseen = mail, len(mail) > 0
 		}
 		again = o.refetch && !o.closed
 		o.fetching, o.refetch = again, false
@@ -93,7 +93,7 @@ func (o *operator) readInbox() {
 func (o *operator) deliver() {
 	o.mu.Lock()
 	mail := o.mail
-	o.mail = nil
+	o.mail, o.unseen = nil, false
 	o.mu.Unlock()
 	if len(mail) == 0 {
 		return

@@ -36,6 +36,7 @@ type operator struct {
 	arrived  []arrival
 	running  map[uint32]context.CancelFunc
 	mail     []snapshot.Message // not received yet, in order
+	unseen   bool               // and may be new
 	fetching bool               // a goroutine looks for messages
 	refetch  bool               // and is to look again
 	delete   []string           // keys of messages whose receipt is committed
@@ -295,6 +296,13 @@ func (o *operator) busy() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.running) > 0 || len(o.arrived) > 0
+}
+
+// quiet reports whether the last commit has all that has come from outside.
+func (o *operator) quiet() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
 }
 
 // ending asks the children of a coroutine that has ended to end as well.
