@@ -28,11 +28,11 @@ type task struct {
 	key       string     // of the parent's operation that has started it, once that is known; empty for none
 	session   *session   // while it is in memory
 	lease     *snapshot.Lease
-	outside   *operator // what goes on outside while the coroutine is not in memory; nil for nothing
-	unwatch   func()    // the inbox, while neither is there
-	host      *hostWait // of the pending call's host module, while that waits
-	failures  uint8     // in a row
-	looked    bool      // at what has become of its parent
+	outside   *operator   // what goes on outside while the coroutine is not in memory; nil for nothing
+	unwatch   func()      // the inbox, while neither is there
+	host      *hostWait   // of the pending call's host module, while that waits
+	failures  uint8       // in a row
+	looked    bool        // at what has become of its parent
 	mail      atomic.Bool // somebody has left a message
 
 	// The scheduler's:
@@ -425,7 +425,7 @@ func (s *Scheduler) unload(t *task, err error) {
 		_ = ss.c.Close() // what a host module could not release is lost for this process, and for nobody else
 	}
 	if t.outside != nil {
-		t.outside.close(s.ctx, err == nil)
+		t.outside.close(err == nil)
 		t.outside = nil
 	}
 	t.stopWatching()
@@ -497,7 +497,7 @@ func (s *Scheduler) evict(t *task) {
 		if s.outside.Inbox != nil {
 			t.unwatch = s.outside.Inbox.Watch(t.id, func() { s.wake(t) })
 		}
-		ss.op.close(s.ctx, true)
+		ss.op.close(true)
 		ss.r.finish(s.ctx, true)
 	}
 	_ = ss.c.Close()
