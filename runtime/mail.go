@@ -3,6 +3,7 @@ package runtime
 import (
 	"crypto/sha256"
 	"slices"
+	"time"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
@@ -27,6 +28,8 @@ type receipt [16]byte
 const (
 	// maxReceipts is how many hashes are remembered.
 	maxReceipts = 1024
+	// inboxRetry is when an inbox that could not be read is tried again.
+	inboxRetry = time.Second
 	// maxUndeleted is how many received messages may lie in the inbox before others are received.
 	maxUndeleted = 256
 )
@@ -115,6 +118,9 @@ func (o *operator) readInbox() {
 		mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 		if err == nil || len(mail) > 0 {
 			o.mail, o.unseen = mail, len(mail) > 0
+		}
+		if err != nil && !o.closed {
+			time.AfterFunc(inboxRetry, o.fetch)
 		}
 		again = o.refetch && !o.closed
 		o.fetching, o.refetch = again, false
