@@ -43,6 +43,7 @@ func main() {
 type language struct {
 	sources  string                                 // a pattern
 	folder   string                                 // of the module, under testdata/
+	prefix   string                                 // of the module's name, before the source's
 	versions [][]string                             // commands whose first line names a tool's version
 	commands func(name, src, out string) [][]string // run in the source's folder; $TMP is a scratch folder
 	env      []string
@@ -125,6 +126,20 @@ func languages() []language {
 			},
 		},
 		{
+			// The examples of the SDK. The crate is compiled without cargo, whose output depends on where it runs.
+			sources:  "guests/rust/examples/*.rs",
+			folder:   "guests",
+			prefix:   "rust-",
+			versions: [][]string{{rustc, "--version"}},
+			commands: func(_, src, out string) [][]string {
+				compile := []string{rustc, "--edition=2021", "--target=wasm32-wasi", "-O"}
+				return [][]string{
+					append(compile[:len(compile):len(compile)], "--crate-type=rlib", "--crate-name=durun", "--cfg", `feature="std"`, "-o", "$TMP/libdurun.rlib", "../durun/src/lib.rs"),
+					append(compile[:len(compile):len(compile)], "--extern", "durun=$TMP/libdurun.rlib", "-C", "strip=debuginfo", "-o", out, src),
+				}
+			},
+		},
+		{
 			sources:  "testdata/wat/*.wat",
 			folder:   "wat",
 			versions: [][]string{{wat2wasm, "--version"}},
@@ -163,7 +178,7 @@ func run(only []string) error {
 				continue
 			}
 			base := filepath.Base(src)
-			name := strings.TrimSuffix(base, filepath.Ext(base))
+			name := lang.prefix + strings.TrimSuffix(base, filepath.Ext(base))
 			if g, ok := old[name]; ok && len(only) > 0 && !slices.Contains(only, name) {
 				list = append(list, g)
 				continue
