@@ -117,3 +117,22 @@ type Instance interface {
 	// Close releases what the instance holds outside the guest. The coroutine does not run any more.
 	Close() error
 }
+
+// PartedInstance is an [Instance] that keeps some of its state in parts, beside what Save returns. Each is stored by itself:
+// a commit holds those that have changed since the one before. So it is for state that is large, and changes here and there.
+type PartedInstance interface {
+	Instance
+	// SaveParts returns the parts, by name ascending; it is called after Save. The slices stay the caller's, and their
+	// content must not change afterwards: an instance that goes on writing makes a copy first. A part that has not changed
+	// since the last call is best returned as the same slice: then nobody has to look into it.
+	SaveParts() ([]Part, error)
+	// RestoreParts takes over saved parts, some or none, before Restore is called, with the version that Save returned. They
+	// are the caller's, and must not be changed.
+	RestoreParts(version uint32, parts []Part) error
+}
+
+// Part is one part of the state of a [PartedInstance].
+type Part struct {
+	Name string // printable, not empty; in a snapshot it stands after the module's name and a "#"
+	Data []byte
+}

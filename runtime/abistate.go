@@ -24,8 +24,9 @@ import (
 //	cancel                              0, 1: asked for, 2: and the guest was told
 //	cpu                                 nanoseconds that the guest has computed
 //	parent id, parent key               byte strings, empty without a parent
-//	number of received messages, see receipts, and for each 16 bytes
-//	where the next one goes
+//	number of messages that were received and perhaps not deleted, and the key of each
+//	number of messages that were received, as hashes of their keys of 16 bytes; see receipts
+//	where the next of these goes
 //	of the pending call: min, flags, the number of operations and each of them
 //	number of operations, and for each of them, by number:
 //	    difference of its number from the one before (from 0), kind, flags, begun
@@ -62,7 +63,7 @@ const (
 
 // plain says that version 1 holds all that there is.
 func (a *abi) plain() bool {
-	return a.ops.last == 0 && a.parent == (parentLink{}) && a.cancel == cancelNone && a.cpu == 0 && len(a.received.ring) == 0
+	return a.ops.last == 0 && a.parent == (parentLink{}) && a.cancel == cancelNone && a.cpu == 0 && len(a.received.ring)+len(a.received.undeleted) == 0
 }
 
 // Save implements hostabi.Instance.
@@ -80,6 +81,10 @@ func (a *abi) Save() (uint32, []byte, error) {
 	e.number(uint64(a.cpu))
 	e.bytes([]byte(a.parent.id))
 	e.bytes([]byte(a.parent.key))
+	e.number(uint64(len(a.received.undeleted)))
+	for _, key := range a.received.undeleted {
+		e.bytes([]byte(key))
+	}
 	e.number(uint64(len(a.received.ring)))
 	for _, r := range a.received.ring {
 		e.data = append(e.data, r[:]...)
@@ -184,6 +189,9 @@ func (a *abi) decode(data []byte) error {
 	a.cancel = cancelState(d.number(uint64(cancelTold)))
 	a.cpu = time.Duration(d.number(math.MaxInt64))
 	a.parent = parentLink{id: string(d.bytes(snapshot.MaxID)), key: string(d.bytes(maxOperationKey))}
+	for range d.count(4*maxUndeleted, 1) {
+		a.received.undeleted = append(a.received.undeleted, string(d.bytes(snapshot.MaxMessageKey)))
+	}
 	for range d.count(maxReceipts, len(receipt{})) {
 		a.received.ring = append(a.received.ring, receipt(d.raw(len(receipt{}))))
 	}

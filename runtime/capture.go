@@ -181,6 +181,17 @@ func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
 			return fmt.Errorf("capture host module %s: %w", h.Module().Name, err)
 		}
 		s.Host = append(s.Host, snapshot.Section{Name: h.Module().Name, Version: version, Data: data})
+		parted, ok := h.(hostabi.PartedInstance)
+		if !ok {
+			continue
+		}
+		parts, err := parted.SaveParts()
+		if err != nil {
+			return fmt.Errorf("capture host module %s: %w", h.Module().Name, err)
+		}
+		for _, p := range parts {
+			s.Host = append(s.Host, snapshot.Section{Name: h.Module().Name + partSeparator + p.Name, Version: version, Data: p.Data})
+		}
 	}
 	slices.SortFunc(s.Host, func(a, b snapshot.Section) int { return strings.Compare(a.Name, b.Name) })
 	return nil
@@ -720,13 +731,42 @@ func (c *Coroutine) restoreState(s *snapshot.Snapshot) error {
 	return c.restoreTables(s)
 }
 
+// partSeparator is between a host module's name and that of a part of its state, see [hostabi.PartedInstance].
+const partSeparator = "#"
+
 func (c *Coroutine) restoreHosts(s *snapshot.Snapshot) error {
-	for _, sec := range s.Host {
-		i := slices.IndexFunc(c.module.runtime.modules, func(m *hostabi.Module) bool { return m.Name == sec.Name })
-		if i < 0 || c.hosts[i] == nil {
-			return fmt.Errorf("%w: it has state of host module %s, of which no instance was given", ErrMismatch, sec.Name)
+	instance := func(name string) hostabi.Instance {
+		i := slices.IndexFunc(c.module.runtime.modules, func(m *hostabi.Module) bool { return m.Name == name })
+		if i < 0 {
+			return nil
 		}
-		if err := c.hosts[i].Restore(sec.Version, sec.Data); err != nil {
+		return c.hosts[i]
+	}
+	parts := map[string][]hostabi.Part{} // by module, in order
+	for _, sec := range s.Host {
+		if instance(sec.Name) != nil {
+			continue
+		}
+		// A module's name may have the separator in it, a part's may not.
+		if at := strings.LastIndex(sec.Name, partSeparator); at >= 0 {
+			if _, ok := instance(sec.Name[:at]).(hostabi.PartedInstance); ok {
+				parts[sec.Name[:at]] = append(parts[sec.Name[:at]], hostabi.Part{Name: sec.Name[at+1:], Data: sec.Data})
+				continue
+			}
+		}
+		return fmt.Errorf("%w: it has state of host module %s, of which no instance was given", ErrMismatch, sec.Name)
+	}
+	for _, sec := range s.Host {
+		h := instance(sec.Name)
+		if h == nil {
+			continue
+		}
+		if parted, ok := h.(hostabi.PartedInstance); ok {
+			if err := parted.RestoreParts(sec.Version, parts[sec.Name]); err != nil {
+				return fmt.Errorf("host module %s: %w", sec.Name, err)
+			}
+		}
+		if err := h.Restore(sec.Version, sec.Data); err != nil {
 			return fmt.Errorf("host module %s: %w", sec.Name, err)
 		}
 	}

@@ -12,10 +12,11 @@ import (
 // meaning.
 const CancelMessage = snapshot.CancelMessage
 
-// receipts remember the messages that a coroutine has received of late: those that are still in the inbox, because a crash
-// came between the commit that has them and their deletion, and those that somebody sends again under the same key. They are
-// overwritten in turn, in place, so that one more changes little of the state.
+// receipts remember the messages that a coroutine has received of late: by their keys those whose deletion from the inbox
+// isn't known, and by a hash those that somebody could send again under the same key.
 type receipts struct {
+	undeleted []string
+	// The ring is overwritten in turn, in place, so that one more changes little of the state.
 	ring []receipt
 	next int // where the next one goes once the ring is full
 }
@@ -23,26 +24,38 @@ type receipts struct {
 // receipt is the start of the SHA-256 of a message's key.
 type receipt [16]byte
 
-// maxReceipts is how many are remembered.
-const maxReceipts = 1024
-
-// maxUndeleted is how many received messages may lie in the inbox before others are received: far fewer than are remembered.
-const maxUndeleted = maxReceipts / 2
+const (
+	// maxReceipts is how many hashes are remembered.
+	maxReceipts = 1024
+	// maxUndeleted is how many received messages may lie in the inbox before others are received.
+	maxUndeleted = 256
+)
 
 func receiptOf(key string) receipt {
 	sum := sha256.Sum256([]byte(key))
 	return receipt(sum[:])
 }
 
-func (r *receipts) has(key string) bool { return slices.Contains(r.ring, receiptOf(key)) }
+func (r *receipts) has(key string) bool {
+	return slices.Contains(r.undeleted, key) || slices.Contains(r.ring, receiptOf(key))
+}
 
 func (r *receipts) add(key string) {
+	r.undeleted = append(r.undeleted, key)
+	if snapshot.IsMessageKey(key) {
+		return // nobody sends that again
+	}
 	if len(r.ring) < maxReceipts {
 		r.ring = append(r.ring, receiptOf(key))
 		return
 	}
 	r.ring[r.next] = receiptOf(key)
 	r.next = (r.next + 1) % maxReceipts
+}
+
+// deleted notes that messages are no more in the inbox.
+func (r *receipts) deleted(keys []string) {
+	r.undeleted = slices.DeleteFunc(r.undeleted, func(key string) bool { return slices.Contains(keys, key) })
 }
 
 // listen begins to look for messages.
@@ -53,9 +66,27 @@ func (o *operator) listen() {
 	if o.outside.Inbox != nil {
 		o.unwatch = o.outside.Inbox.Watch(o.c.id, o.fetch)
 	}
+	o.c.abi.ops.each(func(op *operation) bool {
+		o.want(op)
+		return true
+	})
 	if o.c.parent != nil { // there may be some already
 		o.fetch()
 	}
+}
+
+// want has messages looked for that an operation receives. It reports whether they weren't before.
+func (o *operator) want(op *operation) bool {
+	if op.kind != hostabi.Recv || op.ended {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if slices.Contains(o.wanted, op.name) {
+		return false
+	}
+	o.wanted = append(o.wanted, op.name)
+	return true
 }
 
 // fetch reads the inbox, beside the guest.
@@ -74,8 +105,14 @@ func (o *operator) fetch() {
 
 func (o *operator) readInbox() {
 	for again := true; again; {
-		mail, err := o.store.Inbox(o.ctx, o.c.id)
 		o.mu.Lock()
+		o.gone = nil
+		wanted := append([]string{CancelMessage}, o.wanted...)
+		o.mu.Unlock()
+		mail, err := o.store.Inbox(o.ctx, o.c.id, wanted...)
+		o.mu.Lock()
+		// One that was deleted since the inbox was listed was received before.
+		mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 		if err == nil || len(mail) > 0 {
 			o.mail = mail
 		}
@@ -91,14 +128,17 @@ func (o *operator) readInbox() {
 
 // deliver gives messages to those operations that wait for them, and notes a request to end.
 func (o *operator) deliver() {
+	a := o.c.abi
 	o.mu.Lock()
-	mail := o.mail
+	// What was deleted may have been read just before.
+	mail := slices.DeleteFunc(o.mail, func(m snapshot.Message) bool { return slices.Contains(o.deleted, m.Key) })
 	o.mail = nil
+	a.received.deleted(o.deleted)
+	o.deleted = nil
 	o.mu.Unlock()
 	if len(mail) == 0 {
 		return
 	}
-	a := o.c.abi
 	waiting := map[string][]*operation{}
 	a.ops.each(func(op *operation) bool {
 		if op.kind == hostabi.Recv && !op.ended {
@@ -110,12 +150,12 @@ func (o *operator) deliver() {
 	for _, m := range mail {
 		switch ops := waiting[m.Name]; {
 		case m.Err != nil:
-			left = append(left, m) // damaged: it stays, for whoever looks
-		case slices.Contains(o.consumed, m.Key):
-			// Received since the last commit, and read again before it could be deleted.
+			// Damaged: it stays, for whoever looks.
+		case slices.Contains(a.received.undeleted, m.Key):
+			// To be deleted.
 		case a.received.has(m.Key):
-			o.consumed = append(o.consumed, m.Key) // received in an earlier life, or sent twice
-		case len(o.consumed)+o.undeleted() >= maxUndeleted:
+			a.received.undeleted = append(a.received.undeleted, m.Key) // sent twice
+		case len(a.received.undeleted) >= maxUndeleted:
 			left = append(left, m)
 		case m.Name == CancelMessage:
 			o.receive(m)
@@ -141,51 +181,35 @@ func (o *operator) deliver() {
 
 func (o *operator) receive(m snapshot.Message) {
 	o.c.abi.received.add(m.Key)
-	o.consumed = append(o.consumed, m.Key)
 	o.ended()
 }
 
-// undeleted is how many received messages are still to be deleted.
-func (o *operator) undeleted() int {
+// acknowledge deletes the messages whose receipt is committed, beside the guest. What can't be deleted now is tried again after
+// the next commit.
+func (o *operator) acknowledge() {
+	keys := slices.Clone(o.c.abi.received.undeleted)
+	if o.store == nil || len(keys) == 0 {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.delete)
-}
-
-// acknowledge deletes messages whose receipt is committed, beside the guest. What can't be deleted now is tried again with the
-// next ones, or by who drives the coroutine next.
-func (o *operator) acknowledge(keys []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.delete = append(o.delete, keys...)
 	if o.deleting || o.closed {
 		return
 	}
 	o.deleting = true
 	o.work.Go(func() {
-		for {
-			o.mu.Lock()
-			keys := o.delete
-			if len(keys) == 0 {
-				o.deleting = false
-				o.mu.Unlock()
-				return
-			}
-			o.mu.Unlock()
-			err := o.store.Acknowledge(o.ctx, o.c.id, keys...)
-			o.mu.Lock()
-			if err != nil {
-				o.deleting = false
-				o.mu.Unlock()
-				return
-			}
-			o.delete = o.delete[len(keys):]
-			more := len(o.mail) > 0
-			f := o.onNews
-			o.mu.Unlock()
-			if more {
-				f() // there is room for more receipts
-			}
+		err := o.store.Acknowledge(o.ctx, o.c.id, keys...)
+		o.mu.Lock()
+		o.deleting = false
+		if err == nil {
+			o.deleted = append(o.deleted, keys...)
+			o.gone = append(o.gone, keys...)
 		}
+		f := o.onNews
+		if len(o.mail) == 0 {
+			f = func() {} // else there is room for more receipts
+		}
+		o.mu.Unlock()
+		f()
 	})
 }

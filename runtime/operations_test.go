@@ -416,3 +416,103 @@ func TestCancelRequest(t *testing.T) {
 		})
 	}
 }
+
+// TestTenThousandCalls joins as many calls of one coroutine.
+func TestTenThousandCalls(t *testing.T) {
+	const n = 10_000
+	set := &handler.Set{}
+	set.Handle("work", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
+	var ops []uint32
+	for i := range n {
+		ops = append(ops, uint32(i+1))
+	}
+	s := &scripted{steps: []step{
+		func(h hostabi.Coroutine, _ *bytes.Buffer, _ *hostabi.Pending) *hostabi.Pending {
+			for i := range n {
+				if _, err := h.Begin(hostabi.Call, "work", fmt.Appendf(nil, "%d", i)); err != nil {
+					panic(err)
+				}
+			}
+			return nil
+		},
+		awaitAll(ops...),
+		func(h hostabi.Coroutine, w *bytes.Buffer, _ *hostabi.Pending) *hostabi.Pending {
+			for i := range n {
+				if got, err := h.Result(uint32(i + 1)); err != nil || string(got) != fmt.Sprint(i) {
+					fmt.Fprintf(w, "%d: %q, %v\n", i, got, err)
+				}
+				_ = h.Drop(uint32(i + 1))
+			}
+			fmt.Fprintln(w, "done", len(h.Operations()))
+			return nil
+		},
+	}}
+	commits := 0
+	got := s.drive(t, Driver{Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) { commits++ }})
+	if !strings.HasSuffix(got, " <nil>\ndone 0\n") {
+		t.Errorf("%.300s", got[max(0, len(got)-300):])
+	}
+	if commits > 20 {
+		t.Errorf("%d commits for one join", commits)
+	}
+}
+
+// TestMessages sends messages before a coroutine waits for them, while it does, twice, and in an order.
+func TestMessages(t *testing.T) {
+	store := snapshot.NewStore(bucket.NewMem())
+	recv := func(name string) step { return begin(hostabi.Recv, name, nil) }
+	s := &scripted{steps: []step{
+		recv("a"), recv("b"), awaitAll(1, 2), results(1, 2),
+		recv("a"), recv("a"), awaitAll(3, 4), results(3, 4),
+		recv("a"), await(hostabi.Wait{Ops: []uint32{5}, Min: 1, Timeout: 50 * time.Millisecond}),
+	}}
+	module := scriptGuest(t)
+	c, err := module.Start(t.Context(), StartConfig{ID: "s", Hosts: []hostabi.Instance{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Driver{Store: store, Once: true}
+	if _, err := d.Drive(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	send := func(name, key, data string) {
+		t.Helper()
+		if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: name, Key: key, Data: []byte(data)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("other", "", "nobody waits for it")
+	send("a", "", "1")
+	send("a", "key", "2")
+	send("b", "", "3")
+	send("a", "key", "again")
+	send("a", "", "4")
+	// Restored at each commit, as after a crash.
+	for status := snapshot.Suspended; !status.Ended(); {
+		s := &scripted{steps: s.steps}
+		c, err := module.RestoreFrom(t.Context(), store, "s", 0, RestoreConfig{Hosts: []hostabi.Instance{s}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		d := Driver{Store: store, Outside: &Outside{}, OnCommit: func(snapshot.Commit) { cancel() }}
+		if status, err = d.Drive(ctx, c); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		cancel()
+		_ = c.Close()
+		if status.Ended() {
+			break
+		}
+		status = snapshot.Suspended
+	}
+	want := "ended [1 2] <nil>\n1: \"1\" <nil>\n2: \"3\" <nil>\nended [3 4] <nil>\n3: \"2\" <nil>\n4: \"4\" <nil>\nended [] <nil>\n"
+	if got := logsOf(t, store, "s"); got != want {
+		t.Errorf("output\n%swant\n%s", got, want)
+	}
+	left, err := store.Inbox(t.Context(), "s")
+	if err != nil || len(left) != 1 || left[0].Name != "other" {
+		t.Errorf("left in the inbox: %v, %v; want the message that nobody received", left, err)
+	}
+}

@@ -26,7 +26,6 @@ type operator struct {
 	stop    context.CancelFunc
 
 	since    time.Time // when the first operation ended of those whose end no commit has; zero for none
-	consumed []string  // messages received since the last commit
 	children map[uint32]Child
 
 	unwatch func()
@@ -37,8 +36,10 @@ type operator struct {
 	mail     []snapshot.Message // not received yet, in order
 	fetching bool               // a goroutine looks for messages
 	refetch  bool               // and is to look again
-	delete   []string           // keys of messages whose receipt is committed
-	deleting bool               // a goroutine deletes them
+	wanted   []string           // names of messages that operations wait for, or have waited for
+	deleting bool               // a goroutine deletes messages whose receipt is committed
+	deleted  []string           // keys of those that it has deleted since the table was told
+	gone     []string           // and since a goroutine began to look for messages
 	closed   bool
 	onNews   func()         // called when something has arrived, without locks; not nil
 	work     sync.WaitGroup // of the goroutines that talk to the store
@@ -150,16 +151,17 @@ func (o *operator) committed() {
 	}
 	fresh := t.fresh
 	t.fresh = nil
+	look := false
 	for _, op := range fresh {
 		if !op.ended && t.get(op.number) == op {
 			o.start(op)
+			look = o.want(op) || look
 		}
 	}
-	if len(o.consumed) > 0 {
-		keys := o.consumed
-		o.consumed = nil
-		o.acknowledge(keys)
+	if look && o.store != nil {
+		o.fetch()
 	}
+	o.acknowledge()
 }
 
 // start starts an operation outside.
@@ -295,7 +297,7 @@ const patience = 2 * time.Second
 
 // close stops all that runs outside. What was under way is started again by who drives the coroutine next. If all went well,
 // received messages are deleted first.
-func (o *operator) close(ctx context.Context, well bool) {
+func (o *operator) close(well bool) {
 	o.mu.Lock()
 	o.closed = true
 	o.onNews = func() {}
@@ -306,7 +308,6 @@ func (o *operator) close(ctx context.Context, well bool) {
 	if well {
 		stop := time.AfterFunc(patience, o.stop)
 		defer stop.Stop()
-		defer context.AfterFunc(ctx, o.stop)()
 	} else {
 		o.stop()
 	}

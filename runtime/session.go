@@ -61,7 +61,7 @@ func (s *session) begin(ctx context.Context) (done bool, err error) {
 
 // close ends the session. err is why, nil if the coroutine has ended or is to be left as it is.
 func (s *session) close(ctx context.Context, err error) {
-	s.op.close(ctx, err == nil)
+	s.op.close(err == nil)
 	s.r.finish(ctx, err != nil)
 }
 

@@ -76,6 +76,36 @@ func languages() []language {
 			},
 		},
 		{
+			// The examples of the SDK, which is a header.
+			sources:  "guests/c/examples/*.c",
+			folder:   "guests",
+			prefix:   "c-",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}},
+			commands: func(name, src, out string) [][]string {
+				target := []string{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot}
+				return [][]string{
+					append(target[:3:3], "-std=c99", "-O2", "-Wall", "-Wextra", "-I..", "-c", "-o", "$TMP/"+name+".o", src),
+					append(target[:3:3], "-Wl,--strip-debug", "-o", out, "$TMP/"+name+".o"),
+				}
+			},
+		},
+		{
+			// The examples of the SDK, which is a package like any other to them.
+			sources:  "guests/assemblyscript/examples/*.ts",
+			folder:   "guests",
+			prefix:   "assemblyscript-",
+			versions: [][]string{{"node", "-p", "'node ' + process.version"}},
+			commands: func(_, src, out string) [][]string {
+				return [][]string{
+					{"npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", "$TMP", "assemblyscript@0.28.20", ".."},
+					{
+						"node", "$TMP/node_modules/assemblyscript/bin/asc.js", src, "--config", "../asconfig.json", "--path", "$TMP/node_modules",
+						"-O", "--debug", "-o", out,
+					},
+				}
+			},
+		},
+		{
 			// Programs with coroutines of their own, by Binaryen's Asyncify: of what they import only its own functions switch.
 			sources:  "guests/asyncify/*.c",
 			folder:   "guests",

@@ -34,6 +34,15 @@ func fdAllocate(i *Instance, _ *hostabi.Guest, p []uint64) errno {
 	if e != 0 {
 		return e
 	}
+	switch {
+	case st.Mode.IsDir():
+		return eIsdir
+	case d.kind == kindFile && !writable(d.flags):
+		return eBadf
+	}
+	if f, ok := d.file.(interface{ allocate(off, length int64) errno }); ok {
+		return f.allocate(int64(p[1]), int64(p[2]))
+	}
 	if st.Size >= int64(end) {
 		return success
 	}

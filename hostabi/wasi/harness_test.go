@@ -124,11 +124,18 @@ func (g *guest) save() []byte {
 func (g *guest) restore(between func()) {
 	g.t.Helper()
 	data := g.save()
+	parts, err := g.inst.SaveParts()
+	if err != nil {
+		g.t.Fatal(err)
+	}
 	g.inst.Close()
 	if between != nil {
 		between()
 	}
 	g.inst = g.newInstance()
+	if err := g.inst.RestoreParts(StateVersion, parts); err != nil {
+		g.t.Fatal(err)
+	}
 	if err := g.inst.Restore(StateVersion, data); err != nil {
 		g.t.Fatal(err)
 	}

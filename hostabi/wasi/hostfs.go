@@ -222,6 +222,7 @@ func (m *hostFS) rename(from, to string) errno {
 	if err != nil {
 		return hostErrno(err)
 	}
+	var removed fs.FileInfo
 	switch dst, err := m.root.Lstat(to); {
 	case err != nil:
 		// None there, which is fine, or an error that Rename meets too.
@@ -239,8 +240,14 @@ func (m *hostFS) rename(from, to string) errno {
 		if err := m.root.Remove(to); err != nil {
 			return hostErrno(err)
 		}
+		removed = dst
 	}
-	return hostErrno(m.root.Rename(from, to))
+	err = m.root.Rename(from, to)
+	if err != nil && removed != nil {
+		// As when a symbolic link leads from to's text into the folder that is to be moved.
+		_ = m.root.Mkdir(to, removed.Mode().Perm())
+	}
+	return hostErrno(err)
 }
 
 func (m *hostFS) utimens(name string, atim, mtim int64) errno {
@@ -253,6 +260,8 @@ func (m *hostFS) utimens(name string, atim, mtim int64) errno {
 	}
 	return hostErrno(m.root.Chtimes(name, fileTime(atim), fileTime(mtim)))
 }
+
+func (m *hostFS) close() { _ = m.root.Close() } // nothing was buffered
 
 // fileTime is a time for Chtimes: zero leaves it alone.
 func fileTime(ns int64) time.Time {

@@ -5,14 +5,19 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/tetratelabs/wazero/experimental/sys"
+
+	"github.com/durun/durun/hostabi"
 )
 
 // StateVersion is the version of the encoding that Save writes: deterministic CBOR (RFC 8949, 4.2.1) of the structs
 // below, with integer keys. It changes when an older durun would misread the bytes; Restore reads all versions up to its own.
-const StateVersion = 1
+const StateVersion = 2
 
 // maxState is the longest encoding that is decoded, in bytes.
 const maxState = 64 << 20
@@ -28,6 +33,16 @@ type state struct {
 	StdinEOF          bool      `cbor:"7,keyasint"`
 	Mounts            [][]byte  `cbor:"8,keyasint"` // guest names of those that descriptors refer to
 	FDs               []fdState `cbor:"9,keyasint"` // in the order of their numbers
+
+	// From version 2 on:
+
+	Volumes []volumeState `cbor:"10,keyasint,omitempty"` // those in memory
+}
+
+// volumeState is a volume in memory. What is in it is in parts of the state.
+type volumeState struct {
+	Guest []byte `cbor:"1,keyasint"`
+	Limit int64  `cbor:"2,keyasint"` // bytes
 }
 
 // fdState is a descriptor. Only the first three are for standard streams.
@@ -43,6 +58,10 @@ type fdState struct {
 	Size     int64     `cbor:"9,keyasint,omitempty"`  // at the capture
 	Gone     bool      `cbor:"10,keyasint,omitempty"` // its name did not lead to it any more
 	Dir      *dirState `cbor:"11,keyasint,omitempty"`
+
+	// From version 2 on:
+
+	Inode uint64 `cbor:"12,keyasint,omitempty"` // in a volume in memory: what is open, whatever its name is
 }
 
 // Flags of an open file in a snapshot. They don't depend on wazero's numbers.
@@ -106,7 +125,7 @@ var (
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		MaxNestedLevels:   8,
 		MaxArrayElements:  maxStrings,
-		MaxMapPairs:       16,
+		MaxMapPairs:       32,
 	}.DecMode())
 )
 
@@ -116,6 +135,30 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// SaveParts returns what is in volumes in memory; see [hostabi.PartedInstance].
+func (i *Instance) SaveParts() ([]hostabi.Part, error) {
+	var parts []hostabi.Part
+	volumes := i.volumes()
+	for _, v := range volumes {
+		list, err := v.save()
+		if err != nil {
+			return nil, fmt.Errorf("save WASI state: %w", err)
+		}
+		if len(volumes) == 1 {
+			return list, nil
+		}
+		parts = append(parts, list...)
+	}
+	slices.SortFunc(parts, func(a, b hostabi.Part) int { return strings.Compare(a.Name, b.Name) })
+	return parts, nil
+}
+
+// RestoreParts is the first step of Restore; see [hostabi.PartedInstance].
+func (i *Instance) RestoreParts(_ uint32, parts []hostabi.Part) error {
+	i.parts = parts
+	return nil
 }
 
 // Save returns the state; see [hostabi.Instance]. Encoding is [StateVersion].
@@ -130,6 +173,11 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 		}
 	}
 	s.Mono, s.Wall = i.clock.anchor()
+	for _, m := range i.mounts {
+		if v, ok := m.fs.(*memVolume); ok {
+			s.Volumes = append(s.Volumes, volumeState{Guest: []byte(m.guest), Limit: v.limit})
+		}
+	}
 	index := make(map[*mount]uint32)
 	for fd, d := range i.fds.fds {
 		if d == nil {
@@ -193,6 +241,10 @@ func (d *descriptor) state() fdState {
 	}
 	s.Path = []byte(d.path)
 	s.Flags = flagsToState(d.flags, d.file.isAppend())
+	if f, ok := d.file.(*memFile); ok {
+		s.Inode, s.Type, s.Offset = f.n.ino, f.n.kind, f.off
+		return s
+	}
 	s.Type = typeDirectory
 	if f, ok := d.file.(interface{ current() bool }); ok {
 		s.Gone = !f.current()
@@ -215,8 +267,8 @@ func Program(version uint32, data []byte) (args, env []string, err error) {
 }
 
 func decodeState(version uint32, data []byte) (*state, error) {
-	if version != StateVersion {
-		return nil, fmt.Errorf("restore WASI state: version %d is not known; this durun reads version %d", version, StateVersion)
+	if version < 1 || version > StateVersion {
+		return nil, fmt.Errorf("restore WASI state: version %d is not known; this durun reads up to version %d", version, StateVersion)
 	}
 	if len(data) > maxState {
 		return nil, fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)
@@ -238,10 +290,14 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 	if err != nil {
 		return err
 	}
+	all, err := i.restoreVolumes(s.Volumes)
+	if err != nil {
+		return err
+	}
 	mounts := make([]*mount, len(s.Mounts))
 	var missing []string
 	for n, guest := range s.Mounts {
-		if mounts[n] = i.mount(string(guest)); mounts[n] == nil {
+		if mounts[n] = findMount(all, string(guest)); mounts[n] == nil {
 			missing = append(missing, string(guest))
 		}
 	}
@@ -249,6 +305,7 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 		return &MissingMountError{Guests: missing}
 	}
 
+	i.mounts = all
 	i.args, i.env = toStrings(s.Args), toStrings(s.Env)
 	for n := range i.tty {
 		i.tty[n] = s.TTY&(1<<n) != 0
@@ -265,7 +322,42 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 		}
 		i.fds.set(f.FD, f.reopen(mounts[f.Mount]))
 	}
+	for _, v := range i.volumes() {
+		v.sweep()
+	}
 	return nil
+}
+
+// restoreVolumes returns the mounts that a restored guest has: the Config's folders, and its own volumes in memory.
+func (i *Instance) restoreVolumes(volumes []volumeState) ([]*mount, error) {
+	var all []*mount
+	for _, m := range i.mounts {
+		if _, ok := m.fs.(*memVolume); !ok {
+			all = append(all, m)
+		}
+	}
+	parts := make([][]hostabi.Part, len(volumes))
+	for _, p := range i.parts {
+		number, name, _ := strings.Cut(p.Name, ".")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 0 || n >= len(volumes) || strconv.Itoa(n) != number {
+			return nil, fmt.Errorf("restore WASI state: part %q is of no volume", p.Name)
+		}
+		parts[n] = append(parts[n], hostabi.Part{Name: name, Data: p.Data})
+	}
+	i.parts = nil
+	for n, s := range volumes {
+		guest := string(s.Guest)
+		if findMount(all, guest) != nil {
+			return nil, fmt.Errorf("restore WASI state: the program has a volume of its own at %s: a folder can't be mounted there", guest)
+		}
+		v := newMemVolume(n, s.Limit, i.clock.wall)
+		if err := v.restore(parts[n]); err != nil {
+			return nil, fmt.Errorf("restore WASI state: volume %s: %w", guest, err)
+		}
+		all = append(all, &mount{guest: guest, fs: v})
+	}
+	return all, nil
 }
 
 // check refuses what Save can't have written and what would break the code here.
@@ -278,6 +370,18 @@ func (s *state) check() error {
 	}
 	if s.Mono < 0 {
 		return fmt.Errorf("monotonic time %d", s.Mono)
+	}
+	var volumes int64
+	for _, v := range s.Volumes {
+		if guest := string(v.Guest); guest != guestName(guest) || strings.ContainsRune(guest, 0) {
+			return fmt.Errorf("a volume of the name %.100q", guest)
+		}
+		if v.Limit < 0 || v.Limit > MaxVolumes {
+			return fmt.Errorf("a volume of %d bytes", v.Limit)
+		}
+		if volumes += v.Limit; volumes > MaxVolumes {
+			return errors.New("volumes that are too large together")
+		}
 	}
 	for n, f := range s.FDs {
 		if n > 0 && f.FD <= s.FDs[n-1].FD || f.FD < 0 || f.FD >= maxFDs {
@@ -335,6 +439,19 @@ func (f *fdState) reopen(m *mount) *descriptor {
 
 // open says whether it opened the file that was captured, as far as that can be told.
 func (f *fdState) open(d *descriptor) bool {
+	if v, ok := d.mount.fs.(*memVolume); ok {
+		n := v.nodes[f.Inode]
+		if n == nil || n.kind != f.Type || (f.Kind == kindDir) != (n.kind == typeDirectory) || n.kind == typeSymlink {
+			return false
+		}
+		open := v.openNode(n, d.flags)
+		open.off = f.Offset
+		d.file = open
+		return true
+	}
+	if f.Inode != 0 {
+		return false
+	}
 	file, e := d.mount.fs.openFile(d.path, d.flags, 0)
 	if e != 0 {
 		return false

@@ -18,8 +18,8 @@ import (
 
 // Config says what a guest gets. The zero value is a guest without arguments, environment, input and files.
 //
-// Args, Env, TTY and CheckpointOnYield belong to the guest: they are captured, and Restore puts the captured ones in
-// place of these. The rest belongs to the node.
+// Args, Env, TTY, CheckpointOnYield and mounts in memory belong to the guest: they are captured, and Restore puts the
+// captured ones in place of these. The rest belongs to the node.
 type Config struct {
 	// Args are the program's arguments; the first is its name.
 	Args []string
@@ -45,10 +45,17 @@ type Config struct {
 	Random io.Reader
 }
 
-// Mount gives a guest a folder of the host.
+// Mount gives a guest a folder of the host, or a volume in memory.
 type Mount struct {
 	// Host is the folder's path on the host.
 	Host string
+	// Memory makes it a volume in memory instead, which is part of the snapshot with all that is in it: an empty folder, at
+	// first. It goes back with the guest when that goes back to a commit, and goes on with it on another machine. See the
+	// package's documentation on what it costs.
+	Memory bool
+	// Limit is how much a volume in memory can hold, in bytes; more is ENOSPC. 0 is [DefaultVolumeLimit]. All of a guest
+	// together can have up to [MaxVolumes].
+	Limit int64
 	// Guest is the name under which the guest finds it, for example "/" or "/data"; empty means "/". A snapshot names
 	// mounts by it.
 	Guest string
@@ -88,6 +95,7 @@ type Instance struct {
 	random   io.Reader
 	clock    guestClock
 	mounts   []*mount
+	parts    []hostabi.Part // of the state, between RestoreParts and Restore
 	fds      table
 
 	closing sync.Once
@@ -95,12 +103,12 @@ type Instance struct {
 	close   context.CancelFunc
 }
 
-var _ hostabi.Instance = (*Instance)(nil)
+var _ hostabi.PartedInstance = (*Instance)(nil)
 
 // mount is a folder that the guest sees.
 type mount struct {
 	guest string
-	fs    *hostFS
+	fs    volume
 }
 
 // preopen returns a descriptor of the mount's root. Its file is nil if that can't be opened.
@@ -161,6 +169,9 @@ func (i *Instance) addMount(m Mount) error {
 	if len(i.mounts) >= maxFDs-3 {
 		return fmt.Errorf("mount %s at %s: more than %d mounts", m.Host, guest, maxFDs-3)
 	}
+	if m.Memory {
+		return i.addVolume(guest, m)
+	}
 	root, err := os.OpenRoot(m.Host)
 	if err != nil {
 		return fmt.Errorf("mount %s at %s: %w", m.Host, guest, err)
@@ -175,9 +186,46 @@ func (i *Instance) addMount(m Mount) error {
 	return nil
 }
 
-// mount returns the mount of that guest name, or nil.
-func (i *Instance) mount(guest string) *mount {
+// addVolume adds a volume in memory, and a descriptor for it.
+func (i *Instance) addVolume(guest string, m Mount) error {
+	volumes := i.volumes()
+	if m.Limit == 0 {
+		m.Limit = DefaultVolumeLimit
+	}
+	total := m.Limit
+	for _, v := range volumes {
+		total = satAdd(total, v.limit)
+	}
+	switch {
+	case m.Host != "" || m.ReadOnly:
+		return fmt.Errorf("volume at %s: it is in memory, and empty: it can neither show %q nor be read-only", guest, m.Host)
+	case m.Limit < 0:
+		return fmt.Errorf("volume at %s: a limit of %d bytes", guest, m.Limit)
+	case total > MaxVolumes:
+		return fmt.Errorf("volume at %s: all volumes have limits of %d bytes together, and can have %d", guest, total, MaxVolumes)
+	}
+	mnt := &mount{guest: guest, fs: newMemVolume(len(volumes), m.Limit, i.clock.wall)}
+	i.mounts = append(i.mounts, mnt)
+	i.fds.insert(mnt.preopen())
+	return nil
+}
+
+// volumes returns the volumes in memory, in their order.
+func (i *Instance) volumes() []*memVolume {
+	var list []*memVolume
 	for _, m := range i.mounts {
+		if v, ok := m.fs.(*memVolume); ok {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// mount returns the mount of that guest name, or nil.
+func (i *Instance) mount(guest string) *mount { return findMount(i.mounts, guest) }
+
+func findMount(mounts []*mount, guest string) *mount {
+	for _, m := range mounts {
 		if m.guest == guest {
 			return m
 		}
@@ -236,6 +284,6 @@ func (i *Instance) Close() error {
 func (i *Instance) closeFiles() {
 	i.fds.close()
 	for _, m := range i.mounts {
-		_ = m.fs.root.Close() // nothing was buffered
+		m.fs.close()
 	}
 }
