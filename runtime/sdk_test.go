@@ -116,11 +116,11 @@ type program struct {
 
 // run is one run of an example: what it is given, and how it is driven.
 type run struct {
-	input    string
-	handlers *handler.Set
-	messages []snapshot.Message // in the inbox from the start
-	reply    string             // to each value that the program yields
-	crashes  bool               // after each commit, the process is lost
+	input     string
+	handlers  *handler.Set
+	messages  []snapshot.Message // in the inbox from the start
+	reply     string             // to each value that the program yields
+	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
 
 	yielded []string // without those that came twice
@@ -321,7 +321,7 @@ func (f *family) drive(ctx context.Context, config runtime.StartConfig, args []s
 	for {
 		err := f.live(ctx, config, args)
 		switch {
-		case errors.Is(err, snapshot.ErrEnded):
+		case errors.Is(err, runtime.ErrEnded):
 			end, err = f.outcome(context.WithoutCancel(ctx), config.ID)
 			if err != nil {
 				f.t.Error(err)
@@ -388,7 +388,7 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 		OnCommit: func(commit snapshot.Commit) {
 			for _, m := range r.messages {
 				if commit.Seq == 1 && config.ID == "sdk" {
-					if err := f.store.Send(ctx, config.ID, m); err != nil {
+					if _, err := f.store.Send(ctx, config.ID, m); err != nil {
 						f.t.Error(err)
 					}
 				}
