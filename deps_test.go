@@ -56,6 +56,11 @@ var rules = []struct {
 		except: []string{"./runtime/worker/..."},
 		never:  append([]string{"./cmd/...", "github.com/spf13/...", "./snapshot/bucket/file", "./snapshot/bucket/s3/...", "./snapshot/bucket/mem"}, sdks...),
 	},
+	{
+		from:   "./runtime/handler",
+		never:  []string{"./runtime", "./runtime/internal/...", "./snapshot/..."},
+		direct: []string{"github.com/tetratelabs/wazero/..."},
+	},
 	// The compiler keeps the command out of runtime/internal; that it brings no engine of its own is for this.
 	{from: "./cmd/...", direct: []string{"./runtime/internal/..."}},
 	{from: "./...", except: []string{"./guests/..."}, never: []string{"./guests/..."}},

@@ -606,7 +606,7 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 	}
 	c.module, c.name, c.entry, c.args, c.grants = m, s.ModuleName, s.Entry, s.Args, config.Grants
 	c.stdout, c.stderr, c.status, c.inStart = config.Stdout, config.Stderr, snapshot.Suspended, s.InStart
-	c.abi, c.frames = &abi{}, s.Frames
+	c.abi, c.frames = newABI(c.id, nil), s.Frames
 	await, err := c.restoreAwait(s)
 	if err == nil {
 		c.linear, err = m.restoreMemory(ctx, from)
@@ -619,6 +619,11 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 	}
 	if err == nil {
 		err = c.restoreHosts(s)
+	}
+	if err == nil {
+		w := &c.abi.restored
+		p := c.pending.what
+		p.Ops, p.Min, p.Success, p.Cancellable = w.Ops, w.Min, w.Success, w.Cancellable
 	}
 	if err == nil {
 		err = c.checkResults(s, await)

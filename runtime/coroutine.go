@@ -20,8 +20,13 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// ExitCodeTrap is the exit code of a coroutine whose guest trapped, as a shell reports an abort.
-const ExitCodeTrap = 134
+const (
+	// ExitCodeTrap is the exit code of a coroutine whose guest trapped, as a shell reports an abort.
+	ExitCodeTrap = 134
+	// ExitCodeCancelled is that of a coroutine that was cancelled where its guest could not be told, as a shell reports a
+	// termination.
+	ExitCodeCancelled = 143
+)
 
 // StartConfig says how to start a coroutine.
 type StartConfig struct {
@@ -136,7 +141,7 @@ func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, err
 	}
 	c := &Coroutine{
 		module: m, id: config.ID, name: config.ModuleName, entry: config.Entry, args: args, grants: config.Grants,
-		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, abi: &abi{input: config.Input},
+		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, abi: newABI(config.ID, config.Input),
 	}
 	if c.linear, err = m.newMemory(nil, 0); err != nil {
 		return nil, err
@@ -198,7 +203,8 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem
 	}
-	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write, Call: c.call}
+	c.abi.pending = c.Pending
+	c.guest = hostabi.Guest{Memory: c.memory, Output: c.write, Coroutine: c.abi, Call: c.call}
 	c.limit = maxNatives
 	c.begin()
 	return nil
@@ -277,6 +283,10 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		return c.status, fmt.Errorf("resume coroutine %s: %w", c.id, ctx.Err())
 	}
 	c.ctx, c.taken = ctx, nil
+	if c.abi.cancel == cancelAsked && (c.pending == nil || !c.pending.what.Cancellable) {
+		c.cancelled()
+		return c.status, nil
+	}
 	if c.pending != nil {
 		ready, err := c.completeAwait()
 		if err != nil {
@@ -374,8 +384,32 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	default:
 		c.status = snapshot.Completed
 	}
+	if c.abi.cancel == cancelTold && c.exit != 0 && capture == nil {
+		c.status = snapshot.Cancelled
+	}
 	c.pending, c.frames, c.host = nil, nil, hostCall{}
+	c.abi.end()
 	return c.status, nil
+}
+
+// Cancel asks the coroutine to end. A guest that waits in durun.wait, or by /durun, is told there, once, and may clean up: see
+// hostabi/ABI.md. One that waits elsewhere, or has not run yet, ends at the next Resume. It must not be running.
+//
+// The request is part of the next commit. A message of the name [CancelMessage] is the same for a coroutine that somebody drives.
+func (c *Coroutine) Cancel() {
+	if c.abi.cancel == cancelNone {
+		c.abi.cancel = cancelAsked
+	}
+}
+
+// cancelled ends a coroutine that does not run, without its guest.
+func (c *Coroutine) cancelled() {
+	c.closing = true
+	c.stop()
+	c.abi.cancel = cancelTold
+	c.status, c.exit, c.results = snapshot.Cancelled, ExitCodeCancelled, nil
+	c.pending, c.frames, c.native, c.host = nil, nil, nil, hostCall{}
+	c.abi.end()
 }
 
 // await is the guest's call of a host function that may suspend.

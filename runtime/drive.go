@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -21,7 +20,9 @@ type Driver struct {
 	// OnYield is called, after the commit, with each value that the guest hands out with durun.yield, and returns what the
 	// guest receives. Nil: it receives empty values.
 	OnYield func(value []byte) (reply []byte)
-	// Once returns after the first commit.
+	// Outside is what the coroutine's operations can reach; nil is none but timers.
+	Outside *Outside
+	// Once returns after the first commit. Operations that it has are not started.
 	Once bool
 	// Interval lets awaits go without a commit: at most one commit in that time is made at those where nothing leaves or
 	// enters the program, which are waits for a time ([hostabi.Pending].Quiet). Any other await, and what follows one, is
@@ -65,66 +66,27 @@ func (d *Driver) Drive(ctx context.Context, c *Coroutine) (snapshot.Status, erro
 	return status, err
 }
 
-func (d *Driver) drive(ctx context.Context, c *Coroutine) (status snapshot.Status, err error) {
-	r := newRetainer(d, c)
-	defer func() { r.finish(ctx, err != nil) }()
-	var (
-		last  time.Time // of the last commit, zero if there was none
-		quiet = true    // since then there were quiet awaits only
-		open  bool      // the present await is not committed
-	)
-	if c.parent == nil && c.Pending() != nil {
-		// It starts from a base, and exists from now on.
-		if err := d.commit(ctx, c, r); err != nil {
-			return c.Status(), err
+func (d *Driver) drive(ctx context.Context, c *Coroutine) (_ snapshot.Status, err error) {
+	news := make(chan struct{}, 1)
+	s := newSession(ctx, d, c, func() {
+		select {
+		case news <- struct{}{}:
+		default:
 		}
-		if last = time.Now(); d.Once {
-			return c.Status(), nil
-		}
+	})
+	s.news = news
+	defer func() { s.close(ctx, err) }()
+	if done, err := s.begin(ctx); done || err != nil {
+		return c.Status(), err
 	}
 	for {
 		if c.Pending() != nil {
-			var until time.Time
-			if open {
-				until = last.Add(d.Interval)
-			}
-			over, err := d.wait(ctx, c, until)
-			if err != nil && open {
-				// Somebody asks to stop, and the guest stands still: what it has done since the last commit need not be lost.
-				if cerr := d.commit(context.WithoutCancel(ctx), c, r); cerr != nil {
-					err = fmt.Errorf("%w; and: %w", err, cerr)
-				}
-			}
-			if err != nil {
+			if err := s.wait(ctx); err != nil {
 				return c.Status(), err
 			}
-			if over {
-				if err := d.commit(ctx, c, r); err != nil {
-					return c.Status(), err
-				}
-				last, open = time.Now(), false
-				continue
-			}
 		}
-		before := c.Pending()
-		status, err := c.Resume(ctx)
-		if err != nil {
-			return status, err
-		}
-		if before != nil && c.Pending() == before {
-			continue // woken too early, and nothing has changed
-		}
-		quiet = quiet && (before == nil || before.Quiet)
-		if open = !status.Ended() && !d.Once && quiet && c.Pending().Quiet &&
-			time.Since(last) < d.Interval && c.written <= maxDeferredOutput; open {
-			continue
-		}
-		if err := d.commit(ctx, c, r); err != nil {
-			return status, err
-		}
-		last, quiet = time.Now(), true
-		if status.Ended() || d.Once {
-			return status, nil
+		if done, err := s.step(ctx); done || err != nil {
+			return c.Status(), err
 		}
 	}
 }
@@ -168,21 +130,4 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 		d.OnCommit(made)
 	}
 	return nil
-}
-
-// wait waits for what c waits for, at most until a time, if one is given. It reports whether that came first.
-func (d *Driver) wait(ctx context.Context, c *Coroutine, until time.Time) (over bool, err error) {
-	if c.Pending().Kind == hostabi.KindYield && d.OnYield != nil {
-		c.Send(d.OnYield(c.Pending().Data))
-	}
-	if until.IsZero() {
-		return false, c.Wait(ctx)
-	}
-	limited, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	err = c.Wait(limited)
-	if limited.Err() != nil && ctx.Err() == nil {
-		return true, nil
-	}
-	return false, err
 }

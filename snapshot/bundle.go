@@ -55,7 +55,7 @@ func (w *wireBundle) decode(u *unpacker) {
 }
 
 // Export writes a coroutine as one self-contained file, a bundle: its module, the snapshot of commit seq (0 for the
-// newest) and the output of the commits before it. Grants stay behind. The bundle is deterministic and ends in a digest
+// newest) and the output of the commits before it. Grants stay behind, and messages that wait for it. The bundle is deterministic and ends in a digest
 // of all. Nothing is written before all has been read and verified; Export holds the bundle, and for a while the module,
 // in memory. It is plain, also where the store's objects are encrypted; see [Store.ExportEncrypted].
 //

@@ -140,8 +140,10 @@ func (c *checker) run(ctx context.Context) error {
 		}
 		return err
 	})
-	if err == nil {
-		err = c.logsOfNobody(ctx)
+	for _, prefix := range []string{logsPrefix, inboxPrefix} {
+		if err == nil {
+			err = c.ofNobody(ctx, prefix)
+		}
 	}
 	if err == nil {
 		err = c.unused(ctx)
@@ -160,13 +162,13 @@ func (c *checker) remains(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// logsOfNobody notes the logs of coroutines that don't exist.
-func (c *checker) logsOfNobody(ctx context.Context) error {
-	for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: logsPrefix, Folders: true}) {
+// ofNobody notes the logs, or the messages, of coroutines that don't exist.
+func (c *checker) ofNobody(ctx context.Context, prefix string) error {
+	for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: prefix, Folders: true}) {
 		if err != nil {
 			return err
 		}
-		id := strings.TrimSuffix(strings.TrimPrefix(e.Key, logsPrefix), "/")
+		id := strings.TrimSuffix(strings.TrimPrefix(e.Key, prefix), "/")
 		if !e.Folder() || ValidID(id) != nil {
 			continue
 		}
@@ -486,6 +488,9 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 			v.uncount()
 			continue // a listing that was made while logs were merged may have missed some
 		}
+		if err := v.messages(ctx, h); err != nil {
+			return err
+		}
 		c.leftover(v.left...)
 		resumable := v.resumable(newest)
 		for _, p := range v.problems {
@@ -712,6 +717,49 @@ func (v *survey) root(ctx context.Context, r Ref) (*line, error) {
 		v.share(baseKey(r.Name), b)
 	}
 	return b.base, nil
+}
+
+// messages verifies the messages that wait for the coroutine. If it has ended they are leftovers.
+func (v *survey) messages(ctx context.Context, h *history) error {
+	list, err := v.s.messageObjects(ctx, v.id)
+	if err != nil {
+		return err
+	}
+	if h != nil && len(h.manifests) > 0 && h.manifests[len(h.manifests)-1].Status.Ended() {
+		for _, e := range list {
+			v.left = append(v.left, e.Key)
+		}
+		return nil
+	}
+	for _, e := range list {
+		err := func() error {
+			defer v.budget.take(min(e.Size, maxMessage))()
+			_, err := v.s.readMessage(ctx, v.id, e.Key)
+			locked := errors.Is(err, ErrKey)
+			if locked {
+				_, _, _, err = v.lockedObject(ctx, e.Key)
+			}
+			if errors.Is(err, bucket.ErrNotExist) {
+				return nil // received meanwhile
+			}
+			wrong, err := damage(err)
+			switch {
+			case err != nil:
+				return err
+			case wrong != nil:
+				v.wrong(e.Key, 0, wrong)
+			case locked:
+				v.count(tally{objects: 1, locked: 1, bytes: e.Size})
+			default:
+				v.count(tally{objects: 1, bytes: e.Size})
+			}
+			return nil
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // logs verifies the logs, and that they cover what they should.

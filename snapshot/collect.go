@@ -53,6 +53,7 @@ type ObjectKind string
 const (
 	ObjectCommit   ObjectKind = "commit"
 	ObjectLeftover ObjectKind = "leftover"
+	ObjectMessage  ObjectKind = "message" // to a coroutine that has ended
 	ObjectModule   ObjectKind = "module"
 	ObjectBase     ObjectKind = "base"
 )
@@ -91,7 +92,7 @@ type collector struct {
 }
 
 func (c *collector) result() Collected {
-	for _, kind := range []ObjectKind{ObjectCommit, ObjectLeftover, ObjectModule, ObjectBase} {
+	for _, kind := range []ObjectKind{ObjectCommit, ObjectLeftover, ObjectMessage, ObjectModule, ObjectBase} {
 		if r := c.reclaimed[kind]; r != nil {
 			c.Reclaimed = append(c.Reclaimed, *r)
 		}
@@ -177,7 +178,7 @@ func (c *collector) leftovers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, prefix := range []string{logsPrefix, leasesPrefix} {
+	for _, prefix := range []string{logsPrefix, leasesPrefix, inboxPrefix} {
 		for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: prefix, Folders: true}) {
 			if err != nil {
 				return err
@@ -189,7 +190,50 @@ func (c *collector) leftovers(ctx context.Context) error {
 			if err := c.skip(ctx, c.leftover(ctx, id)); err != nil {
 				return err
 			}
+			if prefix != inboxPrefix {
+				continue
+			}
+			if err := c.skip(ctx, c.unreceived(ctx, id)); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// unreceived removes the messages that wait for a coroutine which has ended.
+func (c *collector) unreceived(ctx context.Context, id string) error {
+	ended := func() (bool, error) {
+		head, err := c.s.Head(ctx, id)
+		return err == nil && head.Status.Ended(), err
+	}
+	if is, err := ended(); err != nil || !is {
+		return err
+	}
+	s := c.s
+	if !c.o.DryRun {
+		// While the lease is held, nobody removes the coroutine and creates another one of that id, to whom others may write.
+		lease, err := c.s.Acquire(ctx, id, LeaseOptions{})
+		if err != nil {
+			return err
+		}
+		defer lease.Release()
+		if is, err := ended(); err != nil || !is {
+			return err
+		}
+		s = lease.guarded()
+	}
+	list, err := s.messageObjects(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !c.o.DryRun {
+			if err := s.b.Delete(ctx, e.Key); err != nil {
+				return err
+			}
+		}
+		c.reclaim(ObjectMessage, 1, e.Size)
 	}
 	return nil
 }
@@ -224,8 +268,11 @@ func (c *collector) leftover(ctx context.Context, id string) error {
 	case err != nil:
 	case dead && e.Key == coroutinePrefix(id)+tombstone:
 		err = held.remove(ctx, id)
-	case !dead && !young: // else somebody may import it who was paused for longer than his lease held
-		err = held.deleteAll(ctx, logsPrefix+id+"/", "")
+	case !dead:
+		err = held.deleteAll(ctx, messagesPrefix(id), "")
+		if err == nil && !young { // else somebody may import it who was paused for longer than his lease held
+			err = held.deleteAll(ctx, logsPrefix+id+"/", "")
+		}
 	}
 	if err = errors.Join(err, lease.Release()); err != nil {
 		return err
@@ -237,7 +284,7 @@ func (c *collector) leftover(ctx context.Context, id string) error {
 
 // measure counts what there is of a coroutine. Young says that its logs have not been there for the time of grace.
 func (c *collector) measure(ctx context.Context, id string) (objects int, size int64, young bool, err error) {
-	for _, prefix := range []string{logsPrefix, leasesPrefix, coroutinesPrefix} {
+	for _, prefix := range []string{logsPrefix, leasesPrefix, inboxPrefix, coroutinesPrefix} {
 		for e, err := range c.s.b.List(ctx, bucket.ListOptions{Prefix: prefix + id + "/"}) {
 			if err != nil {
 				return 0, 0, false, err

@@ -29,6 +29,7 @@
 //	bases/<name>                   a snapshot from which coroutines start, and which their deltas name
 //	coroutines/<id>/<inverted seq> a commit; the newest is listed first
 //	logs/<id>/<seq>                output of commits up to seq that are no longer there
+//	inbox/<id>/<name>              a message that waits for the coroutine
 //	condemned/…                    modules and bases that may be deleted
 //	leases/<id>/<epoch>            who drives it, where the bucket has no locks
 //
@@ -36,7 +37,8 @@
 //
 // A commit is one object, created only if absent under its sequence number: durability, fence and history in one write.
 // [Store.Acquire] makes one driver of a coroutine, by a lock or a [Lease] that is renewed. [Store.Export] and
-// [Store.Import] move a coroutine as one file. [Store.Retain] drops old commits, [Store.Collect] what nobody needs, and
+// [Store.Import] move a coroutine as one file. [Store.Send] sends it a message, [Store.Inbox] has what waits for it and an
+// [InboxWatcher] tells when more comes. [Store.Retain] drops old commits, [Store.Collect] what nobody needs, and
 // [Store.Check] reads and verifies everything.
 //
 // The package imports bucket and a zstd library. It knows no WebAssembly engine, no driver and no command.

@@ -33,6 +33,8 @@ var (
 	ErrBusy = errors.New("coroutine is busy")
 	// ErrAmbiguous is returned if a prefix fits several coroutines. An [AmbiguousError] names them.
 	ErrAmbiguous = errors.New("ambiguous id")
+	// ErrEnded is returned for a coroutine that has ended, where only one that hasn't will do.
+	ErrEnded = errors.New("coroutine has ended")
 	// ErrInUse is returned if a shared base can't be deleted because coroutines need it. An [InUseError] names them.
 	ErrInUse = errors.New("in use")
 	// ErrID is returned for a coroutine id that [ValidID] refuses.
@@ -41,7 +43,7 @@ var (
 
 // FormatError says what is wrong with a snapshot or its bytes, and where.
 type FormatError struct {
-	// Section is the part that is wrong: header, manifest, output, state, memory, digest, module, log, commit, or a part of
+	// Section is the part that is wrong: header, manifest, output, state, memory, digest, module, log, commit, data, or a part of
 	// the state: frames, globals and so on.
 	Section string
 	// Offset is the byte in the section's decoded content at which it was noticed; for header, manifest and digest from the

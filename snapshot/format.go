@@ -27,11 +27,13 @@ const (
 	KindDelta  Kind = 2 // a snapshot against another one
 	kindLog    Kind = 3 // output of commits that were dropped
 	kindBundle Kind = 4 // an exported coroutine
+	// Messages came to version 2 after it was first written: whoever doesn't know them has no use for what they lie in.
+	kindMessage Kind = 5
 )
 
 func (k Kind) isSnapshot() bool { return k == KindFull || k == KindDelta }
 
-// String returns "full", "delta" or, for what no commit is, "log" and "bundle".
+// String returns "full", "delta" or, for what no commit is, "log", "bundle" and "message".
 func (k Kind) String() string {
 	switch k {
 	case KindFull:
@@ -42,6 +44,8 @@ func (k Kind) String() string {
 		return "log"
 	case kindBundle:
 		return "bundle"
+	case kindMessage:
+		return "message"
 	default:
 		return "unknown"
 	}
@@ -86,9 +90,10 @@ const (
 	sectionLog     = 5
 	sectionCommit  = 6
 	sectionPatches = 7
+	sectionData    = 8
 )
 
-var sectionNames = [...]string{1: "output", "state", "memory", "module", "log", "commit", "patches"}
+var sectionNames = [...]string{1: "output", "state", "memory", "module", "log", "commit", "patches", "data"}
 
 func sectionName(id uint8) string {
 	if int(id) < len(sectionNames) && sectionNames[id] != "" {
@@ -241,7 +246,7 @@ func parseHeader(data []byte) (header, error) {
 	total := binary.LittleEndian.Uint64(data[16:])
 	h.total = int64(total)
 	switch {
-	case !h.kind.isSnapshot() && h.kind != kindLog && h.kind != kindBundle, h.kind == KindDelta && h.version < Version2:
+	case h.kind == 0 || h.kind > kindMessage, (h.kind == KindDelta || h.kind == kindMessage) && h.version < Version2:
 		return header{}, corrupt("header", 10, "unknown kind %d", h.kind)
 	case data[11]&^flagSealed != 0, h.sealed && h.version < Version2:
 		return header{}, corrupt("header", 11, "unknown flags %#02x", data[11])
@@ -322,6 +327,8 @@ func maxRaw(id uint8) uint64 {
 		return MaxMemory
 	case sectionModule:
 		return MaxModule
+	case sectionData:
+		return MaxMessageData
 	default:
 		return MaxSeq
 	}

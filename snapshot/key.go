@@ -131,6 +131,14 @@ func (r *Keyring) first() KeyID {
 	return KeyID{}
 }
 
+// byID returns the key of an id; zero if there is none.
+func (r *Keyring) byID(id KeyID) Key {
+	if i := slices.Index(r.IDs(), id); i >= 0 {
+		return r.keys[i]
+	}
+	return Key{}
+}
+
 // KeyError is the error of reading what is encrypted under a key that isn't there. It is [ErrKey].
 type KeyError struct {
 	Need KeyID

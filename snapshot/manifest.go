@@ -369,6 +369,9 @@ func (w *wireManifest) decrypt(h header, data []byte, keys *Keyring) error {
 	if w.Error != "" || w.Await != nil && w.Await.Detail != "" || w.Await == nil && s.Detail != "" {
 		return corrupt("manifest", headerSize, "an error or a detail of an await where there can't be one")
 	}
+	if s.Name != "" || s.Key != "" {
+		return corrupt("manifest", headerSize, "a message's name or key, sealed with a snapshot")
+	}
 	w.Error = s.Error
 	if w.Await != nil {
 		w.Await.Detail = s.Detail

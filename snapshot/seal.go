@@ -221,11 +221,13 @@ func (s section) opened(stored []byte) ([]byte, error) {
 	return plain, err
 }
 
-// secrets is what an encrypted container seals with its manifest: of a snapshot, what may quote the guest's data. As CBOR
-// it is a map; a log and a bundle have none.
+// secrets is what an encrypted container seals with its manifest: of a snapshot, what may quote the guest's data; of a message,
+// what its sender has chosen. As CBOR it is a map; a log and a bundle have none.
 type secrets struct {
 	Detail string // 1: of the await
 	Error  string // 2
+	Name   string // 3: of a message
+	Key    string // 4: of a message
 }
 
 func (s *secrets) append(b []byte) []byte {
@@ -238,6 +240,8 @@ func (s *secrets) append(b []byte) []byte {
 		m.key(2)
 		m.b = appendBytes(m.b, s.Error)
 	}
+	m.text(3, s.Name)
+	m.text(4, s.Key)
 	return m.b
 }
 
@@ -248,6 +252,10 @@ func (s *secrets) decode(u *unpacker) {
 			s.Detail = string(u.blob())
 		case 2:
 			s.Error = string(u.blob())
+		case 3:
+			s.Name = u.text()
+		case 4:
+			s.Key = u.text()
 		default:
 			u.unknown(key)
 		}

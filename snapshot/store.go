@@ -257,8 +257,13 @@ func (s *Store) isThereSealed(ctx context.Context, key string, snap *Snapshot) (
 }
 
 // prepare makes sure that nothing is there of a coroutine that is to be created, except the commit itself: leftovers of
-// one whose deletion or import was cut short are removed.
+// one whose deletion or import was cut short are removed, and messages whose senders died before they saw that it was gone.
 func (s *Store) prepare(ctx context.Context, id, key string) error {
+	// The messages come first: those that were there before the coroutine can have been sent to none of that id.
+	messages, err := s.messageObjects(ctx, id)
+	if err != nil {
+		return err
+	}
 	e, ok, logs, err := s.look(ctx, id)
 	if err != nil {
 		return err
@@ -274,6 +279,11 @@ func (s *Store) prepare(ctx context.Context, id, key string) error {
 			return errExist
 		}
 		return nil // perhaps a retry
+	}
+	for _, m := range messages {
+		if err := s.b.Delete(ctx, m.Key); err != nil {
+			return err
+		}
 	}
 	if !logs {
 		return nil

@@ -211,6 +211,9 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		}
 		return status, e
 	}
+	if status == snapshot.Cancelled {
+		fmt.Fprintf(d.app.Stderr, "durun: %s was cancelled\n", d.id)
+	}
 	if status.Ended() {
 		return status, errors.Join(exitStatus(guestExit(code)), closeErr)
 	}

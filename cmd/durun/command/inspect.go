@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -33,7 +35,10 @@ args, results, kind, bytes, hash, key (the id of the key that it is encrypted
 under, or empty), parent, chain (of a delta: an object with base, what it is
 against, root, the full snapshot that it goes back to, and objects, how many are
 read to restore it; else null), in_start, frames, memory, globals, tables,
-dropped_data, dropped_elements, host, output and grants.`,
+dropped_data, dropped_elements, host, operations (an array of objects with
+number, kind, name, key, begun, due, attempts, status, message and bytes; due
+is null where there is none, and status is pending, ok or why it failed),
+result (its length in bytes), output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,6 +71,8 @@ type facts struct {
 	DroppedData     int          `json:"dropped_data"`
 	DroppedElements int          `json:"dropped_elements"`
 	Host            []hostFacts  `json:"host"`
+	Operations      []operation  `json:"operations"`
+	Result          int          `json:"result"` // bytes
 	Output          outputFacts  `json:"output"`
 	Grants          []grantFacts `json:"grants"`
 }
@@ -105,6 +112,20 @@ type hostFacts struct {
 	Bytes   int    `json:"bytes"`
 }
 
+// operation is one that the coroutine has begun and not dropped.
+type operation struct {
+	Number   uint32  `json:"number"`
+	Kind     string  `json:"kind"`
+	Name     string  `json:"name"`
+	Key      string  `json:"key"`
+	Begun    moment  `json:"begun"`
+	Due      *moment `json:"due"` // nil but for a timer that has not ended
+	Attempts int     `json:"attempts"`
+	Status   string  `json:"status"`
+	Message  string  `json:"message"`
+	Bytes    int     `json:"bytes"` // of the body, or the result once it has ended
+}
+
 // outputFacts are the bytes written since the commit before.
 type outputFacts struct {
 	Stdout int `json:"stdout"`
@@ -139,6 +160,9 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err 
 		by, running = driven(c.Coroutine)
 	}
 	f := gatherFacts(s, c, running)
+	if err := f.gatherOperations(s); err != nil {
+		return err
+	}
 	if running && by.PID != 0 {
 		f.Driver = &driverFacts{by.Host, by.PID, moment{by.Since}}
 	}
@@ -194,6 +218,52 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		f.Grants = append(f.Grants, grantFacts{g.Kind, g.Name, g.Value, g.Flags})
 	}
 	return f
+}
+
+// gatherOperations adds what the coroutine has begun, and the size of its result.
+func (f *facts) gatherOperations(s *snapshot.Snapshot) error {
+	ops, err := runtime.OperationsOf(s)
+	if err != nil {
+		return err
+	}
+	f.Operations = []operation{}
+	for _, o := range ops {
+		described := operation{
+			Number: o.Number, Kind: o.Kind.String(), Name: o.Name, Key: o.Key, Begun: moment{o.Begun},
+			Attempts: o.Attempts, Status: hostabi.CodePending.String(), Message: o.Message, Bytes: o.Size,
+		}
+		if o.Ended {
+			described.Status = o.Code.String()
+		} else if o.Kind == hostabi.Timer {
+			described.Due = &moment{o.Due}
+		}
+		f.Operations = append(f.Operations, described)
+	}
+	result, err := runtime.ResultOf(s)
+	f.Result = len(result)
+	return err
+}
+
+// maxOperationLines is how many operations are listed for people.
+const maxOperationLines = 20
+
+// text is for people.
+func (o *operation) text(now time.Time) string {
+	t := fmt.Sprintf("%d, %s", o.Number, o.Kind)
+	if o.Name != "" {
+		t += " " + cell(strings.ReplaceAll(o.Name, "\x00", " "))
+	}
+	t += ": " + o.Status
+	if o.Message != "" {
+		t += ", " + cell(o.Message)
+	}
+	if o.Attempts > 0 {
+		t += fmt.Sprintf(", attempt %d", o.Attempts)
+	}
+	if o.Due != nil {
+		t += ", due " + humanTime(o.Due.Time, now)
+	}
+	return t
 }
 
 func describeValues(values []snapshot.Value) []value {
@@ -273,6 +343,16 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	}
 	for _, h := range f.Host {
 		line("host", "%s version %d, %s", printable(h.Name), h.Version, humanBytes(uint64(h.Bytes)))
+	}
+	for i, o := range f.Operations {
+		if i == maxOperationLines {
+			line("", "and %d more operations", len(f.Operations)-i)
+			break
+		}
+		line("operation", "%s", o.text(now))
+	}
+	if f.Result > 0 {
+		line("result", "%s", humanBytes(uint64(f.Result)))
 	}
 	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
 	for _, g := range f.Grants {

@@ -1,0 +1,322 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/snapshot"
+)
+
+// The state of the import module "durun" in a snapshot, the host section of that name, has one of two versions.
+//
+// Version 1, of a coroutine that has never begun an operation and has no parent, is CBOR: see abiState.
+//
+// Version 2 is a sequence of unsigned LEB128 numbers and of byte strings after their length, in this order:
+//
+//	input, result, nonce                byte strings
+//	last                                the operation's number that was given last
+//	cancel                              0, 1: asked for, 2: and the guest was told
+//	cpu                                 nanoseconds that the guest has computed
+//	parent id, parent key               byte strings, empty without a parent
+//	number of messages that were received and perhaps not deleted, and the key of each
+//	number of messages that were received, as hashes of their keys of 16 bytes; see receipts
+//	where the next of these goes
+//	of the pending call: min, flags, the number of operations and each of them
+//	number of operations, and for each of them, by number:
+//	    difference of its number from the one before (from 0), kind, flags, begun
+//	    due (a timer that has not ended)
+//	    attempts (a call that has not ended)
+//	    name, body (of one that has not ended)
+//	    code and message, or result (of one that has ended)
+//
+// Times are nanoseconds since 1970. An encoder's output depends on the state alone.
+const (
+	abiVersionPlain = 1
+	abiVersion      = 2
+)
+
+// abiState is the encoding of version 1.
+type abiState struct {
+	Input  []byte `cbor:"1,keyasint,omitempty"`
+	Result []byte `cbor:"2,keyasint,omitempty"`
+}
+
+// Flags of the pending call.
+const (
+	flagSuccess     = 1 << 0
+	flagCancellable = 1 << 1
+)
+
+// Flags of an operation.
+const (
+	flagEnded      = 1 << 0
+	flagFailed     = 1 << 1 // ended, with a code
+	flagCancelling = 1 << 2
+	flagsKnown     = 1<<3 - 1
+)
+
+// plain says that version 1 holds all that there is.
+func (a *abi) plain() bool {
+	return a.ops.last == 0 && a.parent == (parentLink{}) && a.cancel == cancelNone && a.cpu == 0 && len(a.received.ring)+len(a.received.undeleted) == 0
+}
+
+// Save implements hostabi.Instance.
+func (a *abi) Save() (uint32, []byte, error) {
+	if a.plain() {
+		data, err := cbor.Marshal(abiState{Input: a.input, Result: a.result})
+		return abiVersionPlain, data, err
+	}
+	var e encoder
+	e.bytes(a.input)
+	e.bytes(a.result)
+	e.bytes([]byte(a.nonce))
+	e.number(uint64(a.ops.last))
+	e.number(uint64(a.cancel))
+	e.number(uint64(a.cpu))
+	e.bytes([]byte(a.parent.id))
+	e.bytes([]byte(a.parent.key))
+	e.number(uint64(len(a.received.undeleted)))
+	for _, key := range a.received.undeleted {
+		e.bytes([]byte(key))
+	}
+	e.number(uint64(len(a.received.ring)))
+	for _, r := range a.received.ring {
+		e.data = append(e.data, r[:]...)
+	}
+	e.number(uint64(a.received.next))
+	var p hostabi.Pending
+	if w := a.pending(); w != nil {
+		p = *w
+	}
+	e.number(uint64(p.Min))
+	flags := uint64(0)
+	if p.Success {
+		flags |= flagSuccess
+	}
+	if p.Cancellable {
+		flags |= flagCancellable
+	}
+	e.number(flags)
+	e.number(uint64(len(p.Ops)))
+	for _, n := range p.Ops {
+		e.number(uint64(n))
+	}
+	e.number(uint64(len(a.ops.all)))
+	last := uint32(0)
+	a.ops.each(func(o *operation) bool {
+		e.number(uint64(o.number - last))
+		last = o.number
+		e.operation(o)
+		return true
+	})
+	return abiVersion, e.data, nil
+}
+
+type encoder struct{ data []byte }
+
+func (e *encoder) number(n uint64) { e.data = binary.AppendUvarint(e.data, n) }
+
+func (e *encoder) bytes(b []byte) {
+	e.number(uint64(len(b)))
+	e.data = append(e.data, b...)
+}
+
+func (e *encoder) time(t time.Time) { e.number(uint64(max(0, t.UnixNano()))) }
+
+func (e *encoder) operation(o *operation) {
+	e.number(uint64(o.kind))
+	flags := uint64(0)
+	if o.ended {
+		flags |= flagEnded
+		if o.code != 0 {
+			flags |= flagFailed
+		}
+	}
+	if o.cancelling {
+		flags |= flagCancelling
+	}
+	e.number(flags)
+	e.time(o.begun)
+	if !o.ended {
+		switch o.kind {
+		case hostabi.Timer:
+			e.time(o.due)
+		case hostabi.Call:
+			e.number(uint64(o.attempts))
+		}
+	}
+	e.bytes([]byte(o.name))
+	switch {
+	case !o.ended:
+		e.bytes(o.body)
+	case o.code != 0:
+		e.number(uint64(o.code))
+		e.bytes([]byte(o.message))
+	default:
+		e.bytes(o.result)
+	}
+}
+
+// Restore implements hostabi.Instance.
+func (a *abi) Restore(version uint32, data []byte) error {
+	switch version {
+	case abiVersionPlain:
+		var s abiState
+		if err := cbor.Unmarshal(data, &s); err != nil {
+			return fmt.Errorf("decode state: %w", err)
+		}
+		a.input, a.result = s.Input, s.Result
+		return nil
+	case abiVersion:
+		if err := a.decode(data); err != nil {
+			return fmt.Errorf("decode state: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("version %d of its state is unknown, this knows %d and %d", version, abiVersionPlain, abiVersion)
+}
+
+func (a *abi) decode(data []byte) error {
+	d := decoder{data: data}
+	a.input, a.result, a.nonce = d.bytes(hostabi.MaxValueLen), d.bytes(hostabi.MaxValueLen), string(d.bytes(nonceLen))
+	a.ops.last = uint32(d.number(maxOperation))
+	a.cancel = cancelState(d.number(uint64(cancelTold)))
+	a.cpu = time.Duration(d.number(math.MaxInt64))
+	a.parent = parentLink{id: string(d.bytes(snapshot.MaxID)), key: string(d.bytes(maxOperationKey))}
+	for range d.count(4*maxUndeleted, 1) {
+		a.received.undeleted = append(a.received.undeleted, string(d.bytes(snapshot.MaxMessageKey)))
+	}
+	for range d.count(maxReceipts, len(receipt{})) {
+		a.received.ring = append(a.received.ring, receipt(d.raw(len(receipt{}))))
+	}
+	a.received.next = int(d.number(maxReceipts - 1))
+	p := hostabi.Pending{Min: uint32(d.number(math.MaxUint32))}
+	flags := d.number(flagSuccess | flagCancellable)
+	p.Success, p.Cancellable = flags&flagSuccess != 0, flags&flagCancellable != 0
+	for range d.count(hostabi.MaxValueLen, 1) {
+		p.Ops = append(p.Ops, uint32(d.number(math.MaxUint32)))
+	}
+	a.restored = p
+	last := uint64(0)
+	for range d.count(hostabi.MaxOperations, 5) {
+		step := d.number(maxOperation)
+		if last += step; step == 0 || last > uint64(a.ops.last) {
+			d.fail("an operation's number")
+			break
+		}
+		o := d.operation()
+		o.number = uint32(last)
+		if d.err != nil {
+			break
+		}
+		a.ops.add(o)
+		if !o.ended {
+			a.ops.fresh = append(a.ops.fresh, o) // to be started, again
+		}
+	}
+	if d.err == nil && len(d.data) > 0 {
+		d.fail("what follows the end")
+	}
+	if d.err == nil && a.ops.size > 2*hostabi.MaxPayloads {
+		d.fail("the operations' size")
+	}
+	return d.err
+}
+
+// decoder reads what encoder has written, or anything else. After an error it reads zeros.
+type decoder struct {
+	data []byte
+	err  error
+}
+
+func (d *decoder) fail(what string) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%s is not right, %d bytes before the end", what, len(d.data))
+	}
+	d.data = nil
+}
+
+func (d *decoder) number(limit uint64) uint64 {
+	n, size := binary.Uvarint(d.data)
+	if size <= 0 || n > limit {
+		d.fail("a number")
+		return 0
+	}
+	d.data = d.data[size:]
+	return n
+}
+
+// count reads how many elements follow, each of so many bytes at least: no more than there can be.
+func (d *decoder) count(limit uint64, size int) uint64 {
+	return d.number(min(limit, uint64(len(d.data)/size)))
+}
+
+func (d *decoder) bytes(limit uint64) []byte {
+	n := d.number(limit)
+	if n > uint64(len(d.data)) {
+		d.fail("a length")
+		return nil
+	}
+	b := d.data[:n:n]
+	d.data = d.data[n:]
+	if n == 0 {
+		return nil
+	}
+	return b
+}
+
+// raw reads n bytes.
+func (d *decoder) raw(n int) []byte {
+	if n > len(d.data) {
+		d.fail("a length")
+		return make([]byte, n)
+	}
+	b := d.data[:n]
+	d.data = d.data[n:]
+	return b
+}
+
+func (d *decoder) time() time.Time { return time.Unix(0, int64(d.number(math.MaxInt64))).UTC() }
+
+func (d *decoder) operation() *operation {
+	o := &operation{kind: hostabi.OperationKind(d.number(math.MaxUint32))}
+	flags := d.number(flagsKnown)
+	o.ended, o.cancelling = flags&flagEnded != 0, flags&flagCancelling != 0
+	failed := flags&flagFailed != 0
+	o.begun = d.time()
+	if !o.ended {
+		switch o.kind {
+		case hostabi.Timer:
+			o.due = d.time()
+		case hostabi.Call:
+			o.attempts = uint32(d.number(math.MaxUint32))
+		}
+	}
+	o.name = string(d.bytes(hostabi.MaxSpawnName))
+	switch {
+	case !o.ended:
+		o.body = d.bytes(hostabi.MaxPayload)
+	case failed:
+		o.code = hostabi.Code(d.number(math.MaxInt32))
+		o.message = string(d.bytes(2 * maxMessage))
+	default:
+		o.result = d.bytes(hostabi.MaxPayload)
+	}
+	body := o.body
+	if o.kind == hostabi.Timer {
+		body = make([]byte, 8) // it is in due
+	}
+	if err := checkOperation(o.kind, o.name, body); d.err == nil && err != nil {
+		d.err = errors.New("an operation is not right: " + err.Error())
+	}
+	if failed && (o.code <= 0 || !o.ended) {
+		d.fail("how an operation failed")
+	}
+	return o
+}

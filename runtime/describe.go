@@ -1,0 +1,78 @@
+package runtime
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/snapshot"
+)
+
+// Operation describes an operation of a coroutine that it has not dropped.
+type Operation struct {
+	Number   uint32
+	Kind     hostabi.OperationKind
+	Name     string // as the guest gave it: of a spawn, the target, and its arguments after NUL bytes
+	Key      string // its id for the world: the idempotency key of a call
+	Begun    time.Time
+	Due      time.Time // of a timer that has not ended
+	Attempts int       // of a call that has not ended: how many have begun, as far as commits know
+	Ended    bool
+	Code     hostabi.Code // why it failed; 0 if it didn't
+	Message  string
+	Size     int // bytes of its body, or of its result if it has ended
+}
+
+// Operations returns what the coroutine has begun and not dropped, by number. It must not be running.
+func (c *Coroutine) Operations() []Operation { return c.abi.describe() }
+
+func (a *abi) describe() []Operation {
+	list := make([]Operation, 0, len(a.ops.all))
+	a.ops.each(func(o *operation) bool {
+		list = append(list, Operation{
+			Number: o.number, Kind: o.kind, Name: o.name, Key: a.key(o.number), Begun: o.begun, Due: o.due,
+			Attempts: int(o.attempts), Ended: o.ended, Code: o.code, Message: o.message, Size: len(o.body) + len(o.result),
+		})
+		return true
+	})
+	return list
+}
+
+// OperationsOf returns the operations that a coroutine had when a snapshot was taken, by number.
+func OperationsOf(s *snapshot.Snapshot) ([]Operation, error) {
+	a, err := abiOf(s)
+	if err != nil {
+		return nil, fmt.Errorf("operations of coroutine %s: %w", s.Coroutine, err)
+	}
+	return a.describe(), nil
+}
+
+// ResultOf returns what the guest had set with durun.output when a snapshot was taken, nil if nothing.
+func ResultOf(s *snapshot.Snapshot) ([]byte, error) {
+	a, err := abiOf(s)
+	if err != nil {
+		return nil, fmt.Errorf("result of coroutine %s: %w", s.Coroutine, err)
+	}
+	return a.result, nil
+}
+
+// ParentOf returns the id of the coroutine that has spawned the one of a snapshot, and the key of the operation there; empty if
+// it was started by nobody's spawn.
+func ParentOf(s *snapshot.Snapshot) (id, key string, err error) {
+	a, err := abiOf(s)
+	if err != nil {
+		return "", "", fmt.Errorf("parent of coroutine %s: %w", s.Coroutine, err)
+	}
+	return a.parent.id, a.parent.key, nil
+}
+
+// abiOf returns the state of the import module "durun" in a snapshot.
+func abiOf(s *snapshot.Snapshot) (*abi, error) {
+	a := newABI(s.Coroutine, nil)
+	for _, sec := range s.Host {
+		if sec.Name == hostabi.ModuleName {
+			return a, a.Restore(sec.Version, sec.Data)
+		}
+	}
+	return a, nil
+}

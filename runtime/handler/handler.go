@@ -1,0 +1,210 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+)
+
+// Call is what a handler is called with.
+type Call struct {
+	// Key is the call's idempotency key: the same for each attempt, in whichever process, and for no other call.
+	Key       string
+	Coroutine string // the id of the coroutine that calls
+	Operation uint32 // the call's number in it
+	Name      string // under which the handler was called
+	Body      []byte // the argument; it must not be changed
+	// Attempt counts from 1. An attempt that was throttled is repeated under the same number.
+	Attempt int
+}
+
+// Func is a handler: it makes one attempt of a call, and returns the call's result, at most [hostabi.MaxPayload] bytes that
+// nobody changes afterwards, or an error, see the package. It runs on any number of goroutines at the same time, and returns
+// soon after ctx is done: when the attempt has taken too long, or the operation was cancelled.
+type Func func(ctx context.Context, c Call) ([]byte, error)
+
+// Set is a set of handlers, by name. The zero value is an empty one. It may be used by any number of goroutines; it must not
+// be copied.
+type Set struct {
+	// OnRetry, if not nil, is told of each attempt that failed and will be repeated, and roughly when: a call's own pause, or
+	// that of all calls of its name after throttling; calls that wait for their turn come on top. It is set before
+	// the first call, and called from many goroutines.
+	OnRetry func(c Call, err error, pause time.Duration)
+
+	mu       sync.RWMutex
+	handlers map[string]*handler
+}
+
+// handler is what there is under a name. It is replaced as a whole, but for the gate.
+type handler struct {
+	run    Func
+	policy Policy
+	gate   *gate
+}
+
+// Handle sets the handler of a name. One that is there already is replaced for attempts to come of calls to come; calls under way
+// keep the one with which they began, and both are held to the new limits of rate and concurrency together.
+func (s *Set) Handle(name string, f Func, p Policy) {
+	if f == nil {
+		panic("handler: Handle with a nil Func")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handlers == nil {
+		s.handlers = map[string]*handler{}
+	}
+	h := &handler{run: f, policy: p.withDefaults(), gate: &gate{}}
+	if old := s.handlers[name]; old != nil {
+		h.gate = old.gate
+	}
+	h.gate.configure(h.policy)
+	s.handlers[name] = h
+}
+
+// Has reports whether there is a handler of that name.
+func (s *Set) Has(name string) bool {
+	return s.handler(name) != nil
+}
+
+func (s *Set) handler(name string) *handler {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.handlers[name]
+}
+
+// errTimeout is the cause of the end of a context in which an operation's or an attempt's time was up.
+var errTimeout = errors.New("time is up")
+
+// Do carries out a call: it tries until there is a result or an end, as the name's [Policy] says, and waits in between for
+// its turn. c.Attempt is how many attempts there were before, by other processes, as far as is known; begun is
+// when the operation was begun, the zero time for now. onAttempt, if not nil, is told of each attempt before it
+// starts, on Do's goroutine.
+//
+// The error is ctx's own when that is done before there is a result; else a [*hostabi.OperationError] with one of these
+// codes, and a message for people: at most some 4 KiB of printable UTF-8.
+//
+//   - [hostabi.CodeDenied]: there is no handler of that name;
+//   - [hostabi.CodeFailed]: the handler says that it is of no use to try again;
+//   - [hostabi.CodeTimeout]: the time of the policy is over, whether or not an attempt was made;
+//   - [hostabi.CodeExhausted]: there were as many attempts as the policy allows, and the last one failed;
+//   - [hostabi.CodeLimit]: the result is longer than [hostabi.MaxPayload].
+func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n int)) ([]byte, error) {
+	h := s.handler(c.Name)
+	if h == nil {
+		return nil, operationError(hostabi.CodeDenied, "there is no handler %q", c.Name)
+	}
+	parent := ctx
+	if h.policy.Timeout > 0 {
+		now := time.Now()
+		if begun.IsZero() || begun.After(now) { // after: on the clock of another machine
+			begun = now
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, begun.Add(h.policy.Timeout), errTimeout)
+		defer cancel()
+	}
+	var last error // of the attempts here
+	// ended is the error of a call that is over because ctx is done.
+	ended := func() error {
+		if err := parent.Err(); err != nil {
+			return err
+		}
+		if last == nil {
+			return operationError(hostabi.CodeTimeout, "no attempt has ended within %v", h.policy.Timeout)
+		}
+		return operationError(hostabi.CodeTimeout, "no success within %v; the last attempt: %s", h.policy.Timeout, text(last.Error()))
+	}
+	c.Attempt++
+	for failures := 0; ; {
+		turn, err := h.gate.enter(ctx)
+		if err != nil {
+			return nil, ended()
+		}
+		if onAttempt != nil {
+			onAttempt(c.Attempt)
+		}
+		var result []byte
+		result, err = h.attempt(ctx, c)
+		pause := h.gate.leave(turn, err, h.policy.pause)
+		if err == nil {
+			return result, nil
+		}
+		if end := finalEnd(err); end != nil {
+			return nil, end
+		}
+		if ctx.Err() == nil || last == nil || !errors.Is(err, ctx.Err()) { // that the time was up says less than what came before
+			last = err
+		}
+		if ctx.Err() != nil {
+			return nil, ended()
+		}
+		throttled := (*Throttled)(nil)
+		if errors.As(err, &throttled) {
+			s.retry(c, err, pause)
+			continue
+		}
+		if h.policy.MaxAttempts > 0 && c.Attempt >= h.policy.MaxAttempts {
+			return nil, operationError(hostabi.CodeExhausted, "%d attempts; the last one: %s", c.Attempt, text(err.Error()))
+		}
+		failures++
+		pause = h.policy.pause(failures)
+		s.retry(c, err, pause)
+		if !sleep(ctx, pause) {
+			return nil, ended()
+		}
+		c.Attempt++
+	}
+}
+
+func (s *Set) retry(c Call, err error, pause time.Duration) {
+	if s.OnRetry != nil {
+		s.OnRetry(c, err, pause)
+	}
+}
+
+// attempt calls the handler once.
+func (h *handler) attempt(ctx context.Context, c Call) ([]byte, error) {
+	inner := ctx
+	if h.policy.AttemptTimeout > 0 {
+		var cancel context.CancelFunc
+		inner, cancel = context.WithTimeoutCause(ctx, h.policy.AttemptTimeout, errTimeout)
+		defer cancel()
+	}
+	result, err := h.guarded(inner, c)
+	switch {
+	case err != nil && inner.Err() != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("not done within %v: %w", h.policy.AttemptTimeout, err)
+	case err != nil:
+		return nil, err
+	case len(result) > hostabi.MaxPayload:
+		return nil, tooLarge()
+	}
+	return result, nil
+}
+
+// guarded turns a panic into an error.
+func (h *handler) guarded(ctx context.Context, c Call) (result []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			result, err = nil, &PanicError{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	return h.run(ctx, c)
+}
+
+// sleep waits, and reports whether it did so to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

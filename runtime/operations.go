@@ -1,0 +1,330 @@
+package runtime
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/durun/durun/hostabi"
+)
+
+// operation is one thing that a coroutine waits for, see ABI.md.
+type operation struct {
+	number   uint32
+	kind     hostabi.OperationKind
+	name     string
+	body     []byte
+	begun    time.Time
+	due      time.Time // of a timer
+	attempts uint32    // of a call: how many have begun
+
+	cancelling bool // of a child: it was asked to end
+	ended      bool
+	code       hostabi.Code // why it failed; 0 if it didn't
+	message    string
+	result     []byte
+
+	// Not in snapshots:
+
+	at      int // index in the list
+	awaited int // how often the pending wait names it
+}
+
+// size is what counts for hostabi.MaxPayloads.
+func (o *operation) size() int { return len(o.name) + len(o.body) + len(o.message) + len(o.result) }
+
+// operations are a coroutine's operations that it has not dropped. They are its own: what happens outside comes in by end.
+type operations struct {
+	last uint32 // the number given last
+	all  map[uint32]*operation
+	list []*operation // by number; nil for dropped ones
+	size int          // bytes, of all
+
+	fresh []*operation // begun since the last commit
+	given []uint32     // cancelled or dropped since the last commit
+	wait  *opsWait     // of the pending call
+}
+
+// get returns an operation, nil if there is none of that number.
+func (t *operations) get(number uint32) *operation { return t.all[number] }
+
+// begin adds an operation.
+func (t *operations) begin(kind hostabi.OperationKind, name string, body []byte, now time.Time) (*operation, error) {
+	if err := checkOperation(kind, name, body); err != nil {
+		return nil, err
+	}
+	o := &operation{number: t.last + 1, kind: kind, name: name, body: slices.Clone(body), begun: now}
+	switch {
+	case len(t.all) >= hostabi.MaxOperations:
+		return nil, refuse(hostabi.CodeLimit, "%d operations: drop those that are of no more use", hostabi.MaxOperations)
+	case t.size+o.size() > hostabi.MaxPayloads:
+		return nil, refuse(hostabi.CodeLimit, "operations with more than %d MiB: drop those that are of no more use", hostabi.MaxPayloads>>20)
+	case o.number == maxOperation:
+		return nil, refuse(hostabi.CodeLimit, "%d operations in one life", maxOperation)
+	}
+	if kind == hostabi.Timer {
+		d := max(0, time.Duration(binary.LittleEndian.Uint64(body)))
+		o.due, o.body = now.Add(min(d, maxTimer)), nil
+	}
+	t.last++
+	t.add(o)
+	t.fresh = append(t.fresh, o)
+	return o, nil
+}
+
+const (
+	// maxOperation is the highest number of an operation: an i32 that isn't negative.
+	maxOperation = 1<<31 - 1
+	// maxTimer is as long as a time in nanoseconds, as snapshots have it, is sure not to overflow.
+	maxTimer = 100 * 365 * 24 * time.Hour
+)
+
+// checkOperation returns an error for what is no operation.
+func checkOperation(kind hostabi.OperationKind, name string, body []byte) error {
+	longest := hostabi.MaxName
+	text := name
+	switch kind {
+	case hostabi.Timer:
+		if len(body) != 8 {
+			return refuse(hostabi.CodeInvalid, "a timer's body has %d bytes: it is nanoseconds, 8 bytes", len(body))
+		}
+	case hostabi.Call:
+		if name == "" {
+			return refuse(hostabi.CodeInvalid, "a call without a name")
+		}
+	case hostabi.Recv:
+		if name == "" || len(body) > 0 {
+			return refuse(hostabi.CodeInvalid, "a recv has a name and no body")
+		}
+	case hostabi.Spawn:
+		longest = hostabi.MaxSpawnName
+		text = strings.ReplaceAll(name, "\x00", "") // before each argument
+	default:
+		return refuse(hostabi.CodeInvalid, "operations of kind %d are not known", uint32(kind))
+	}
+	switch {
+	case len(name) > longest:
+		return refuse(hostabi.CodeLimit, "a name of %d bytes, at most %d are allowed", len(name), longest)
+	case len(body) > hostabi.MaxPayload:
+		return refuse(hostabi.CodeLimit, "a body of %d bytes, at most %d are allowed", len(body), hostabi.MaxPayload)
+	case kind == hostabi.Spawn:
+		text, _, _ = strings.Cut(name, "\x00") // arguments may be anything
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return refuse(hostabi.CodeInvalid, "the name %.100q is not UTF-8, or has control characters", text)
+	}
+	return nil
+}
+
+func refuse(code hostabi.Code, format string, args ...any) error {
+	return &hostabi.OperationError{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func (t *operations) add(o *operation) {
+	if t.all == nil {
+		t.all = map[uint32]*operation{}
+	}
+	t.all[o.number], o.at = o, len(t.list)
+	t.list = append(t.list, o)
+	t.size += o.size()
+}
+
+// each calls f with the operations by number, until it returns false.
+func (t *operations) each(f func(*operation) bool) {
+	for _, o := range t.list {
+		if o != nil && !f(o) {
+			return
+		}
+	}
+}
+
+// end ends an operation: well if code is 0. It returns false if there is none that has not ended.
+func (t *operations) end(number uint32, code hostabi.Code, message string, result []byte) bool {
+	o := t.get(number)
+	if o == nil || o.ended {
+		return false
+	}
+	switch {
+	case code != 0:
+		result = nil
+	case len(result) > hostabi.MaxPayload:
+		code, message, result = hostabi.CodeLimit, fmt.Sprintf("a result of %d bytes, at most %d are allowed", len(result), hostabi.MaxPayload), nil
+	case t.size-len(o.body)+len(result) > hostabi.MaxPayloads:
+		code, message, result = hostabi.CodeLimit, fmt.Sprintf("the operations of the coroutine have more than %d MiB", hostabi.MaxPayloads>>20), nil
+	}
+	t.size -= o.size()
+	o.ended, o.code, o.message, o.result = true, code, limitText(message), result
+	o.body = nil // of no more use
+	t.size += o.size()
+	if t.wait != nil {
+		t.wait.ended(o)
+	}
+	return true
+}
+
+// maxMessage is the longest message of a failure that is kept, in bytes.
+const maxMessage = 16 << 10
+
+// limitText makes s valid UTF-8 of a length that a snapshot holds for each of many operations.
+func limitText(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= maxMessage {
+		return s
+	}
+	cut := maxMessage
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// due ends the timers whose time has come, of those that the pending call waits for.
+func (t *operations) due(now time.Time) {
+	w := t.wait
+	for w != nil && len(w.timers) > 0 && !w.timers[0].due.After(now) {
+		t.end(w.timers[0].number, 0, "", nil)
+		w.timers = w.timers[1:]
+	}
+}
+
+// look returns an operation as it is now: a timer ends when somebody looks.
+func (t *operations) look(number uint32, now time.Time) *operation {
+	o := t.get(number)
+	if o != nil && o.kind == hostabi.Timer && !o.ended && !o.due.After(now) {
+		t.end(number, 0, "", nil)
+	}
+	return o
+}
+
+// cancel gives an operation up.
+func (t *operations) cancel(o *operation) {
+	switch {
+	case o.ended:
+	case o.kind == hostabi.Spawn && !slices.Contains(t.fresh, o):
+		if !o.cancelling {
+			o.cancelling = true
+			t.given = append(t.given, o.number)
+		}
+	default:
+		t.end(o.number, hostabi.CodeCancelled, "", nil)
+		t.given = append(t.given, o.number)
+	}
+}
+
+// drop forgets an operation.
+func (t *operations) drop(o *operation) {
+	if !o.ended {
+		t.given = append(t.given, o.number)
+	}
+	delete(t.all, o.number)
+	t.size -= o.size()
+	t.list[o.at] = nil
+	if len(t.list) > 32 && len(t.list) > 2*len(t.all) {
+		t.list = slices.DeleteFunc(t.list, func(o *operation) bool { return o == nil })
+		for i, o := range t.list {
+			o.at = i
+		}
+	}
+}
+
+// waiting reports whether operations were begun or given up that a commit has to know of before they happen: timers that the
+// guest has set just count on.
+func (t *operations) waiting() bool {
+	return len(t.given) > 0 || slices.ContainsFunc(t.fresh, func(o *operation) bool { return o.kind != hostabi.Timer && !o.ended })
+}
+
+// timersOnly reports whether all of these operations are timers.
+func (t *operations) timersOnly(numbers []uint32) bool {
+	return !slices.ContainsFunc(numbers, func(n uint32) bool { return t.get(n).kind != hostabi.Timer })
+}
+
+// opsWait counts what is still to come for a wait to be over, so that each end costs the same however many it waits for.
+type opsWait struct {
+	need    int // ends, or successes, still to come
+	spare   int // failures that there may still be, if successes count
+	success bool
+	timers  []*operation // those awaited that have not ended, the first due first
+}
+
+// over reports whether the wait is over.
+func (w *opsWait) over() bool { return w.need <= 0 || w.success && w.spare < 0 }
+
+// ended counts an operation.
+func (w *opsWait) ended(o *operation) {
+	if w.success && o.code != 0 {
+		w.spare -= o.awaited
+		return
+	}
+	w.need -= o.awaited
+}
+
+// newWait returns what is still to come until min of the operations have ended.
+func (t *operations) newWait(numbers []uint32, least uint32, success bool) *opsWait {
+	need := int(min(uint64(least), uint64(len(numbers))))
+	w := &opsWait{need: need, spare: len(numbers) - need, success: success}
+	t.each(func(o *operation) bool { o.awaited = 0; return true })
+	var distinct []*operation
+	for _, n := range numbers {
+		if o := t.get(n); o != nil {
+			if o.awaited++; o.awaited == 1 {
+				distinct = append(distinct, o)
+			}
+		}
+	}
+	for _, o := range distinct {
+		switch {
+		case o.ended:
+			w.ended(o)
+		case o.kind == hostabi.Timer:
+			w.timers = append(w.timers, o)
+		}
+	}
+	slices.SortStableFunc(w.timers, func(a, b *operation) int {
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.number, b.number))
+	})
+	return w
+}
+
+// describe says for people what a wait is for: "send_email", "message approval", "7 operations".
+func (t *operations) describe(numbers []uint32) string {
+	var what string
+	waiting, same := 0, true
+	for _, n := range numbers {
+		o := t.get(n)
+		if o == nil || o.ended {
+			continue
+		}
+		w := o.describe()
+		if waiting > 0 && w != what {
+			same = false
+		}
+		what = w
+		waiting++
+	}
+	switch {
+	case waiting == 0:
+		return "a time-out"
+	case waiting == 1:
+		return what
+	case same:
+		return fmt.Sprintf("%d times %s", waiting, what)
+	}
+	return fmt.Sprintf("%d operations", waiting)
+}
+
+func (o *operation) describe() string {
+	target, _, _ := strings.Cut(o.name, "\x00")
+	switch o.kind {
+	case hostabi.Timer:
+		return "sleep"
+	case hostabi.Call:
+		return "call " + target
+	case hostabi.Recv:
+		return "message " + target
+	}
+	return strings.TrimSpace("child " + target)
+}

@@ -1,0 +1,257 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+)
+
+// session is one stretch of driving a coroutine: it runs it step by step, commits, and has its operations carried out. Who has
+// a session waits between the steps, each in its own way: a [Driver] blocks, a [Scheduler] turns to other coroutines.
+type session struct {
+	d  *Driver
+	c  *Coroutine
+	r  *retainer
+	op *operator
+
+	last  time.Time // of the last commit, zero if there was none
+	quiet bool      // since then there were quiet awaits only
+	open  bool      // the present await is not committed
+
+	news <-chan struct{} // for wait: the callback of the operator, as events
+}
+
+// endsInterval is how long the end of an operation may go without a commit while the coroutine waits for others. A crash has
+// those that ended in that time carried out again.
+const endsInterval = 250 * time.Millisecond
+
+// maxSleep is how long to sleep without a look at the wall clock, which somebody may set.
+const maxSleep = 10 * time.Second
+
+// newSession begins to drive a coroutine, which must not run. onNews is called, on any goroutine and perhaps often, when poll
+// may have another answer.
+func newSession(ctx context.Context, d *Driver, c *Coroutine, onNews func()) *session {
+	return &session{d: d, c: c, r: newRetainer(d, c), op: newOperator(ctx, d.Outside, d.Store, c, onNews), quiet: true}
+}
+
+// begin commits a coroutine that starts from a base, or starts the operations of one that is restored. It reports whether that
+// is all there is to do.
+func (s *session) begin(ctx context.Context) (done bool, err error) {
+	c := s.c
+	s.op.listen()
+	s.watch()
+	switch {
+	case c.Pending() == nil:
+		return false, nil
+	case c.parent != nil:
+		if !s.d.Once {
+			s.op.committed()
+		}
+		return false, nil
+	}
+	// It starts from a base, and exists from now on.
+	if err := s.commit(ctx); err != nil {
+		return false, err
+	}
+	return s.d.Once, nil
+}
+
+// close ends the session. err is why, nil if the coroutine has ended or is to be left as it is.
+func (s *session) close(ctx context.Context, err error) {
+	s.op.close(err == nil)
+	s.r.finish(ctx, err != nil)
+}
+
+// step runs the guest to its next await and commits that. It is for when poll says that the coroutine may go on. It reports
+// whether there is nothing more to do: the coroutine has ended, or one commit was all that was asked for.
+func (s *session) step(ctx context.Context) (done bool, err error) {
+	c, d := s.c, s.d
+	before := c.Pending()
+	status, err := c.Resume(ctx)
+	if err != nil {
+		return false, err
+	}
+	if before != nil && c.Pending() == before {
+		return false, nil // woken too early, and nothing has changed
+	}
+	s.watch()
+	s.quiet = s.quiet && (before == nil || before.Quiet)
+	if s.open = !status.Ended() && !d.Once && s.quiet && c.Pending().Quiet && !c.abi.ops.waiting() &&
+		time.Since(s.last) < d.Interval && c.written <= maxDeferredOutput; s.open {
+		return false, nil
+	}
+	if err := s.commit(ctx); err != nil {
+		return false, err
+	}
+	if status.Ended() {
+		s.op.ending(ctx)
+	}
+	return status.Ended() || d.Once, nil
+}
+
+// watch counts, from now on, what the pending call waits for.
+func (s *session) watch() {
+	t := &s.c.abi.ops
+	t.wait = nil
+	if p := s.c.Pending(); p != nil && len(p.Ops) > 0 {
+		t.wait = t.newWait(p.Ops, p.Min, p.Success)
+	}
+}
+
+// commit commits the coroutine as it is, and has its operations started.
+func (s *session) commit(ctx context.Context) error {
+	if err := s.d.commit(ctx, s.c, s.r); err != nil {
+		return err
+	}
+	s.last, s.quiet, s.open = time.Now(), true, false
+	if !s.d.Once {
+		s.op.committed()
+	}
+	return nil
+}
+
+// verdict says what to do with a coroutine that is suspended.
+type verdict int
+
+const (
+	waitOn   verdict = iota
+	goOn             // step
+	commitIt         // commit, and ask again
+)
+
+// poll takes in what has happened, and says what to do now. If that is to wait on, it says until when at the latest, zero
+// if only news ends the wait, and whether the host module of the pending call has to be asked as well: its Wait.
+func (s *session) poll(now time.Time) (v verdict, until time.Time, host bool) {
+	c, p := s.c, s.c.Pending()
+	s.op.arrive()
+	t := &c.abi.ops
+	t.due(s.c.abi.now())
+	switch {
+	case p == nil, c.abi.cancel == cancelAsked:
+		return goOn, time.Time{}, false
+	case t.wait != nil && t.wait.over():
+		return goOn, time.Time{}, false
+	case !s.open && (p.Kind == hostabi.KindYield || p.Kind == hostabi.KindCheckpoint):
+		return goOn, time.Time{}, false // at the driver's pleasure
+	}
+	if p.Kind == hostabi.KindOperations {
+		if !p.Until.IsZero() && !c.abi.now().Before(p.Until) {
+			return goOn, time.Time{}, false
+		}
+		until = p.Until
+	}
+	earlier := func(t time.Time) {
+		if until.IsZero() || t.Before(until) {
+			until = t
+		}
+	}
+	if t.wait != nil && len(t.wait.timers) > 0 {
+		earlier(t.wait.timers[0].due)
+	}
+	for _, at := range s.commits() {
+		if !at.After(now) {
+			return commitIt, time.Time{}, false
+		}
+		earlier(at)
+	}
+	return waitOn, until, p.Kind != hostabi.KindOperations
+}
+
+// commits returns when a commit is due although the guest has not run.
+func (s *session) commits() (at []time.Time) {
+	if s.open {
+		at = append(at, s.last.Add(s.d.Interval))
+	}
+	if !s.op.since.IsZero() {
+		at = append(at, s.op.since.Add(endsInterval))
+	}
+	return at
+}
+
+// wait blocks until the coroutine may go on.
+func (s *session) wait(ctx context.Context) error {
+	err := s.waitOver(ctx)
+	if err != nil && (s.open || !s.op.since.IsZero()) {
+		// Somebody asks to stop, and the guest stands still: what it has done since the last commit, and what has ended for it,
+		// need not be lost.
+		if cerr := s.commit(context.WithoutCancel(ctx)); cerr != nil {
+			err = fmt.Errorf("%w; and: %w", err, cerr)
+		}
+	}
+	return err
+}
+
+func (s *session) waitOver(ctx context.Context) error {
+	c := s.c
+	if c.Pending().Kind == hostabi.KindYield && s.d.OnYield != nil {
+		c.Send(s.d.OnYield(c.Pending().Data))
+	}
+	for {
+		v, until, host := s.poll(time.Now())
+		switch {
+		case v == goOn:
+			return nil
+		case v == commitIt:
+			if err := s.commit(ctx); err != nil {
+				return err
+			}
+		case host:
+			over, err := s.waitHost(ctx, until)
+			if over || err != nil {
+				return err
+			}
+		default:
+			if err := sleep(ctx, until, c.abi.now(), s.news); err != nil {
+				return fmt.Errorf("wait for coroutine %s: %w", c.ID(), err)
+			}
+		}
+	}
+}
+
+// sleep blocks until there is news, until a time that isn't zero, or for a while.
+func sleep(ctx context.Context, until, now time.Time, news <-chan struct{}) error {
+	d := maxSleep
+	if !until.IsZero() {
+		d = min(d, until.Sub(now))
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-news:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// errNews ends a wait because there is news.
+var errNews = errors.New("news")
+
+// waitHost blocks until what the host module waits for may have happened, which it reports as over, until there is news, or
+// until a time.
+func (s *session) waitHost(ctx context.Context, until time.Time) (over bool, err error) {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if !until.IsZero() {
+		var stop context.CancelFunc
+		inner, stop = context.WithDeadline(inner, until)
+		defer stop()
+	}
+	// No goroutine for that, which would wake another processor.
+	signal := s.op.setNews(func() { cancel(errNews) })
+	defer s.op.setNews(signal)
+	select {
+	case <-s.news:
+		return false, nil
+	default:
+	}
+	err = s.c.Wait(inner)
+	if inner.Err() != nil && ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
+}
