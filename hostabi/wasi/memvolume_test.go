@@ -28,7 +28,7 @@ func TestVolumeAgainstFolder(t *testing.T) {
 	if goruntime.GOOS != "linux" {
 		t.Skip("errnos of folders are the system's: the volume has Linux's")
 	}
-	rounds := 60
+	rounds := 200
 	if testing.Short() {
 		rounds = 8
 	}

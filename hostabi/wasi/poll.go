@@ -76,7 +76,7 @@ func pollOneoff(i *Instance, g *hostabi.Guest, args []uint64, p *hostabi.Pending
 		}
 		return success, p
 	}
-	if w.stdin && i.stdin != nil {
+	if w.stdin {
 		i.stdin.fill(w.size) // so that a guest that only ever polls gets its input some day
 	}
 	clear(events)
@@ -136,7 +136,8 @@ func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes 
 	case kind == eventFDWrite:
 		return true, 0, success
 	case d.kind == kindStdin:
-		n, ok := i.stdinReady()
+		i.stdin.pull()
+		n, ok := i.stdin.ready()
 		w.stdin = w.stdin || !ok
 		return ok, uint64(n), success
 	case d.kind == kindFile:
@@ -225,11 +226,11 @@ func (i *Instance) wait(ctx context.Context, w wait) error {
 	// watched, at each commit of a guest that waits for a moment only.
 	defer context.AfterFunc(i.open, func() { cancel(ErrClosed) })()
 	if w.stdin {
-		if _, ok := i.stdinReady(); ok {
+		if _, ok := i.stdin.ready(); ok {
 			return nil
 		}
 		go func() {
-			if i.stdin.wait(ctx, w.size) == nil {
+			if i.stdin.reader.wait(ctx, w.size) == nil {
 				cancel(errInput)
 			}
 		}()

@@ -18,7 +18,7 @@ import (
 
 // Config says what a guest gets. The zero value is a guest without arguments, environment, input and files.
 //
-// Args, Env, TTY, CheckpointOnYield and mounts in memory belong to the guest: they are captured, and Restore puts the
+// Args, Env, TTY, CheckpointOnYield, StdinMessages and mounts in memory belong to the guest: they are captured, and Restore puts the
 // captured ones in place of these. The rest belongs to the node.
 type Config struct {
 	// Args are the program's arguments; the first is its name.
@@ -33,6 +33,10 @@ type Config struct {
 	// CheckpointOnYield makes sched_yield an await point. By default it returns at once: the schedulers of Go and of
 	// thread libraries call it in loops.
 	CheckpointOnYield bool
+
+	// StdinMessages lets standard input come from messages to the coroutine of the name "stdin", one after the other, in place
+	// of Stdin. An empty one is its end.
+	StdinMessages bool
 
 	// Stdin is standard input; nil is an empty one. It is read in a goroutine, and only when the guest asks. A *[Stdin]
 	// can be passed on from one Instance to the next.
@@ -90,13 +94,12 @@ type Instance struct {
 	tty               [3]bool
 	checkpointOnYield bool
 
-	stdin    *Stdin // nil is an empty one
-	stdinEOF bool   // the guest was told so
-	random   io.Reader
-	clock    guestClock
-	mounts   []*mount
-	parts    []hostabi.Part // of the state, between RestoreParts and Restore
-	fds      table
+	stdin  stdinState
+	random io.Reader
+	clock  guestClock
+	mounts []*mount
+	parts  []hostabi.Part // of the state, between RestoreParts and Restore
+	fds    table
 
 	closing sync.Once
 	open    context.Context // done when it is closed
@@ -144,10 +147,11 @@ func New(c Config) (*Instance, error) {
 	switch in := c.Stdin.(type) {
 	case nil:
 	case *Stdin:
-		i.stdin = in
+		i.stdin.reader = in
 	default:
-		i.stdin = NewStdin(in)
+		i.stdin.reader = NewStdin(in)
 	}
+	i.stdin.messages = c.StdinMessages
 	i.fds.insertStdio(i.tty)
 	for _, m := range c.Mounts {
 		if err := i.addMount(m); err != nil {
@@ -276,6 +280,7 @@ func (i *Instance) Wait(ctx context.Context, p *hostabi.Pending) error {
 func (i *Instance) Close() error {
 	i.closing.Do(func() {
 		i.close()
+		i.stdin.release()
 		i.closeFiles()
 	})
 	return nil
