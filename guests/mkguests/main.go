@@ -43,6 +43,7 @@ func main() {
 type language struct {
 	sources  string                                 // a pattern
 	folder   string                                 // of the module, under testdata/
+	prefix   string                                 // of the module's name, before the source's
 	versions [][]string                             // commands whose first line names a tool's version
 	commands func(name, src, out string) [][]string // run in the source's folder; $TMP is a scratch folder
 	env      []string
@@ -71,6 +72,36 @@ func languages() []language {
 				return [][]string{
 					{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot, "-O2", "-Wall", "-Wextra", "-c", "-o", "$TMP/" + name + ".o", src},
 					append(append(link, linkFlags[name]...), "-o", out, "$TMP/"+name+".o"),
+				}
+			},
+		},
+		{
+			// The examples of the SDK, which is a header.
+			sources:  "guests/c/examples/*.c",
+			folder:   "guests",
+			prefix:   "c-",
+			versions: [][]string{{clang, "--version"}, {"dpkg-query", "-W", "-f", "${Package} ${Version}", "wasi-libc"}},
+			commands: func(name, src, out string) [][]string {
+				target := []string{clang, "--target=wasm32-wasi", "--sysroot=" + sysroot}
+				return [][]string{
+					append(target[:3:3], "-std=c99", "-O2", "-Wall", "-Wextra", "-I..", "-c", "-o", "$TMP/"+name+".o", src),
+					append(target[:3:3], "-Wl,--strip-debug", "-o", out, "$TMP/"+name+".o"),
+				}
+			},
+		},
+		{
+			// The examples of the SDK, which is a package like any other to them.
+			sources:  "guests/assemblyscript/examples/*.ts",
+			folder:   "guests",
+			prefix:   "assemblyscript-",
+			versions: [][]string{{"node", "-p", "'node ' + process.version"}},
+			commands: func(_, src, out string) [][]string {
+				return [][]string{
+					{"npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", "$TMP", "assemblyscript@0.28.20", ".."},
+					{
+						"node", "$TMP/node_modules/assemblyscript/bin/asc.js", src, "--config", "../asconfig.json", "--path", "$TMP/node_modules",
+						"-O", "--debug", "-o", out,
+					},
 				}
 			},
 		},
@@ -163,7 +194,7 @@ func run(only []string) error {
 				continue
 			}
 			base := filepath.Base(src)
-			name := strings.TrimSuffix(base, filepath.Ext(base))
+			name := lang.prefix + strings.TrimSuffix(base, filepath.Ext(base))
 			if g, ok := old[name]; ok && len(only) > 0 && !slices.Contains(only, name) {
 				list = append(list, g)
 				continue

@@ -205,6 +205,11 @@ func (s *stdinState) receive(c hostabi.Coroutine) (rest []byte, ok bool, e errno
 	return data[min(s.pos, len(data)):], true, success
 }
 
+// operations are the coroutine's, but for the one that is standard input.
+func (i *Instance) operations() []uint32 {
+	return slices.DeleteFunc(i.coroutine.Operations(), func(op uint32) bool { return op == i.stdin.op })
+}
+
 // readMessages is fd_read of standard input that comes from messages. What was received is part of the state, so it is read
 // without suspending.
 func (i *Instance) readMessages(g *hostabi.Guest, d *descriptor, v iovecs, total, result uint32) (errno, *hostabi.Pending) {
@@ -220,7 +225,7 @@ func (i *Instance) readMessages(g *hostabi.Guest, d *descriptor, v iovecs, total
 		return eAgain, nil
 	case !ok:
 		return success, &hostabi.Pending{
-			Kind: hostabi.KindOperations, Detail: "input from messages", Data: wait{stdin: true}.encode(), Ops: []uint32{s.op}, Min: 1,
+			Kind: hostabi.KindOperations, Detail: "input from messages", Data: wait{messages: true}.encode(), Ops: []uint32{s.op}, Min: 1,
 		}
 	}
 	s.eof = len(rest) == 0

@@ -264,6 +264,32 @@ func TestStdinMessages(t *testing.T) {
 		t.Errorf("%d operations, %d messages are left", len(m.ops), len(m.messages))
 	}
 
+	// poll_oneoff waits for a message, or the time.
+	m.messages = []string{"polled", ""}
+	g = newGuest(t, Config{StdinMessages: true})
+	g.g.Coroutine = m
+	for n, want := range []string{"polled", "polled", ""} {
+		in := g.subs([]sub{{tag: eventFDRead, id: 0}, sleepFor(time.Second)})
+		out := g.space(2 * eventSize)
+		_, p := g.start("poll_oneoff", nil, in, out, 2, 64)
+		if n == 1 { // it is still there
+			if p != nil || g.u64(out) != 100 || g.u64(out+16) != uint64(len(want)) {
+				t.Errorf("pending %+v, event %d of %d bytes", p, g.u64(out), g.u64(out+16))
+			}
+			g.wantRead(0, 20, want)
+			continue
+		}
+		if p == nil || p.Kind != hostabi.KindOperations || len(p.Ops) != 1 || p.Until.IsZero() || p.Cancellable {
+			t.Fatalf("waits for %+v", p)
+		}
+		g.restore(nil)
+		m.deliver(p.Ops[0])
+		if e, p := g.start("poll_oneoff", p, in, out, 2, 64); e != success || p != nil || g.u32(64) != 1 || g.u64(out) != 100 {
+			t.Errorf("errno %d, %v, %d events, of %d", e, p, g.u32(64), g.u64(out))
+		}
+	}
+	g.wantRead(0, 20, "")
+
 	// A guest that drops all operations that it finds waits for the next message nevertheless.
 	m.messages = []string{"x"}
 	g = newGuest(t, Config{StdinMessages: true})

@@ -1,0 +1,37 @@
+// Package durun is for Go programs that run under durun: compiled with GOOS=wasip1 GOARCH=wasm, suspended where they wait,
+// and gone on with elsewhere. A program needs none of it to be durable, time.Sleep and files are so by themselves. What it
+// adds is something else to wait for: calls of handlers on the host, messages, timers, and children.
+//
+//	func notifyUsers(ctx context.Context, opid string, emails []string) error {
+//		sent := make([]*durun.Op, len(emails))
+//		for i, to := range emails {
+//			sent[i] = durun.Call("send_email", []byte(`{"to":"`+to+`"}`))
+//		}
+//		results, err := durun.All(ctx, sent...)
+//		…
+//	}
+//
+// # Operations
+//
+// [Call], [Timer], [Recv] and [Spawn] begin an operation and return it as an [Op] at once. It leaves with the next
+// commit, so the next time that the program waits; then it happens at least once, however often the machine dies, and
+// the program sees its end exactly once. A handler gets an idempotency key, the same at each attempt.
+//
+// An Op has a [Op.Done] channel for select, and [Op.Wait]. [All], [Any], [Race] and [Some] wait for several. A goroutine that
+// waits lets the others go on: timers of Go, and other operations. So goroutines and a sync.WaitGroup are as good a way
+// to do things in parallel as any.
+//
+// # Cancellation
+//
+// A coroutine can be asked to end ("durun cancel"; or its parent has ended). Then [Context] is cancelled, and each Wait that is under
+// way, whatever its context, returns [ErrCoroutineCancelled]. The program may clean up, for which it can begin and wait as ever,
+// and ends. Waits that start afterwards are not disturbed.
+//
+// # TinyGo
+//
+// The package builds with TinyGo as well (target wasip1). Waiting stops all goroutines there, as soon as all have had
+// their turn and none has begun anything. So they wait for operations together; but time.Sleep, and contexts with a time-out, don't
+// go on meanwhile: use [Sleep] and [Timer].
+//
+// On other platforms the package compiles, for the sake of tools, and panics.
+package durun

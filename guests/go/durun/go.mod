@@ -1,0 +1,3 @@
+module github.com/durun/durun/guests/go/durun
+
+go 1.24
