@@ -21,7 +21,8 @@ import (
 type operator struct {
 	outside Outside
 	store   *snapshot.Store // nil for none: no messages
-	c       *Coroutine
+	id      string          // of the coroutine
+	c       *Coroutine      // nil while it is not in memory, see session.detach
 	ctx     context.Context // of all that runs outside
 	stop    context.CancelFunc
 
@@ -56,16 +57,23 @@ type arrival struct {
 // newOperator makes an operator for a coroutine that does not run, with its operations as the last commit has them. Nothing
 // starts before committed is called, once that is durable.
 func newOperator(ctx context.Context, outside *Outside, store *snapshot.Store, c *Coroutine, onNews func()) *operator {
-	o := &operator{store: store, c: c, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
+	o := &operator{store: store, id: c.id, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
 	if outside != nil {
 		o.outside = *outside
 	}
 	o.ctx, o.stop = context.WithCancel(context.WithoutCancel(ctx))
+	o.adopt(c)
+	return o
+}
+
+// adopt makes c, which does not run, the coroutine whose operations these are. It may be another one than before: the same, as its
+// last commit has it.
+func (o *operator) adopt(c *Coroutine) {
+	o.c = c
 	if o.outside.Now != nil {
 		c.abi.now = o.outside.Now
 	}
 	c.abi.arrive = o.arrive
-	return o
 }
 
 // setNews replaces what is called when something has arrived, and returns what was called until now.
@@ -123,7 +131,7 @@ func (o *operator) arrive() {
 
 func (o *operator) ended() {
 	if o.since.IsZero() {
-		o.since = time.Now()
+		o.since = o.c.abi.now()
 	}
 }
 
@@ -164,8 +172,14 @@ func (o *operator) committed() {
 	o.acknowledge()
 }
 
-// start starts an operation outside.
+// start starts an operation outside, unless it runs there already.
 func (o *operator) start(op *operation) {
+	o.mu.Lock()
+	_, runs := o.running[op.number]
+	o.mu.Unlock()
+	if runs {
+		return
+	}
 	switch op.kind {
 	case hostabi.Call:
 		o.call(op)
@@ -190,7 +204,7 @@ func (o *operator) call(op *operation) {
 	}
 	ctx := o.run(op.number)
 	c := handler.Call{
-		Key: o.c.abi.key(op.number), Coroutine: o.c.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
+		Key: o.c.abi.key(op.number), Coroutine: o.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
 	}
 	number, begun := op.number, op.begun
 	go func() {
@@ -313,5 +327,7 @@ func (o *operator) close(well bool) {
 	}
 	o.work.Wait()
 	o.stop()
-	o.c.abi.arrive = func() {}
+	if o.c != nil {
+		o.c.abi.arrive = func() {}
+	}
 }
