@@ -27,6 +27,7 @@ import (
 type process struct {
 	*exec.Cmd
 	out, err bytes.Buffer
+	patience time.Duration // how long end waits
 }
 
 // prepare readies durun with args, with its store in the folder dir, or with the store dir if that is a URL.
@@ -40,7 +41,7 @@ func prepare(t *testing.T, dir string, args ...string) *process {
 	if !strings.Contains(dir, "://") {
 		store = filepath.Join(dir, "store")
 	}
-	p := &process{Cmd: exec.Command(exe, args...)}
+	p := &process{Cmd: exec.Command(exe, args...), patience: 30 * time.Second}
 	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+store, "DURUN_CACHE="+cacheFolder, "GORACE="+noRaceSleep)
 	p.Stderr = &p.err
 	return p
@@ -93,10 +94,10 @@ func (p *process) end(t *testing.T) int {
 		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 			t.Fatal(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(p.patience):
 		_ = p.Process.Signal(syscall.SIGQUIT)
 		err := <-done // then its standard error is whole
-		t.Fatalf("durun %s was still there after 30 s: %v; stderr:\n%s", strings.Join(p.Args[1:], " "), err, p.err.String())
+		t.Fatalf("durun %s was still there after %v: %v; stderr:\n%s", strings.Join(p.Args[1:], " "), p.patience, err, p.err.String())
 	}
 	return p.ProcessState.ExitCode()
 }

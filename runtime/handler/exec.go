@@ -80,6 +80,9 @@ func Exec(command string, o ExecOptions) Func {
 		}
 		exit := (*exec.ExitError)(nil)
 		if !errors.As(err, &exit) {
+			if _, missing := os.Stat(o.Dir); o.Dir != "" && missing != nil { // which reads as if it were the shell
+				err = fmt.Errorf("its folder: %w", missing)
+			}
 			return nil, err
 		}
 		switch exit.ExitCode() {

@@ -14,8 +14,9 @@ import (
 // Starts are paced strictly: next is at least an interval after the last start, as it really was, with no credit for time in
 // which there was none.
 //
-// After throttling there is a pause for all, and the pace is cut to half of what it was: AIMD, as TCP's. From then on it
-// grows linearly with time, until it is the policy's rate again.
+// After throttling there is a pause for all, and the pace is cut to half of what it was: AIMD, as TCP's. After the pause it
+// grows linearly with time, so fast that it takes seconds to be the policy's rate again, or the fastest pace that was seen
+// where the policy has none. To be too fast again soon is no harm, because of the pauses.
 type gate struct {
 	mu          sync.Mutex
 	rate        float64 // starts a second at most, 0 for no limit
@@ -30,11 +31,12 @@ type gate struct {
 	timer    *time.Timer // lets in what waits at wakeAt
 	wakeAt   time.Time
 
-	// After throttling, else cutAt is zero: at most slow starts a second, and grow more each second from slowFrom on.
-	cutAt      time.Time
-	slow, grow float64
-	slowFrom   time.Time
-	throttled  int // cuts without a success between them
+	// After throttling, else cutAt is zero: at most slow starts a second, and more with each second from slowFrom on.
+	cutAt     time.Time
+	slow      float64
+	slowFrom  time.Time
+	fastest   float64 // pace at a cut
+	throttled int     // cuts without a success between them
 
 	// Starts in the second from window on, and in the one before: what the pace was where nothing limits it.
 	window       time.Time
@@ -180,7 +182,7 @@ func (g *gate) pace(now time.Time) float64 {
 	if g.cutAt.IsZero() {
 		return g.rate
 	}
-	slow := g.slow + g.grow*max(0, now.Sub(g.slowFrom).Seconds())
+	slow := g.slow + max(g.fastest, g.rate)/recovery*max(0, now.Sub(g.slowFrom).Seconds())
 	if g.rate > 0 && slow >= g.rate {
 		return g.rate
 	}
@@ -197,10 +199,10 @@ func (g *gate) interval(now time.Time) time.Duration {
 }
 
 const (
-	// recovery is how long the pace takes to grow from zero to what it was, in seconds.
-	recovery = 10
+	// recovery is how long the pace takes to grow from zero to all, in seconds.
+	recovery = 5
 	// minPace is the slowest pace that throttling leads to, in starts a second: pauses do the rest.
-	minPace = 0.1
+	minPace = 1
 )
 
 // throttle pauses, and cuts the pace.
@@ -208,12 +210,12 @@ func (g *gate) throttle(t *ticket, now time.Time, retryAfter time.Duration, paus
 	// Attempts that were under way at the last cut say nothing new: one cut is for all of them.
 	fresh := t.start.After(g.cutAt)
 	if fresh {
-		was := float64(max(g.past, g.starts, 1))
+		was := max(float64(g.past), float64(g.starts)/max(now.Sub(g.window).Seconds(), 0.1), 1)
 		if pace := g.pace(now); pace > 0 {
 			was = min(was, pace)
 		}
 		g.slow = max(was/2, minPace)
-		g.grow = max(was, g.rate, 1) / recovery
+		g.fastest = max(g.fastest, was)
 		g.cutAt, g.slowFrom = now, now
 		g.throttled++
 		if retryAfter <= 0 {
