@@ -329,3 +329,38 @@ func TestSchedulerMessages(t *testing.T) {
 		})
 	}
 }
+
+// TestSchedulerFairness has guests compute for ever, more than there are workers, beside one that has something to do. When the
+// scheduler is closed they are stopped.
+func TestSchedulerFairness(t *testing.T) {
+	m := waiters(t)
+	s := NewScheduler(m.runtime, SchedulerConfig{
+		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Outside: Outside{Handlers: echoing(answer)},
+	})
+	spinning := make(chan error)
+	for i := range 5 {
+		go func() {
+			_, err := s.Start(context.Background(), Program{ID: fmt.Sprintf("spin-%d", i), Module: m, Entry: "spin"})
+			spinning <- err
+		}()
+	}
+	for s.Stats().Running < 2 || s.Stats().Ready < 3 {
+		goruntime.Gosched()
+	}
+	if _, err := s.Start(t.Context(), Program{ID: "steps", Module: m, Entry: "steps", Input: number32(5)}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "steps"); fmt.Sprint(numbers(o.Result)) != "[10]" {
+		t.Errorf("beside them: %+v", o)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	for range 5 {
+		if err := <-spinning; err == nil {
+			t.Error("one that computes for ever was started")
+		}
+	}
+}
