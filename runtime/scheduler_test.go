@@ -241,7 +241,7 @@ func TestSchedulerRestart(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(15+lives)*time.Millisecond) // or else they might never get on
 		if _, err := s.Wait(ctx, left[0]); errors.Is(err, context.DeadlineExceeded) {
 			err = nil
-		} else if err != nil && !errors.Is(err, ErrNotDriven) {
+		} else if err != nil && !errors.Is(err, ErrNotEnded) {
 			t.Fatal(err)
 		}
 		cancel()
@@ -294,7 +294,7 @@ func TestSchedulerMessages(t *testing.T) {
 			if o := ends(t, s, "late"); o.Status != snapshot.Completed || len(o.Result) != 0 {
 				t.Errorf("without a message: %+v", o)
 			}
-			if err := s.Send(t.Context(), "asked", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			if _, err := s.Send(t.Context(), "asked", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
 				t.Fatal(err)
 			}
 			if o := ends(t, s, "asked"); string(o.Result) != "yes" {
@@ -320,7 +320,7 @@ func TestSchedulerMessages(t *testing.T) {
 				t.Errorf("the child of one that has ended: %v, %v", head.Status, err)
 			}
 			<-begun
-			if err := s.Send(t.Context(), "parent.1", snapshot.Message{Name: "approval", Data: []byte("to the child")}); err != nil {
+			if _, err := s.Send(t.Context(), "parent.1", snapshot.Message{Name: "approval", Data: []byte("to the child")}); err != nil {
 				t.Fatal(err)
 			}
 			if o := ends(t, s, "parent"); string(o.Result) != "to the child" {

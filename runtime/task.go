@@ -313,11 +313,15 @@ func (s *Scheduler) restore(ctx context.Context, t *task, chain *snapshot.Chain)
 		end, err := outcomeOf(state)
 		return nil, &end, err
 	}
-	hosts, err := s.config.Hosts(ctx, HostsRequest{ID: t.id, Grants: state.Grants, Restored: true})
+	grants := state.Grants
+	if t.beginning != nil { // what its parent has now counts, not what that had when it was started
+		grants = t.beginning.child.Grants
+	}
+	hosts, err := s.config.Hosts(ctx, HostsRequest{ID: t.id, Grants: grants, Restored: true})
 	if err != nil {
 		return nil, nil, err
 	}
-	config := RestoreConfig{Hosts: hosts, Grants: state.Grants}
+	config := RestoreConfig{Hosts: hosts, Grants: grants}
 	config.Stdout, config.Stderr = s.config.Output(t.id)
 	c, err := t.module.RestoreChain(ctx, chain, config)
 	if err != nil {
