@@ -40,9 +40,9 @@ const defaultCommands = 8
 const handlersHelp = `With --handler NAME=TARGET the program can call what is outside, under a name.
 TARGET is one of
 
-  http://…, https://…  an endpoint: it gets the call's body in a POST; 2xx is the
-                       result, 429 and 503 make durun slow down, for as long as
-                       Retry-After says; 408, 425, other 5xx and lost
+  http:// or https://  an endpoint: it gets the call's body in a POST; 2xx is
+                       the result, 429 and 503 make durun slow down, for as long
+                       as Retry-After says; 408, 425, other 5xx and lost
                        connections are tried again, the rest is final
   exec:COMMAND         a command for sh, with the body on its standard input;
                        with exit code 0 its output is the result, 75 makes durun

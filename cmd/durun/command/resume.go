@@ -49,8 +49,8 @@ replaces what is recorded under the same name, and is recorded from the next
 commit on. "durun help run" explains handlers and limits.
 
 From a store that isn't a folder, folders and handlers are not given again on
-its word, for others may write to it: without --trust-store they have to be given
-here.
+its word, for others may write to it: without --trust-store they have to be
+given here.
 
 Several coroutines are driven one after the other, each to its end; the exit
 code is the first that is not 0. To drive them at the same time, start several
