@@ -117,6 +117,8 @@ type drive struct {
 	output *output
 	once   bool                        // return after the first commit
 	ensure func(context.Context) error // see [runtime.Driver]
+
+	outside *runtime.Outside
 }
 
 // run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
@@ -159,6 +161,7 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		Once:     d.once,
 		Interval: d.interval,
 		Ensure:   d.ensure,
+		Outside:  d.outside,
 		Retain:   d.retain.policy(),
 		OnRetain: func(_ snapshot.Retained, err error) {
 			if err != nil {
