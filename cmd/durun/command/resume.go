@@ -233,7 +233,12 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return restoreError(a, id, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out, outside: &runtime.Outside{Handlers: handlers}}
+	if err := a.askOrphan(ctx, store, s, c); err != nil {
+		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
+	}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
+	d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err
 }

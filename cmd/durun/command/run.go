@@ -239,9 +239,18 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base), outside: &runtime.Outside{Handlers: handlers}}
+	d := drive{
+		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
+	}
+	if !o.detach {
+		d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+		defer closeInto(&err, func() error { return d.near.close(ctx) })
+	}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
+		if d.near != nil {
+			_ = d.near.close(ctx) // what it drove is driven anew
+		}
 		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
 	}
 	if !o.detach {
