@@ -116,7 +116,7 @@ func ParsePolicy(s string) (Policy, error) {
 		case "max-backoff":
 			p.MaxBackoff, err = parseTime(value)
 		default:
-			return Policy{}, fmt.Errorf("unknown setting %q; there are %s", name, strings.Join(policySettings, ", "))
+			return Policy{}, fmt.Errorf("unknown setting %q; there are %s", name, strings.Join(Settings(), ", "))
 		}
 		if err != nil {
 			return Policy{}, fmt.Errorf("%s=%s: %w", name, value, err)
@@ -125,7 +125,10 @@ func ParsePolicy(s string) (Policy, error) {
 	return p, nil
 }
 
-var policySettings = []string{"rate", "concurrency", "attempts", "timeout", "total", "backoff", "max-backoff"}
+// Settings returns the names of the settings that [ParsePolicy] knows.
+func Settings() []string {
+	return []string{"rate", "concurrency", "attempts", "timeout", "total", "backoff", "max-backoff"}
+}
 
 func parseCount(s string) (int, error) {
 	n, err := strconv.ParseInt(s, 10, 32)
