@@ -291,7 +291,7 @@ func TestRootIsReadOnce(t *testing.T) {
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := s.m.restoreMemory(t.Context(), broken); !errors.Is(err, bucket.ErrFull) {
+		if _, err := s.m.restoreMemory(t.Context(), broken, Limits{}); !errors.Is(err, bucket.ErrFull) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -300,12 +300,12 @@ func TestRootIsReadOnce(t *testing.T) {
 	_ = s.started("b", nil).Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.m.restoreMemory(ctx, good); !errors.Is(err, context.Canceled) {
+	if _, err := s.m.restoreMemory(ctx, good, Limits{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	for range 4 {
 		wg.Go(func() {
-			mem, err := s.m.restoreMemory(t.Context(), good)
+			mem, err := s.m.restoreMemory(t.Context(), good, Limits{})
 			if err != nil {
 				t.Error(err)
 				return

@@ -484,6 +484,7 @@ type RestoreConfig struct {
 	Stdout io.Writer          // as in [StartConfig]
 	Stderr io.Writer
 	Grants []snapshot.Grant
+	Limits Limits
 }
 
 // Restore goes on from a complete snapshot of a suspended coroutine of this module. Nothing of the guest runs before the
@@ -573,7 +574,7 @@ func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine,
 		output: slices.Clone(from.state.Output), // others start from the same, and each adds to its own
 	}
 	err = c.restore(ctx, m, from, RestoreConfig{
-		Hosts: config.Hosts, Stdout: config.Stdout, Stderr: config.Stderr, Grants: config.Grants,
+		Hosts: config.Hosts, Stdout: config.Stdout, Stderr: config.Stderr, Grants: config.Grants, Limits: config.Limits,
 	})
 	if err != nil {
 		return fail(err)
@@ -606,15 +607,20 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 	}
 	c.module, c.name, c.entry, c.args, c.grants = m, s.ModuleName, s.Entry, s.Args, config.Grants
 	c.stdout, c.stderr, c.status, c.inStart = config.Stdout, config.Stderr, snapshot.Suspended, s.InStart
-	c.abi, c.frames = newABI(c.id, nil), s.Frames
+	c.abi, c.frames, c.limits = newABI(c.id, nil), s.Frames, config.Limits
+	room, err := m.room(c.limits, s)
+	if err != nil {
+		return err
+	}
 	await, err := c.restoreAwait(s)
 	if err == nil {
-		c.linear, err = m.restoreMemory(ctx, from)
+		c.linear, err = m.restoreMemory(ctx, from, config.Limits)
 	}
 	if err == nil {
 		err = c.init(ctx, config.Hosts)
 	}
 	if err == nil {
+		c.setRoom(room)
 		err = c.restoreState(s)
 	}
 	if err == nil {

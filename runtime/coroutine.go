@@ -39,6 +39,7 @@ type StartConfig struct {
 	Stdout     io.Writer          // gets what the guest writes, as it writes it; nil for nobody. Its errors are ignored
 	Stderr     io.Writer
 	Grants     []snapshot.Grant // recorded in snapshots
+	Limits     Limits
 	// Base is a shared base to start from, see [snapshot.Store.Base]: a guest of the same module that is suspended. The
 	// coroutine goes on from there, as one of its own: with what it wrote until then as its output, and Input for what the
 	// guest reads with durun.input from then on, unless that is nil. One that waits in durun.yield reads what that
@@ -92,6 +93,10 @@ type Coroutine struct {
 
 	reentry
 
+	limits Limits
+	pace   pace
+	onTick func() // called by the guest at each tick, nil for nobody; may block
+
 	inStart    bool // the module's start function is on the stack
 	stack      stack
 	frames     []snapshot.Frame // of a suspended coroutine, once they are asked for, see captured
@@ -141,15 +146,20 @@ func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, err
 	}
 	c := &Coroutine{
 		module: m, id: config.ID, name: config.ModuleName, entry: config.Entry, args: args, grants: config.Grants,
-		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, abi: newABI(config.ID, config.Input),
+		stdout: config.Stdout, stderr: config.Stderr, limits: config.Limits, status: snapshot.Suspended, abi: newABI(config.ID, config.Input),
 	}
-	if c.linear, err = m.newMemory(nil, 0); err != nil {
+	room, err := m.room(c.limits, nil)
+	if err != nil {
+		return nil, fmt.Errorf("start coroutine %s: %w", config.ID, err)
+	}
+	if c.linear, err = m.newMemory(nil, 0, c.limits); err != nil {
 		return nil, err
 	}
 	if err := c.init(ctx, config.Hosts); err != nil {
 		c.freeMemory()
 		return nil, err
 	}
+	c.setRoom(room)
 	return c, nil
 }
 
@@ -200,6 +210,7 @@ func (c *Coroutine) init(ctx context.Context, hosts []hostabi.Instance) (err err
 		return err
 	}
 	c.state = c.main.ExportedGlobal(instrument.ExportState).(api.MutableGlobal)
+	c.pace = pace{counter: c.main.ExportedGlobal(instrument.ExportTicks).(api.MutableGlobal), always: m.runtime.ticking}
 	if mem := c.main.ExportedMemory(instrument.ExportMemory); mem != nil {
 		c.memory = mem
 	}
@@ -264,8 +275,9 @@ func (c *Coroutine) run() error {
 // Resume drives the coroutine to its next await point or its end, and returns its status: suspended, completed or
 // failed. A guest that traps or exits with a code other than 0 is no error of Resume.
 //
-// When ctx is done, the guest is stopped at its next host call, the coroutine is closed, and Resume returns ctx's error:
-// the last snapshot is what is left. A guest that calls no host function is not stopped.
+// When ctx is done, the guest is stopped within some milliseconds, the coroutine is closed, and Resume returns ctx's error:
+// the last snapshot is what is left. A host function that runs is waited for, as is a single instruction: to fill 4 GiB of memory
+// takes a second.
 //
 // Errors: [ErrEnded], [ErrInUse], [ErrClosed], and ctx's; [ErrMismatch] if the stack of a restored coroutine can't be rebuilt,
 // because its snapshot was made up.
@@ -287,6 +299,13 @@ func (c *Coroutine) Resume(ctx context.Context) (snapshot.Status, error) {
 		c.cancelled()
 		return c.status, nil
 	}
+	if err := c.checkCPU(); err != nil {
+		c.closing = true
+		c.stop()
+		return c.end(err)
+	}
+	c.pace.begin()
+	defer c.account()
 	if c.pending != nil {
 		ready, err := c.completeAwait()
 		if err != nil {

@@ -326,7 +326,7 @@ func compiledAs(t *testing.T, binary []byte, globals map[string]string, choices 
 			if err != nil {
 				return nil, err
 			}
-			r.choices = choices
+			r.choices, r.ticking = choices, choices != (instrument.Choices{})
 			return r.Compile(context.Background(), binary)
 		})
 		modules[which] = f

@@ -40,7 +40,7 @@ func TestInitialImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := compiled(t, binary, globals[g.Name])
-		linear, err := m.newMemory(nil, 0)
+		linear, err := m.newMemory(nil, 0, Limits{})
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"crypto/sha256"
 	"slices"
+	"time"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
@@ -27,6 +28,8 @@ type receipt [16]byte
 const (
 	// maxReceipts is how many hashes are remembered.
 	maxReceipts = 1024
+	// inboxRetry is when an inbox that could not be read is tried again.
+	inboxRetry = time.Second
 	// maxUndeleted is how many received messages may lie in the inbox before others are received.
 	maxUndeleted = 256
 )
@@ -63,8 +66,8 @@ func (o *operator) listen() {
 	if o.store == nil {
 		return
 	}
-	if o.outside.Inbox != nil {
-		o.unwatch = o.outside.Inbox.Watch(o.c.id, o.fetch)
+	if o.outside.Inbox != nil && o.unwatch == nil {
+		o.unwatch = o.outside.Inbox.Watch(o.id, o.fetch)
 	}
 	o.c.abi.ops.each(func(op *operation) bool {
 		o.want(op)
@@ -109,12 +112,15 @@ func (o *operator) readInbox() {
 		o.gone = nil
 		wanted := append([]string{CancelMessage}, o.wanted...)
 		o.mu.Unlock()
-		mail, err := o.store.Inbox(o.ctx, o.c.id, wanted...)
+		mail, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		o.mu.Lock()
 		// One that was deleted since the inbox was listed was received before.
 		mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 		if err == nil || len(mail) > 0 {
-			o.mail = mail
+			o.mail, o.unseen = mail, len(mail) > 0
+		}
+		if err != nil && !o.closed {
+			time.AfterFunc(inboxRetry, o.fetch)
 		}
 		again = o.refetch && !o.closed
 		o.fetching, o.refetch = again, false
@@ -132,7 +138,7 @@ func (o *operator) deliver() {
 	o.mu.Lock()
 	// What was deleted may have been read just before.
 	mail := slices.DeleteFunc(o.mail, func(m snapshot.Message) bool { return slices.Contains(o.deleted, m.Key) })
-	o.mail = nil
+	o.mail, o.unseen = nil, false
 	a.received.deleted(o.deleted)
 	o.deleted = nil
 	o.mu.Unlock()
@@ -198,7 +204,7 @@ func (o *operator) acknowledge() {
 	}
 	o.deleting = true
 	o.work.Go(func() {
-		err := o.store.Acknowledge(o.ctx, o.c.id, keys...)
+		err := o.store.Acknowledge(o.ctx, o.id, keys...)
 		o.mu.Lock()
 		o.deleting = false
 		if err == nil {

@@ -209,7 +209,7 @@ func (m *Module) memoryMax() uint64 {
 
 // newMemory returns a memory of some size, 0 for that of the image, that starts as image or, if that is nil, as the
 // module's initial one; nil if the module has no memory.
-func (m *Module) newMemory(image *linmem.Image, size uint64) (*linmem.Memory, error) {
+func (m *Module) newMemory(image *linmem.Image, size uint64, limits Limits) (*linmem.Memory, error) {
 	initial, err := m.initialImage()
 	if err != nil || initial == nil {
 		return nil, err
@@ -220,6 +220,9 @@ func (m *Module) newMemory(image *linmem.Image, size uint64) (*linmem.Memory, er
 	limit := uint64(maxPages)
 	if l := m.env.Memories[0]; l.HasMax {
 		limit = min(limit, l.Max)
+	}
+	if limits.Memory > 0 {
+		limit = min(limit, uint64(limits.Memory)/snapshot.WasmPageSize)
 	}
 	return linmem.New(linmem.Config{Image: image, Size: max(size, image.Size()), Max: limit * snapshot.WasmPageSize})
 }
@@ -269,7 +272,7 @@ func (c *Coroutine) changes(since snapshot.Since) ([]snapshot.Page, bool) {
 }
 
 // restoreMemory makes a memory of some content, and tells it what is committed of it. It is nil if the module has none.
-func (m *Module) restoreMemory(ctx context.Context, from *content) (*linmem.Memory, error) {
+func (m *Module) restoreMemory(ctx context.Context, from *content, limits Limits) (*linmem.Memory, error) {
 	initial, err := m.initialImage()
 	if err != nil {
 		return nil, err
@@ -295,7 +298,7 @@ func (m *Module) restoreMemory(ctx context.Context, from *content) (*linmem.Memo
 	if image != nil {
 		defer image.Release()
 	}
-	mem, err := m.newMemory(image, from.state.Memory.Size)
+	mem, err := m.newMemory(image, from.state.Memory.Size, limits)
 	if err != nil {
 		return nil, err
 	}

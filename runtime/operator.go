@@ -21,7 +21,8 @@ import (
 type operator struct {
 	outside Outside
 	store   *snapshot.Store // nil for none: no messages
-	c       *Coroutine
+	id      string          // of the coroutine
+	c       *Coroutine      // nil while it is not in memory, see session.detach
 	ctx     context.Context // of all that runs outside
 	stop    context.CancelFunc
 
@@ -34,6 +35,7 @@ type operator struct {
 	arrived  []arrival
 	running  map[uint32]context.CancelFunc
 	mail     []snapshot.Message // not received yet, in order
+	unseen   bool               // and may be new
 	fetching bool               // a goroutine looks for messages
 	refetch  bool               // and is to look again
 	wanted   []string           // names of messages that operations wait for, or have waited for
@@ -56,16 +58,23 @@ type arrival struct {
 // newOperator makes an operator for a coroutine that does not run, with its operations as the last commit has them. Nothing
 // starts before committed is called, once that is durable.
 func newOperator(ctx context.Context, outside *Outside, store *snapshot.Store, c *Coroutine, onNews func()) *operator {
-	o := &operator{store: store, c: c, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
+	o := &operator{store: store, id: c.id, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
 	if outside != nil {
 		o.outside = *outside
 	}
 	o.ctx, o.stop = context.WithCancel(context.WithoutCancel(ctx))
+	o.adopt(c)
+	return o
+}
+
+// adopt makes c, which does not run, the coroutine whose operations these are. It may be another one than before: the same, as its
+// last commit has it.
+func (o *operator) adopt(c *Coroutine) {
+	o.c = c
 	if o.outside.Now != nil {
 		c.abi.now = o.outside.Now
 	}
 	c.abi.arrive = o.arrive
-	return o
 }
 
 // setNews replaces what is called when something has arrived, and returns what was called until now.
@@ -123,7 +132,7 @@ func (o *operator) arrive() {
 
 func (o *operator) ended() {
 	if o.since.IsZero() {
-		o.since = time.Now()
+		o.since = o.c.abi.now()
 	}
 }
 
@@ -164,8 +173,14 @@ func (o *operator) committed() {
 	o.acknowledge()
 }
 
-// start starts an operation outside.
+// start starts an operation outside, unless it runs there already.
 func (o *operator) start(op *operation) {
+	o.mu.Lock()
+	_, runs := o.running[op.number]
+	o.mu.Unlock()
+	if runs {
+		return
+	}
 	switch op.kind {
 	case hostabi.Call:
 		o.call(op)
@@ -190,7 +205,7 @@ func (o *operator) call(op *operation) {
 	}
 	ctx := o.run(op.number)
 	c := handler.Call{
-		Key: o.c.abi.key(op.number), Coroutine: o.c.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
+		Key: o.c.abi.key(op.number), Coroutine: o.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
 	}
 	number, begun := op.number, op.begun
 	go func() {
@@ -285,6 +300,13 @@ func (o *operator) busy() bool {
 	return len(o.running) > 0 || len(o.arrived) > 0
 }
 
+// quiet reports whether the last commit has all that has come from outside.
+func (o *operator) quiet() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
+}
+
 // ending asks the children of a coroutine that has ended to end as well.
 func (o *operator) ending(ctx context.Context) {
 	for _, child := range o.children {
@@ -313,5 +335,7 @@ func (o *operator) close(well bool) {
 	}
 	o.work.Wait()
 	o.stop()
-	o.c.abi.arrive = func() {}
+	if o.c != nil {
+		o.c.abi.arrive = func() {}
+	}
 }

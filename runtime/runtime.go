@@ -33,6 +33,7 @@ type Runtime struct {
 	cache   wazero.CompilationCache
 	modules []*hostabi.Module  // durun's own first
 	choices instrument.Choices // other than what the transform does, in tests
+	ticking bool               // guests tick wherever they count, in tests
 
 	codeMu sync.Mutex // held while the cache of compiled code is used
 }

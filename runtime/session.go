@@ -65,6 +65,25 @@ func (s *session) close(ctx context.Context, err error) {
 	s.r.finish(ctx, err != nil)
 }
 
+// now is the time by which the session waits.
+func (s *session) now() time.Time { return s.c.abi.now() }
+
+// detach ends the session of a coroutine whose last commit is all there is of it, and leaves what goes on outside: for another
+// session to take over.
+func (s *session) detach(ctx context.Context) *operator {
+	s.r.finish(ctx, true)
+	s.c.abi.arrive = func() {}
+	s.op.c = nil
+	return s.op
+}
+
+// takeOver goes on with what goes on outside, before the session begins.
+func (s *session) takeOver(op *operator) {
+	s.op.stop()
+	s.op = op
+	op.adopt(s.c)
+}
+
 // step runs the guest to its next await and commits that. It is for when poll says that the coroutine may go on. It reports
 // whether there is nothing more to do: the coroutine has ended, or one commit was all that was asked for.
 func (s *session) step(ctx context.Context) (done bool, err error) {
@@ -80,7 +99,7 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 	s.watch()
 	s.quiet = s.quiet && (before == nil || before.Quiet)
 	if s.open = !status.Ended() && !d.Once && s.quiet && c.Pending().Quiet && !c.abi.ops.waiting() &&
-		time.Since(s.last) < d.Interval && c.written <= maxDeferredOutput; s.open {
+		s.now().Sub(s.last) < d.Interval && c.written <= maxDeferredOutput; s.open {
 		return false, nil
 	}
 	if err := s.commit(ctx); err != nil {
@@ -106,7 +125,7 @@ func (s *session) commit(ctx context.Context) error {
 	if err := s.d.commit(ctx, s.c, s.r); err != nil {
 		return err
 	}
-	s.last, s.quiet, s.open = time.Now(), true, false
+	s.last, s.quiet, s.open = s.now(), true, false
 	if !s.d.Once {
 		s.op.committed()
 	}
@@ -124,11 +143,11 @@ const (
 
 // poll takes in what has happened, and says what to do now. If that is to wait on, it says until when at the latest, zero
 // if only news ends the wait, and whether the host module of the pending call has to be asked as well: its Wait.
-func (s *session) poll(now time.Time) (v verdict, until time.Time, host bool) {
+func (s *session) poll() (v verdict, until time.Time, host bool) {
 	c, p := s.c, s.c.Pending()
 	s.op.arrive()
-	t := &c.abi.ops
-	t.due(s.c.abi.now())
+	t, now := &c.abi.ops, s.now()
+	t.due(now)
 	switch {
 	case p == nil, c.abi.cancel == cancelAsked:
 		return goOn, time.Time{}, false
@@ -138,7 +157,7 @@ func (s *session) poll(now time.Time) (v verdict, until time.Time, host bool) {
 		return goOn, time.Time{}, false // at the driver's pleasure
 	}
 	if p.Kind == hostabi.KindOperations {
-		if !p.Until.IsZero() && !c.abi.now().Before(p.Until) {
+		if !p.Until.IsZero() && !now.Before(p.Until) {
 			return goOn, time.Time{}, false
 		}
 		until = p.Until
@@ -190,7 +209,7 @@ func (s *session) waitOver(ctx context.Context) error {
 		c.Send(s.d.OnYield(c.Pending().Data))
 	}
 	for {
-		v, until, host := s.poll(time.Now())
+		v, until, host := s.poll()
 		switch {
 		case v == goOn:
 			return nil

@@ -181,7 +181,7 @@ func newBench(t testing.TB) *bench {
 			t.Fatal(err)
 		}
 	}
-	b.other.choices = otherChoices
+	b.other.choices, b.other.ticking = otherChoices, true
 	return b
 }
 

@@ -226,7 +226,8 @@ func newSide(t *testing.T, name string, host []byte, build func(m *wasm.Module) 
 		return func(context.Context, []uint64) { panic(fmt.Errorf("%s is called, though nothing suspends", name)) }
 	}
 	b := s.engine.NewHostModuleBuilder(instrument.HostModule).NewFunctionBuilder().
-		WithGoFunction(never(instrument.ImportUnwound), nil, nil).Export(instrument.ImportUnwound)
+		WithGoFunction(never(instrument.ImportUnwound), nil, nil).Export(instrument.ImportUnwound).
+		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tickAlways), nil, nil).Export(instrument.ImportTick)
 	i64s := slices.Repeat([]api.ValueType{api.ValueTypeI64}, instrument.MaxValues)
 	for n := range instrument.MaxValues + 1 {
 		name := instrument.ImportSave(n)
@@ -244,6 +245,11 @@ func newSide(t *testing.T, name string, host []byte, build func(m *wasm.Module) 
 		t.Fatal(err)
 	}
 	return s
+}
+
+// tickAlways has the guest call tick wherever it counts: one is for the loop that it stands at.
+func tickAlways(_ context.Context, mod api.Module, _ []uint64) {
+	mod.ExportedGlobal(instrument.ExportTicks).(api.MutableGlobal).Set(1)
 }
 
 // instantiate loads a module. Its start function's trap is the error; refusal is set if the transform refused it.

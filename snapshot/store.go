@@ -130,6 +130,28 @@ func (s *Store) KeepModule(ctx context.Context, h Hash, wasm []byte) error {
 	return nil
 }
 
+// UseModule makes sure that the store has a module, as KeepModule does, for those who don't have its bytes at hand. Errors:
+// [ErrNotFound]; those of the bucket.
+func (s *Store) UseModule(ctx context.Context, h Hash) error {
+	key := moduleKey(h)
+	err := s.rescue(ctx, key)
+	if err == nil {
+		_, err = s.b.Stat(ctx, key)
+	}
+	if err == nil {
+		if sync, ok := s.b.(bucket.Syncer); ok {
+			err = sync.Sync(ctx, key)
+		}
+	}
+	if errors.Is(err, bucket.ErrNotExist) {
+		err = fmt.Errorf("%w in %s", ErrNotFound, s.b.URL())
+	}
+	if err != nil {
+		return fmt.Errorf("use module %v: %w", h, err)
+	}
+	return nil
+}
+
 // Module returns the module with a hash. Errors: [ErrNotFound], [ErrCorrupt] if what is stored has another hash.
 func (s *Store) Module(ctx context.Context, h Hash) ([]byte, error) {
 	data, err := bucket.ReadAll(ctx, s.b, moduleKey(h), MaxModule)

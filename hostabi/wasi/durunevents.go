@@ -15,7 +15,7 @@ type eventsFile struct {
 
 // look returns the operations that have not been told: those that have ended, and those that have not. Both ascend.
 func (f *eventsFile) look() (ended, open []uint32) {
-	all := f.i.coroutine.Operations()
+	all := f.i.operations()
 	open = make([]uint32, 0, len(all))
 	told, next := f.told[:0], 0
 	for _, n := range all {

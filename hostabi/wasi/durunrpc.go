@@ -138,7 +138,7 @@ func (f *rpcFile) do(r *request) (payload []byte, err error) {
 	case "drop":
 		err = co.Drop(r.op)
 	case "operations":
-		payload = appendNumbers(nil, co.Operations())
+		payload = appendNumbers(nil, f.i.operations())
 	case "input":
 		payload = co.Input()
 	case "output":

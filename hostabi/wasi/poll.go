@@ -75,7 +75,7 @@ func pollOneoff(i *Instance, g *hostabi.Guest, args []uint64, p *hostabi.Pending
 	if len(ready) == 0 {
 		return success, w.pending(p, mono, wall)
 	}
-	if w.stdin && i.stdin != nil {
+	if w.stdin {
 		i.stdin.fill(w.size) // so that a guest that only ever polls gets its input some day
 	}
 	clear(events)
@@ -137,8 +137,19 @@ func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes 
 		return true, 0, eBadf
 	case kind == eventFDWrite:
 		return true, 0, success
+	case d.kind == kindStdin && i.stdin.messages:
+		if i.stdin.eof {
+			return true, 0, success
+		}
+		rest, ok, e := i.stdin.receive(i.coroutine)
+		if !ok && e == success {
+			w.messages, w.ops = true, append(w.ops, i.stdin.op)
+			return false, 0, success
+		}
+		return true, uint64(len(rest)), e
 	case d.kind == kindStdin:
-		n, ok := i.stdinReady()
+		i.stdin.pull()
+		n, ok := i.stdin.ready()
 		w.stdin = w.stdin || !ok
 		return ok, uint64(n), success
 	case d.kind == kindDevice:
@@ -171,8 +182,9 @@ type wait struct {
 	stdin   bool
 	size    int // how much to read
 
+	messages   bool     // standard input, where it comes from messages
 	operations bool     // operations of the coroutine, and that it is to be cancelled
-	ops        []uint32 // those that have not ended; may be empty
+	ops        []uint32 // those that have not ended, for both; may be empty
 }
 
 const waitSize = 1 + 3*8 + 4
@@ -180,7 +192,7 @@ const waitSize = 1 + 3*8 + 4
 func (w wait) encode() []byte {
 	b := make([]byte, 0, waitSize)
 	var flags byte
-	for n, set := range []bool{w.hasMono, w.hasWall, w.stdin, w.operations} {
+	for n, set := range []bool{w.hasMono, w.hasWall, w.stdin, w.operations, w.messages} {
 		if set {
 			flags |= 1 << n
 		}
@@ -193,10 +205,10 @@ func (w wait) encode() []byte {
 }
 
 func decodeWait(b []byte) (w wait, err error) {
-	if len(b) != waitSize || b[0] == 0 || b[0] > 15 {
+	if len(b) != waitSize || b[0] == 0 || b[0] > 31 {
 		return w, fmt.Errorf("wasi: what the call waits for does not decode: %d bytes", len(b))
 	}
-	w.hasMono, w.hasWall, w.stdin, w.operations = b[0]&1 != 0, b[0]&2 != 0, b[0]&4 != 0, b[0]&8 != 0
+	w.hasMono, w.hasWall, w.stdin, w.operations, w.messages = b[0]&1 != 0, b[0]&2 != 0, b[0]&4 != 0, b[0]&8 != 0, b[0]&16 != 0
 	w.start, w.mono, w.wall = int64(le.Uint64(b[1:])), int64(le.Uint64(b[9:])), int64(le.Uint64(b[17:]))
 	w.size = int(min(le.Uint32(b[25:]), maxStdinRead))
 	return w, nil
@@ -215,20 +227,24 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 		}
 		p.Until = time.Unix(0, until).UTC()
 	}
-	p.Quiet = !w.stdin && !w.operations
-	if w.operations {
+	events := w.operations || w.messages
+	p.Quiet = !w.stdin && !events
+	if events {
 		slices.Sort(w.ops)
-		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, true
+		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, w.operations
 		p.Kind, p.Detail = hostabi.KindOperations, fmt.Sprintf("%d operations", len(p.Ops))
+	}
+	if w.messages && len(p.Ops) == 1 {
+		p.Detail = "input from messages"
 	}
 	if w.stdin {
 		p.Kind, p.Detail = hostabi.KindStdin, "input from fd 0"
-		if w.operations {
+		if events {
 			p.Detail += " or operations"
 		}
-		if !p.Until.IsZero() {
-			p.Detail += " or a timeout"
-		}
+	}
+	if (w.stdin || w.messages) && !p.Until.IsZero() {
+		p.Detail += " or a timeout"
 	}
 	if before == nil || !bytes.Equal(p.Data, before.Data) || !slices.Equal(p.Ops, before.Ops) {
 		return p
@@ -250,11 +266,11 @@ func (i *Instance) wait(ctx context.Context, w wait) error {
 	// watched, at each commit of a guest that waits for a moment only.
 	defer context.AfterFunc(i.open, func() { cancel(ErrClosed) })()
 	if w.stdin {
-		if _, ok := i.stdinReady(); ok {
+		if _, ok := i.stdin.ready(); ok {
 			return nil
 		}
 		go func() {
-			if i.stdin.wait(ctx, w.size) == nil {
+			if i.stdin.reader.wait(ctx, w.size) == nil {
 				cancel(errInput)
 			}
 		}()

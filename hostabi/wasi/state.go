@@ -36,10 +36,18 @@ type state struct {
 
 	// From version 2 on:
 
-	Volumes   []volumeState `cbor:"10,keyasint,omitempty"` // those in memory
-	Durun     bool          `cbor:"20,keyasint,omitempty"` // there are the files under /durun. Then their mount is named so, and the root ""
-	Output    []byte        `cbor:"21,keyasint,omitempty"` // what is in /durun/output
-	Cancelled bool          `cbor:"22,keyasint,omitempty"` // the guest has yet to be told
+	Volumes []volumeState `cbor:"10,keyasint,omitempty"` // those in memory
+	// Standard input that was read from the host, and not yet by the guest.
+	Ahead []byte `cbor:"11,keyasint,omitempty"`
+	// Standard input comes from messages, and this is the operation that receives, or has received, the message of which the
+	// next byte is, and where that is in it.
+	StdinMessages bool   `cbor:"12,keyasint,omitempty"`
+	StdinOp       uint32 `cbor:"13,keyasint,omitempty"`
+	StdinPos      int64  `cbor:"14,keyasint,omitempty"`
+
+	Durun     bool   `cbor:"20,keyasint,omitempty"` // there are the files under /durun. Then their mount is named so, and the root ""
+	Output    []byte `cbor:"21,keyasint,omitempty"` // what is in /durun/output
+	Cancelled bool   `cbor:"22,keyasint,omitempty"` // the guest has yet to be told
 }
 
 // volumeState is a volume in memory. What is in it is in parts of the state.
@@ -169,8 +177,10 @@ func (i *Instance) RestoreParts(_ uint32, parts []hostabi.Part) error {
 func (i *Instance) Save() (version uint32, data []byte, err error) {
 	s := state{
 		Args: toBytes(i.args), Env: toBytes(i.env),
-		CheckpointOnYield: i.checkpointOnYield, StdinEOF: i.stdinEOF,
+		CheckpointOnYield: i.checkpointOnYield, StdinEOF: i.stdin.eof,
 	}
+	s.Ahead, i.stdin.fresh = i.stdin.ahead, 0
+	s.StdinMessages, s.StdinOp, s.StdinPos = i.stdin.messages, i.stdin.op, int64(i.stdin.pos)
 	for n, tty := range i.tty {
 		if tty {
 			s.TTY |= 1 << n
@@ -331,7 +341,12 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 	for n := range i.tty {
 		i.tty[n] = s.TTY&(1<<n) != 0
 	}
-	i.checkpointOnYield, i.stdinEOF = s.CheckpointOnYield, s.StdinEOF
+	i.checkpointOnYield = s.CheckpointOnYield
+	i.stdin.release()
+	i.stdin = stdinState{
+		reader: i.stdin.reader, eof: s.StdinEOF, ahead: s.Ahead,
+		messages: s.StdinMessages, op: s.StdinOp, pos: int(s.StdinPos),
+	}
 	i.clock.restore(s.Mono, s.Wall)
 	i.fds.close()
 	for _, f := range s.FDs {
@@ -391,6 +406,9 @@ func (s *state) check() error {
 	}
 	if s.Mono < 0 {
 		return fmt.Errorf("monotonic time %d", s.Mono)
+	}
+	if len(s.Ahead) > maxStdinRead || s.StdinPos < 0 || s.StdinPos > hostabi.MaxPayload {
+		return errors.New("standard input has read ahead too much")
 	}
 	if len(s.Output) > hostabi.MaxPayload || !s.Durun && (s.Output != nil || s.Cancelled) {
 		return errors.New("/durun/output is too large, or there is no /durun")

@@ -18,8 +18,8 @@ import (
 
 // Config says what a guest gets. The zero value is a guest without arguments, environment, input and files.
 //
-// Args, Env, TTY, CheckpointOnYield, Durun and mounts in memory belong to the guest: they are captured, and Restore puts the
-// captured ones in place of these. The rest belongs to the node.
+// Args, Env, TTY, CheckpointOnYield, Durun, StdinMessages and mounts in memory belong to the guest: they are captured, and
+// Restore puts the captured ones in place of these. The rest belongs to the node.
 type Config struct {
 	// Args are the program's arguments; the first is its name.
 	Args []string
@@ -37,6 +37,10 @@ type Config struct {
 	// operations and waits for them; see DURUN.md. It finds them as the last preopened descriptor. Before that is one for
 	// "/", which lists what there is, unless Mounts has a folder of that name. A mount of the name /durun hides the files.
 	Durun bool
+
+	// StdinMessages lets standard input come from messages to the coroutine of the name "stdin", one after the other, in place
+	// of Stdin. An empty one is its end.
+	StdinMessages bool
 
 	// Stdin is standard input; nil is an empty one. It is read in a goroutine, and only when the guest asks. A *[Stdin]
 	// can be passed on from one Instance to the next.
@@ -94,14 +98,13 @@ type Instance struct {
 	tty               [3]bool
 	checkpointOnYield bool
 
-	stdin    *Stdin // nil is an empty one
-	stdinEOF bool   // the guest was told so
-	random   io.Reader
-	clock    guestClock
-	mounts   []*mount
-	durun    *durunFiles    // nil if the guest has none
-	parts    []hostabi.Part // of the state, between RestoreParts and Restore
-	fds      table
+	stdin  stdinState
+	random io.Reader
+	clock  guestClock
+	mounts []*mount
+	durun  *durunFiles    // nil if the guest has none
+	parts  []hostabi.Part // of the state, between RestoreParts and Restore
+	fds    table
 
 	coroutine hostabi.Coroutine // the guest's, during a call; nil if there is none
 
@@ -151,10 +154,11 @@ func New(c Config) (*Instance, error) {
 	switch in := c.Stdin.(type) {
 	case nil:
 	case *Stdin:
-		i.stdin = in
+		i.stdin.reader = in
 	default:
-		i.stdin = NewStdin(in)
+		i.stdin.reader = NewStdin(in)
 	}
+	i.stdin.messages = c.StdinMessages
 	i.fds.insertStdio(i.tty)
 	for _, m := range c.Mounts {
 		if err := i.addMount(m); err != nil {
@@ -290,6 +294,7 @@ func (i *Instance) Wait(ctx context.Context, p *hostabi.Pending) error {
 func (i *Instance) Close() error {
 	i.closing.Do(func() {
 		i.close()
+		i.stdin.release()
 		i.closeFiles()
 	})
 	return nil

@@ -254,7 +254,7 @@ begins with it.
 	}{
 		{"drive", "Drive coroutines:", []*cobra.Command{newRunCommand(a), newResumeCommand(a)}},
 		{"look", "Look at them:", []*cobra.Command{
-			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a),
+			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a), newResultCommand(a),
 		}},
 		{"move", "Move and remove them:", []*cobra.Command{newExportCommand(a), newImportCommand(a), newRmCommand(a)}},
 		{"keep", "Keep house in the store:", []*cobra.Command{newGCCommand(a), newCheckCommand(a), newBaseCommand(a), newKeyCommand(a), newRekeyCommand(a)}},

@@ -215,7 +215,7 @@ func (e *emitter) rest(from int32, around []int32) {
 			e.index(wasm.OpBr, 1) // $exit
 			e.end()               // $again
 			e.rangeOf(c.start, c.stop)
-			e.end() // the loop
+			e.close(ci)
 		}
 		e.end()
 		e.ended(ci)

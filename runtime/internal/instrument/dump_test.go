@@ -128,18 +128,19 @@ func (d *dumper) instr(in *wasm.Instr) string {
 
 // global names the globals that the transform adds.
 func (d *dumper) global(i uint32) string {
+	names := map[string]string{ExportState: "$state", ExportTicks: "$ticks"}
 	n := uint32(0)
 	for j := range d.m.Imports {
 		if im := &d.m.Imports[j]; im.Kind == wasm.ExternGlobal {
-			if n == i && im.Name == ExportState {
-				return "$state"
+			if name := names[im.Name]; n == i && name != "" {
+				return name
 			}
 			n++
 		}
 	}
 	for _, e := range d.m.Exports {
-		if e.Kind == wasm.ExternGlobal && e.Index == i && e.Name == ExportState {
-			return "$state"
+		if name := names[e.Name]; e.Kind == wasm.ExternGlobal && e.Index == i && name != "" {
+			return name
 		}
 	}
 	return fmt.Sprint(i)

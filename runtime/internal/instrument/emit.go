@@ -19,6 +19,12 @@ type linker interface {
 	// save: [types, i32 site] -> [], load: [] -> [types], references nullable.
 	save(types []wasm.ValueType) uint32
 	load(types []wasm.ValueType) uint32
+	// ticks returns the global that the code counts down, i64, and the function to call when it is negative: [] -> [].
+	ticks() (counter, tick uint32)
+	// spend returns the function that counts what a long-running instruction is going to do: [n i32] -> [n i32].
+	spend() uint32
+	// grow returns the function that stands for an instruction memory.grow or table.grow, and has its type.
+	grow(in *wasm.Instr) uint32
 	// keep returns the function that keeps an exception from being collected: [exnref] -> [].
 	keep() uint32
 	// mustBeNull returns the function that tells the runtime if a reference of this type isn't null: [t] -> [].
@@ -119,10 +125,13 @@ func (e *emitter) wrap(n int32) {
 }
 
 // running returns the body of the function in the running form.
-func (e *emitter) running(f *function) []byte {
+func (e *emitter) running(f *function, counts bool) []byte {
 	e.resuming = false
 	emit := func(wraps int32) {
 		e.begin(f, wraps)
+		if counts {
+			e.countEntry()
+		}
 		e.region(0, int32(len(f.instrs))-1, 0)
 	}
 	if len(f.sites) <= maxNest {
@@ -263,13 +272,14 @@ func (e *emitter) rangeOf(from, to int32) {
 		if throws {
 			e.try(&f.throwers[thrower], f.throwers[thrower].params)
 		}
+		e.spend(i)
 		switch in.op {
 		case dead:
 			continue
 		case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
 			e.open(in)
 		case wasm.OpEnd:
-			e.end()
+			e.close(in.arg)
 			e.ended(in.arg)
 		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
 			e.index(in.op, e.label(in.arg))
@@ -283,6 +293,8 @@ func (e *emitter) rangeOf(from, to int32) {
 			e.index(in.op, e.link.funcIndex(immediate(body[in.off+1:])))
 		case wasm.OpRefFunc:
 			e.code = e.link.refFunc(e.code, immediate(body[in.off+1:]))
+		case wasm.OpMemoryGrow, wasm.OpTableGrow:
+			e.grow(i)
 		case wasm.OpDataDrop:
 			e.code = e.link.dropData(e.code, immediate(body[in.off+2:]))
 		case wasm.OpMemoryInit:
@@ -336,14 +348,18 @@ func (e *emitter) open(in *instr) {
 		e.code = wasm.AppendBlockType(e.code, c.block)
 	case in.op == wasm.OpTryTable:
 		e.tryTable(c.block, c.catches)
+	case in.op == wasm.OpLoop:
+		e.openLoop(c)
+		e.pos[in.arg] = e.depth - 1
+		if c.keeps {
+			e.keep(c.height, c.params)
+		}
+		return
 	default:
 		e.code = append(e.code, e.f.code.Body()[in.off:in.end]...)
 	}
 	e.pos[in.arg] = e.depth
 	e.depth++
-	if c.op == wasm.OpLoop && c.keeps {
-		e.keep(c.height, c.params)
-	}
 }
 
 // tryTable emits the opcode of a try_table.

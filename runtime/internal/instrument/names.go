@@ -17,6 +17,8 @@ import "strconv"
 //	unnamed: [i32] -> []
 //	    the frame that is saved next holds a reference that isn't null and can't be saved: NotNullExtern, NotNullExn;
 //	    only where there are references
+//	tick: [] -> []
+//	    the guest has used up what the counter held, see ExportTicks; the runtime sets that, or ends the guest
 //	keep: [exnref] -> []
 //	    the guest may hold on to this exception; only where there are references
 const HostModule = "durun:host"
@@ -28,10 +30,14 @@ const MaxValues = 16
 const (
 	ImportUnwound = "unwound"
 	ImportNext    = "next"
+	ImportTick    = "tick"
 	ImportRef     = "ref"
 	ImportUnnamed = "unnamed"
 	ImportKeep    = "keep"
 )
+
+// ElementSize is how many bytes an element of a table takes.
+const ElementSize = 8
 
 // What the import unnamed is called with: the type of the reference.
 const (
@@ -51,6 +57,11 @@ const (
 
 	// ExportState is a mutable i32 global: 0 while the guest runs, 1 while it unwinds.
 	ExportState = exportPrefix + "state"
+	// ExportTicks is a mutable i64 global: how far the guest may run before it calls tick.
+	ExportTicks = exportPrefix + "ticks"
+	// ExportRoom is a mutable i64 global: by how many bytes memories and tables may still grow, at first without a limit. An
+	// element of a table counts as [ElementSize] bytes.
+	ExportRoom = exportPrefix + "room"
 	// ExportStart is the module's start function: [] -> [].
 	ExportStart = exportPrefix + "start"
 	// ExportMemory is the module's memory.

@@ -136,7 +136,7 @@ func (e *emitter) path(s *site, around []int32, i int, next func()) {
 		from = c.els + 1
 	}
 	e.region(from, c.stop, c.height)
-	e.end()
+	e.close(around[i])
 	e.ended(around[i])
 }
 

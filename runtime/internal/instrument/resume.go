@@ -103,9 +103,11 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 		}
 	}
 	r.importHost(ImportUnwound, nil, nil)
-	next := uint32(1)
+	r.tickFn = 1
+	r.importHost(ImportTick, nil, nil)
+	next := uint32(2)
 	r.importHost(ImportNext, nil, []wasm.ValueType{wasm.I32})
-	r.save0 = 2
+	r.save0 = next + 1
 	for n := range MaxValues + 1 {
 		r.importHost(ImportSave(n), append(i64s(n), wasm.I32), nil)
 	}
@@ -274,6 +276,10 @@ func (r *resume) importState() {
 	}
 	r.stateG = uint32(len(r.env.Globals))
 	add(wasm.Import{Name: ExportState, Kind: wasm.ExternGlobal, Global: wasm.GlobalType{Type: wasm.I32, Mutable: true}})
+	r.ticksG, r.roomG = r.stateG+1, r.stateG+2
+	for _, name := range []string{ExportTicks, ExportRoom} {
+		add(wasm.Import{Name: name, Kind: wasm.ExternGlobal, Global: wasm.GlobalType{Type: wasm.I64, Mutable: true}})
+	}
 }
 
 // funcIndex implements linker: it imports the function on first use.

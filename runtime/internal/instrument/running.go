@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -44,6 +45,7 @@ type running struct {
 	shift  uint32 // what the added imports add to the index of a function defined in the module
 	stateG uint32
 	needed []bool // by function: a continuation may call it
+	counts []bool // by function that is defined here: it counts where it is entered, see counting.go
 	// dropped and droppedElements are the globals that say which segments have been dropped; tableInits the functions that
 	// stand for table.init, by segment and table; tableCopies those that copy to a table without nulls, by it and the registry.
 	dropped, droppedElements map[uint32]uint32
@@ -58,10 +60,11 @@ var passes = []struct {
 }{
 	{name: "scan code", run: (*running).scan},
 	{name: "find what may suspend", after: []string{"scan code"}, run: (*running).findSuspension},
+	{name: "find where to count", after: []string{"scan code"}, run: (*running).findCounting},
 	{name: "refuse reserved names", run: (*running).refuse},
 	{name: "collect references", after: []string{"find what may suspend"}, run: (*running).collectReferences},
 	{name: "add imports and state", after: []string{"collect references"}, run: (*running).addImports},
-	{name: "rewrite functions", after: []string{"add imports and state"}, run: (*running).rewriteFunctions},
+	{name: "rewrite functions", after: []string{"find where to count", "add imports and state"}, run: (*running).rewriteFunctions},
 	{name: "renumber references", after: []string{"add imports and state"}, run: (*running).renumber},
 	{name: "wrap exports and start", after: []string{"renumber references"}, run: (*running).wrapExports},
 	{name: "share with resume modules", after: []string{"rewrite functions", "wrap exports and start"}, run: (*running).share},
@@ -174,7 +177,9 @@ func (r *running) addImports() error {
 	}
 	before := len(m.Imports)
 	r.importHost(ImportUnwound, nil, nil)
-	r.save0 = uint32(r.env.NumImportedFuncs) + 1
+	r.tickFn = r.unwound() + 1
+	r.importHost(ImportTick, nil, nil)
+	r.save0 = r.tickFn + 1
 	for n := range MaxValues + 1 {
 		r.importHost(ImportSave(n), append(i64s(n), wasm.I32), nil)
 	}
@@ -188,14 +193,16 @@ func (r *running) addImports() error {
 	}
 	r.shift = uint32(len(m.Imports) - before)
 	r.base = uint32(r.env.NumFuncs()) + r.shift
-	addGlobal := func() uint32 {
+	addGlobalOf := func(t wasm.ValueType, init wasm.Expr) uint32 {
 		m.Globals = append(m.Globals, wasm.Global{
-			Type: wasm.GlobalType{Type: wasm.I32, Mutable: true},
-			Init: wasm.Expr{byte(wasm.OpI32Const), 0, byte(wasm.OpEnd)},
+			Type: wasm.GlobalType{Type: t, Mutable: true}, Init: append(init, byte(wasm.OpEnd)),
 		})
 		return uint32(r.env.NumImportedGlobals + len(m.Globals) - 1)
 	}
+	addGlobal := func() uint32 { return addGlobalOf(wasm.I32, appendZero(nil, wasm.I32)) }
 	r.stateG = addGlobal()
+	r.ticksG = addGlobalOf(wasm.I64, appendZero(nil, wasm.I64))
+	r.roomG = addGlobalOf(wasm.I64, wasm.AppendS64(wasm.Expr{byte(wasm.OpI64Const)}, math.MaxInt64))
 	r.dropped = map[uint32]uint32{}
 	for _, s := range r.graph.droppedData {
 		r.dropped[s] = addGlobal()
@@ -365,7 +372,7 @@ func (r *running) rewriteFunctions() error {
 	for i := range r.original.Code {
 		c := &r.original.Code[i]
 		suspends := r.sus.funcs[r.env.NumImportedFuncs+i]
-		if !suspends && !r.graph.tries[i] {
+		if !suspends && !r.graph.rewrite[i] && !r.counts[i] {
 			raw, err := r.copyFunction(c)
 			if err != nil {
 				return err
@@ -384,7 +391,7 @@ func (r *running) rewriteFunctions() error {
 			}
 		}
 		r.stats.Sites += len(f.sites)
-		body := e.running(f)
+		body := e.running(f, r.counts[i])
 		raw := appendLocals(make([]byte, 0, len(body)+16), e.locals()[len(f.typ.Params):])
 		offset := len(raw)
 		r.m.Code[i] = wasm.Code{Raw: append(raw, body...), BodyOffset: offset}
@@ -528,6 +535,8 @@ func (r *running) export(name string, kind wasm.ExternKind, index uint32) {
 // share exports what resume modules import, and what the runtime reads.
 func (r *running) share() error {
 	r.export(ExportState, wasm.ExternGlobal, r.stateG)
+	r.export(ExportTicks, wasm.ExternGlobal, r.ticksG)
+	r.export(ExportRoom, wasm.ExternGlobal, r.roomG)
 	if len(r.env.Memories) > 0 {
 		r.export(ExportMemory, wasm.ExternMemory, 0)
 	}

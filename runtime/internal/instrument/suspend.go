@@ -28,8 +28,11 @@ type callGraph struct {
 	// references reports whether code can get hold of references to functions, or change tables; anyRefs, whether the module
 	// has references of any type in locals, globals or code.
 	references, anyRefs bool
-	// tries reports for each function that is defined here whether it has a try_table.
-	tries []bool
+	// callees lists for each function that is defined here its calls, as [callees] has them.
+	callees [][]edge
+	// rewrite reports for each function that is defined here whether more than indices changes in it, even if it can't suspend:
+	// whether it has a try_table, a loop, or an instruction that may take long or lets something grow.
+	rewrite []bool
 }
 
 // scan reads all code once.
@@ -40,11 +43,13 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 		indirect: map[uint32][]uint32{},
 		taken:    make([]bool, n),
 		calls:    make([]uint32, len(m.Code)),
-		tries:    make([]bool, len(m.Code)),
+		rewrite:  make([]bool, len(m.Code)),
+		callees:  make([][]edge, len(m.Code)),
 	}
 	var r wasm.Reader
 	var in wasm.Instr
 	initElements := map[uint32]bool{}
+	var open []wasm.Opcode // the constructs around the instruction
 	value := func(t wasm.ValueType) {
 		g.anyRefs = g.anyRefs || t.IsRef()
 	}
@@ -53,6 +58,8 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 		for _, l := range m.Code[i].Locals {
 			value(l.Type)
 		}
+		open = open[:0]
+		loops := 0 // of them
 		r.Reset(m.Code[i].Body())
 		for {
 			err := r.Next(&in)
@@ -67,11 +74,13 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 				if cs := g.callers[in.Index]; len(cs) == 0 || cs[len(cs)-1] != caller {
 					g.callers[in.Index] = append(cs, caller)
 				}
+				g.callees[i] = append(g.callees[i], edge{in.Index, loops > 0})
 			case wasm.OpCallIndirect, wasm.OpReturnCallIndirect, wasm.OpCallRef, wasm.OpReturnCallRef:
 				t := env.CanonicalType(in.Index)
 				if cs := g.indirect[t]; len(cs) == 0 || cs[len(cs)-1] != caller {
 					g.indirect[t] = append(cs, caller)
 				}
+				g.callees[i] = append(g.callees[i], edge{uint32(n) + t, loops > 0})
 			case wasm.OpRefFunc:
 				g.taken[in.Index] = true
 				g.made = append(g.made, in.Index)
@@ -96,15 +105,32 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 				}
 			case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
 				value(in.Block.Value)
-				g.tries[i] = g.tries[i] || in.Op == wasm.OpTryTable
 			}
 			switch in.Op {
 			case wasm.OpRefFunc, wasm.OpTableGet, wasm.OpTableSet, wasm.OpTableGrow, wasm.OpTableFill, wasm.OpTableCopy, wasm.OpTableInit:
 				g.references = true
 			}
 			switch in.Op {
+			case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
+				open = append(open, in.Op)
+				if in.Op == wasm.OpLoop {
+					loops++
+				}
+			case wasm.OpEnd:
+				if last := len(open) - 1; last >= 0 {
+					if open[last] == wasm.OpLoop {
+						loops--
+					}
+					open = open[:last]
+				}
+			}
+			switch in.Op {
 			case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
 				g.calls[i]++
+			case wasm.OpTryTable, wasm.OpLoop:
+				g.rewrite[i] = true
+			default:
+				g.rewrite[i] = g.rewrite[i] || isLongRunning(in.Op) || in.Op == wasm.OpMemoryGrow || in.Op == wasm.OpTableGrow
 			}
 		}
 	}

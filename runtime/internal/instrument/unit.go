@@ -22,6 +22,9 @@ type unit struct {
 	refs     *references
 	save0    uint32 // index of the import save0; save<n> follow
 	load1    uint32 // index of the import load1; load<n> follow
+	tickFn   uint32 // index of the import tick
+	ticksG   uint32 // the global that the code counts in
+	roomG    uint32 // the global that says how far memories and tables may grow
 	ref      uint32 // index of the import ref, where there are references
 	unnamed  uint32 // index of the import unnamed, where there are references
 	keepFn   uint32 // index of the import keep, where there are references
@@ -107,6 +110,8 @@ func (u *unit) zero(code []byte, t wasm.ValueType) []byte {
 	}
 	return wasm.AppendU32(append(code, byte(wasm.OpRefFunc)), f)
 }
+
+func (u *unit) ticks() (counter, tick uint32) { return u.ticksG, u.tickFn }
 
 func (u *unit) keep() uint32 { return u.keepFn }
 

@@ -1,0 +1,194 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/snapshot"
+)
+
+// GrantModule is the kind of a grant that is a module which children may be started from: its Name is what a spawn calls it,
+// its Value its hash. The store has it.
+const GrantModule = "module"
+
+// parentVariable is the environment variable by which a child knows its parent's id.
+const parentVariable = "DURUN_PARENT"
+
+// targetModule is what a spawn's target starts with that names a module.
+const targetModule = "module:"
+
+var _ Children = (*Scheduler)(nil)
+
+// Spawn implements [Children]. Who waits for a child may go: the scheduler drives it on to its end.
+func (s *Scheduler) Spawn(ctx context.Context, c Child, done func(output []byte, err error)) {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return
+	}
+	t := s.tasks[c.ID]
+	if t == nil {
+		depth := 1
+		if parent := s.tasks[c.Parent]; parent != nil {
+			depth += int(parent.depth)
+		}
+		var refused error
+		switch {
+		case len(s.tasks) >= s.config.MaxCoroutines:
+			refused = refuse(hostabi.CodeLimit, "%v: %d", errTooMany, s.config.MaxCoroutines)
+		case depth > s.config.MaxDepth:
+			refused = refuse(hostabi.CodeLimit, "children are nested more than %d deep", s.config.MaxDepth)
+		}
+		if refused != nil {
+			s.mu.Unlock()
+			done(nil, refused)
+			return
+		}
+		t = &task{id: c.ID, depth: uint8(min(depth, 255)), beginning: &beginning{child: &c}}
+		s.take(t)
+	}
+	forget := s.addEnd(t, func(e ending) {
+		switch {
+		case ctx.Err() != nil || e.closed:
+		case e.key != c.Key:
+			done(nil, notChild(&c))
+		default:
+			if output, err, ended := e.asChild(); ended {
+				done(output, err)
+			}
+		}
+	})
+	s.mu.Unlock()
+	context.AfterFunc(ctx, forget)
+}
+
+// asChild is how a child has ended, for its parent. A child that was given up has not.
+func (e *ending) asChild() (output []byte, err error, ended bool) {
+	var failure *hostabi.OperationError
+	switch {
+	case e.Status == snapshot.Completed && e.ExitCode == 0:
+		return e.Result, nil, true
+	case e.Status == snapshot.Completed:
+		return nil, refuse(hostabi.CodeFailed, "exit code %d", e.ExitCode), true
+	case e.Status == snapshot.Cancelled:
+		return nil, refuse(hostabi.CodeCancelled, "the child was cancelled"), true
+	case e.Status == snapshot.Failed:
+		return nil, refuse(hostabi.CodeFailed, "%v", e.Err), true
+	case errors.As(e.Err, &failure): // it could not be started
+		return nil, failure, true
+	}
+	return nil, nil, false
+}
+
+// notChild is the error for a coroutine that has a child's id, and is something else.
+func notChild(c *Child) error {
+	return refuse(hostabi.CodeFailed, "the coroutine %s is no child that this operation has started", c.ID)
+}
+
+// cancelRequest is the message that asks a coroutine to end. It needs to be left once.
+var cancelRequest = snapshot.Message{Name: CancelMessage, Key: CancelMessage}
+
+// CancelChild implements [Children].
+func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
+	s.mu.Lock()
+	t := s.tasks[c.ID]
+	if t != nil && t.beginning != nil {
+		t.beginning.giveUp = true
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	err := s.Send(ctx, c.ID, cancelRequest)
+	if errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, snapshot.ErrEnded) {
+		return nil
+	}
+	return err
+}
+
+// startChild makes a child that has not run.
+func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outcome, error) {
+	b := t.beginning
+	s.mu.Lock()
+	giveUp := b.giveUp
+	s.mu.Unlock()
+	if giveUp {
+		return nil, &Outcome{Status: snapshot.Cancelled, ExitCode: ExitCodeCancelled}, nil
+	}
+	p, module, err := b.child.program()
+	if err == nil && (t.module == nil || t.module.Hash() != module) {
+		t.module, err = s.openModule(ctx, module)
+	}
+	var c *Coroutine
+	if err == nil {
+		c, err = s.start(ctx, t.module, p)
+	}
+	var unfit *ModuleError
+	if errors.As(err, &unfit) { // as it will be each time
+		err = refuse(hostabi.CodeFailed, "%v", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c.abi.parent = parentLink{id: b.child.Parent, key: b.child.Key}
+	t.key = b.child.Key
+	return c, nil, nil
+}
+
+// program returns what a child runs, and the hash of its module.
+func (c *Child) program() (Program, snapshot.Hash, error) {
+	p := Program{ID: c.ID, ModuleName: c.ModuleName, Entry: c.Entry, Input: c.Input, Grants: c.Grants}
+	module, name := c.Module, ""
+	if len(c.Program) > 0 {
+		name = c.Program[0]
+	}
+	if target, ok := strings.CutPrefix(c.Target, targetModule); ok {
+		target, entry, _ := strings.Cut(target, "/")
+		hash, err := grantedModule(c.Grants, target)
+		if err != nil {
+			return p, module, err
+		}
+		module, name, p.ModuleName, p.Entry = hash, target, target, entry
+	} else if c.Target != "" {
+		p.Entry = c.Target
+	}
+	if p.Args = c.Program; c.Args != nil {
+		p.Args = append([]string{name}, c.Args...)
+	} else if len(p.Args) > 0 {
+		p.Args = append([]string{name}, p.Args[1:]...)
+	}
+	p.Env = slices.DeleteFunc(slices.Clone(c.Env), func(v string) bool { return strings.HasPrefix(v, parentVariable+"=") })
+	p.Env = append(p.Env, parentVariable+"="+c.Parent)
+	return p, module, nil
+}
+
+// grantedModule returns the hash of a module that a run was given.
+func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) {
+	for _, g := range grants {
+		if g.Kind == GrantModule && g.Name == name {
+			hash, err := snapshot.ParseHash(g.Value)
+			if err != nil {
+				return hash, refuse(hostabi.CodeFailed, "module %s: %v", name, err)
+			}
+			return hash, nil
+		}
+	}
+	return snapshot.Hash{}, refuse(hostabi.CodeDenied, "the run was given no module %q", name)
+}
+
+// isOrphan reports whether a coroutine is a child whose parent has ended, or is no more: then it is to end as well, which the
+// parent's driver may not have come to say. It looks once.
+func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) bool {
+	parent := c.abi.parent.id
+	if parent == "" || t.looked || t.beginning != nil {
+		return false
+	}
+	t.looked = true
+	if s.Drives(parent) {
+		return false
+	}
+	head, err := s.config.Store.Head(ctx, parent)
+	return errors.Is(err, snapshot.ErrNotFound) || err == nil && head.Status.Ended()
+}

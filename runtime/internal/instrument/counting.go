@@ -1,0 +1,279 @@
+package instrument
+
+import (
+	"slices"
+
+	"github.com/durun/durun/runtime/internal/wasm"
+)
+
+// The guest counts what it does in a global, [ExportTicks], and calls the runtime's tick when it has counted below zero: so the
+// runtime gets to run every so often, however long the guest computes. It counts where it enters an iteration of a loop, in some
+// functions where they are entered, and before instructions that may take long. In between, what it does is bounded by its code.
+
+// maxUncounted is about how many bytes of code a function may run, with all that it calls, without counting when it is entered.
+const maxUncounted = 1 << 14
+
+// findCounting decides which functions count where they are entered, so that
+//
+//   - each cycle of calls has a call that stands in a loop, or a function that counts;
+//   - without loops, no function that doesn't count runs more than maxUncounted bytes of code, its callees' included.
+//
+// Indirect calls are taken to lead to every function of their type whose address is taken.
+func (r *running) findCounting() error {
+	g := newCallees(r.env, r.graph)
+	counts := make([]bool, r.env.NumFuncs())
+
+	// A graph without the edges on which a depth-first search meets a node on the way that it came has no cycle. So it is enough that
+	// one end of these counts.
+	g.search(func(e edge) bool { return !e.inLoop }, func(from, to uint32) {
+		if g.isFunc(to) {
+			counts[to] = true
+		} else {
+			counts[from] = true
+		}
+	}, func(uint32) {})
+
+	costs := make([]int, g.nodes())
+	g.search(func(edge) bool { return true }, func(uint32, uint32) {}, func(node uint32) {
+		var cost int
+		if g.isFunc(node) {
+			if i := int(node) - r.env.NumImportedFuncs; i >= 0 {
+				cost = len(r.original.Code[i].Body())
+			}
+			for _, e := range g.from(node) {
+				cost = min(cost+costs[e.to], 2*maxUncounted)
+			}
+			counts[node] = counts[node] || cost > maxUncounted
+			if counts[node] {
+				cost = 0
+			}
+		} else {
+			for _, e := range g.from(node) {
+				cost = max(cost, costs[e.to])
+			}
+		}
+		costs[node] = cost
+	})
+	r.counts = counts[r.env.NumImportedFuncs:]
+	return nil
+}
+
+// callees is who is called by whom, as a graph. Its nodes are the functions, by index, and behind them the canonical types, which
+// stand between indirect calls and the functions that these may lead to.
+type callees struct {
+	funcs    uint32
+	imported uint32
+	calls    [][]edge // by function that is defined here
+	types    [][]edge
+}
+
+// edge is a call, of a function or through a type.
+type edge struct {
+	to     uint32
+	inLoop bool // of its function
+}
+
+func newCallees(env *wasm.Env, g *callGraph) *callees {
+	c := &callees{
+		funcs: uint32(env.NumFuncs()), imported: uint32(env.NumImportedFuncs),
+		calls: g.callees, types: make([][]edge, len(env.Types)),
+	}
+	for f := range c.funcs {
+		if g.taken[f] {
+			t := env.CanonicalType(env.FuncTypeIndex(f))
+			c.types[t] = append(c.types[t], edge{to: f})
+		}
+	}
+	return c
+}
+
+func (c *callees) nodes() int { return int(c.funcs) + len(c.types) }
+
+func (c *callees) isFunc(node uint32) bool { return node < c.funcs }
+
+func (c *callees) from(node uint32) []edge {
+	switch {
+	case node < c.imported:
+		return nil
+	case node < c.funcs:
+		return c.calls[node-c.imported]
+	}
+	return c.types[node-c.funcs]
+}
+
+// search visits all nodes depth first, along the edges that follow names. It calls back for each of these that leads to a node on
+// the way to it, and done for each node after all that it leads to. Both are called in an order that depends on the graph only.
+func (c *callees) search(follow func(edge) bool, back func(from, to uint32), done func(node uint32)) {
+	const (
+		unseen = iota
+		onTheWay
+		left
+	)
+	state := make([]uint8, c.nodes())
+	type step struct {
+		node uint32
+		next int // of its edges
+	}
+	var way []step // a chain of calls may be as long as a module has functions
+	for root := range uint32(c.nodes()) {
+		if state[root] != unseen {
+			continue
+		}
+		state[root] = onTheWay
+		way = append(way, step{node: root})
+		for len(way) > 0 {
+			s := &way[len(way)-1]
+			edges := c.from(s.node)
+			if s.next == len(edges) {
+				state[s.node] = left
+				done(s.node)
+				way = way[:len(way)-1]
+				continue
+			}
+			e := edges[s.next]
+			s.next++
+			switch {
+			case !follow(e):
+			case state[e.to] == unseen:
+				state[e.to] = onTheWay
+				way = append(way, step{node: e.to})
+			case state[e.to] == onTheWay:
+				back(s.node, e.to)
+			}
+		}
+	}
+}
+
+// longRunning are the instructions whose last operand says how much they do: bytes of memory, or elements of a table.
+var longRunning = []wasm.Opcode{
+	wasm.OpMemoryFill, wasm.OpMemoryCopy, wasm.OpMemoryInit,
+	wasm.OpTableFill, wasm.OpTableCopy, wasm.OpTableInit, wasm.OpTableGrow,
+}
+
+func isLongRunning(op wasm.Opcode) bool { return slices.Contains(longRunning, op) }
+
+// spendShift is by how many bits the operand of a long-running instruction is shifted to become a count: one for 64 bytes, or for
+// 64 elements, of which each takes longer, but there are fewer of them.
+const spendShift = 6
+
+// spend implements linker: a function that counts what a long-running instruction is going to do, [n i32] -> [n i32].
+func (u *unit) spend() uint32 {
+	const key = "spend"
+	if f, ok := u.moves[key]; ok {
+		return f
+	}
+	var b []byte
+	index := func(op wasm.Opcode, i uint32) { b = wasm.AppendU32(append(b, byte(op)), i) }
+	index(wasm.OpGlobalGet, u.ticksG)
+	index(wasm.OpLocalGet, 0)
+	b = append(b, byte(wasm.OpI32Const), spendShift, byte(wasm.OpI32ShrU), byte(wasm.OpI64ExtendI32U), byte(wasm.OpI64Sub))
+	index(wasm.OpLocalTee, 1)
+	index(wasm.OpGlobalSet, u.ticksG)
+	index(wasm.OpLocalGet, 1)
+	b = append(b, byte(wasm.OpI64Const), 0, byte(wasm.OpI64LtS), byte(wasm.OpIf), 0x40)
+	index(wasm.OpCall, u.tickFn)
+	b = append(b, byte(wasm.OpEnd))
+	index(wasm.OpLocalGet, 0)
+	i32 := []wasm.ValueType{wasm.I32}
+	f := u.add(i32, i32, []wasm.ValueType{wasm.I64}, b)
+	u.moves[key] = f
+	return f
+}
+
+// maxUnspent is how much a long-running instruction may do without being counted.
+const maxUnspent = 4096
+
+// spend emits what stands before instruction i, if that may take long.
+func (e *emitter) spend(i int32) {
+	if !isLongRunning(e.f.instrs[i].op) {
+		return
+	}
+	if before := &e.f.instrs[max(i-1, 0)]; before.op == wasm.OpI32Const {
+		var r wasm.Reader
+		var in wasm.Instr
+		r.Reset(e.f.code.Body()[before.off:before.end])
+		if err := r.Next(&in); err == nil && uint32(in.Const) <= maxUnspent {
+			return
+		}
+	}
+	e.index(wasm.OpCall, e.link.spend())
+}
+
+// count emits a count, and pushes whether there is nothing left.
+func (e *emitter) count() {
+	counter, _ := e.link.ticks()
+	left := e.f.spillLocal(-2, wasm.I64)
+	e.index(wasm.OpGlobalGet, counter)
+	e.code = append(e.code, byte(wasm.OpI64Const), 1, byte(wasm.OpI64Sub))
+	e.index(wasm.OpLocalTee, left)
+	e.index(wasm.OpGlobalSet, counter)
+	e.index(wasm.OpLocalGet, left)
+	e.code = append(e.code, byte(wasm.OpI64Const), 0, byte(wasm.OpI64LtS))
+}
+
+// countEntry emits what stands at the beginning of a function that counts.
+func (e *emitter) countEntry() {
+	e.count()
+	e.op(wasm.OpIf)
+	e.code = wasm.AppendBlockType(e.code, wasm.BlockType{})
+	e.callTick()
+	e.op(wasm.OpEnd)
+}
+
+func (e *emitter) callTick() {
+	_, tick := e.link.ticks()
+	e.index(wasm.OpCall, tick)
+}
+
+// openLoop emits the opcode of a loop and the count at its head. The call of tick stands outside of the loop, in another around it that
+// leads back:
+//
+//	block $done
+//	  loop $again
+//	    block $tick
+//	      loop $loop
+//	        (count)  br_if $tick
+//	        ...
+//	      end
+//	      br $done
+//	    end
+//	    call tick
+//	    br $again
+//	  end
+//	end
+//
+// All have the loop's parameters, and its results or, $tick, the parameters again. A call inside would cost much more: the compiler's
+// registers are lost in a call, and so it would keep what the loop works on in memory.
+func (e *emitter) openLoop(c *construct) {
+	open := func(op wasm.Opcode, t wasm.BlockType) {
+		e.op(op)
+		e.code = wasm.AppendBlockType(e.code, t)
+		e.depth++
+	}
+	open(wasm.OpBlock, c.block)
+	open(wasm.OpLoop, c.block)
+	open(wasm.OpBlock, e.link.blockType(c.params, c.params))
+	open(wasm.OpLoop, c.block)
+	e.count()
+	e.index(wasm.OpBrIf, 1) // $tick
+}
+
+// endLoop emits the end of a loop, and what stands behind it.
+func (e *emitter) endLoop() {
+	e.end()
+	e.index(wasm.OpBr, 2) // $done
+	e.end()
+	e.callTick()
+	e.index(wasm.OpBr, 0) // $again
+	e.end()
+	e.end()
+}
+
+// close emits the end of a construct.
+func (e *emitter) close(construct int32) {
+	if e.f.constructs[construct].op == wasm.OpLoop {
+		e.endLoop()
+	} else {
+		e.end()
+	}
+}

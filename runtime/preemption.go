@@ -1,0 +1,72 @@
+package runtime
+
+import (
+	goruntime "runtime"
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+)
+
+// Compiled code doesn't give way by itself: no other goroutine can stop it, and Go's collector waits for it, with all goroutines.
+// So the running form counts down where it loops and recurses (see instrument/DESIGN.md), and calls tick when the count is used
+// up. How long that takes depends on the guest, so the count is set anew each time by how long the last one took.
+
+const (
+	// tickEvery is about how long a guest runs between two ticks. A tick takes less than a microsecond.
+	tickEvery = 500 * time.Microsecond
+	// firstCount is used up in some microseconds.
+	firstCount = 1000
+	// maxCountGrowth bounds by how much a count exceeds the last one: what the guest does next may take longer.
+	maxCountGrowth = 4
+	// maxCount is what takes about tickEvery at the least.
+	maxCount = 1 << 22
+)
+
+// pace sets how far a guest runs from one tick to the next.
+type pace struct {
+	counter api.MutableGlobal // of the instance: what the guest counts down
+	count   int64             // what it was set to
+	set     time.Time         // when
+	always  bool              // the guest ticks wherever it counts, in tests
+}
+
+// begin has the guest, which doesn't run, tick in time.
+func (p *pace) begin() {
+	if p.count == 0 {
+		p.count = firstCount
+	}
+	p.start()
+}
+
+// next has the guest, which has used up its count, tick in time if it goes on as it did.
+func (p *pace) next() {
+	took := max(time.Since(p.set), time.Nanosecond)
+	count := float64(p.count) * float64(tickEvery) / float64(took)
+	p.count = int64(min(count, float64(p.count*maxCountGrowth), maxCount))
+	p.start()
+}
+
+func (p *pace) start() {
+	p.count = max(p.count, 1) // the guest counts the place where it stands once more
+	if p.always {
+		p.count = 1
+	}
+	p.set = time.Now()
+	p.counter.Set(uint64(p.count))
+}
+
+// tick is called by the guest when its count is used up. It ends the guest if that is to stop.
+func (c *Coroutine) tick() {
+	if !c.rewinding { // else nothing of the guest's own runs
+		c.checkContext()
+		c.account()
+		if err := c.checkCPU(); err != nil {
+			panic(err)
+		}
+		if c.onTick != nil {
+			c.onTick()
+		}
+		goruntime.Gosched() // Go would interrupt a goroutine of its own after 10 ms, and others wait for longer where there are few processors
+	}
+	c.pace.next()
+}

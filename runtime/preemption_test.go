@@ -1,0 +1,305 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/wasm"
+	"github.com/durun/durun/snapshot"
+)
+
+// spinners returns a module of testdata, compiled, and the entries that compute for ever.
+func spinners(t *testing.T, file string) (m *Module, entries []string) {
+	t.Helper()
+	ctx := context.Background()
+	code, err := os.ReadFile(filepath.Join("testdata", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(ctx, NewConfig().WithModules(callbackModule))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(ctx) })
+	if m, err = r.Compile(ctx, code); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range m.exports() {
+		if !strings.HasPrefix(e, "f") || e == "fib" || e == "fill" {
+			entries = append(entries, e)
+		}
+	}
+	return m, entries
+}
+
+// spin starts an entry that computes for ever, and moves it to another instance if it suspends on the way there.
+func spin(t *testing.T, m *Module, entry string, limits Limits) *Coroutine {
+	t.Helper()
+	ctx := context.Background()
+	hosts := func() []hostabi.Instance { return []hostabi.Instance{&callbacks{}} }
+	c, err := m.Start(ctx, StartConfig{ID: "spin", Entry: entry, Hosts: hosts(), Limits: limits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(entry, "resumed") {
+		if _, err := c.Resume(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if c, err = m.Restore(ctx, s, RestoreConfig{Hosts: hosts(), Limits: limits}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// atMost is how long something may take that takes milliseconds at most on a machine with nothing else to do.
+const atMost = time.Second
+
+// TestSpinning has guests compute for ever. Each gives way to Go's collector, and stops when it is told to.
+func TestSpinning(t *testing.T) {
+	total := 0
+	for _, file := range []string{"spinning.wasm", "spinningstart.wasm"} {
+		m, entries := spinners(t, file)
+		total += len(entries)
+		for _, entry := range entries {
+			t.Run(entry, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				c := spin(t, m, entry, Limits{})
+				ticks, spinning := 0, make(chan struct{})
+				c.onTick = func() {
+					if ticks++; ticks == 5 {
+						close(spinning)
+					}
+				}
+				stopped := make(chan error, 1)
+				go func() {
+					_, err := c.Resume(ctx)
+					stopped <- err
+				}()
+				wait := func(what string, f func()) {
+					t.Helper()
+					begun := time.Now()
+					f()
+					if took := time.Since(begun); took > atMost {
+						t.Errorf("%s took %v", what, took)
+					} else {
+						t.Logf("%s took %v", what, took)
+					}
+				}
+				wait("to tick", func() {
+					select {
+					case <-spinning:
+					case err := <-stopped:
+						t.Fatalf("it ended by itself: %v, %v", err, c.Err())
+					}
+				})
+				wait("a collection", goruntime.GC)
+				wait("to stop", func() {
+					cancel()
+					if err := <-stopped; !errors.Is(err, context.Canceled) {
+						t.Errorf("error %v, want %v", err, context.Canceled)
+					}
+				})
+				if _, err := c.Resume(context.Background()); !errors.Is(err, ErrClosed) {
+					t.Errorf("error %v after that, want %v", err, ErrClosed)
+				}
+			})
+		}
+	}
+	if total < 17 {
+		t.Errorf("only %d ways to compute for ever", total)
+	}
+}
+
+// TestLimitCPU has guests use up the time that they have in their lives, in one piece or in many.
+func TestLimitCPU(t *testing.T) {
+	m, entries := spinners(t, "spinning.wasm")
+	const most = 20 * time.Millisecond
+	for _, entry := range entries {
+		t.Run(entry, func(t *testing.T) {
+			c := spin(t, m, entry, Limits{CPU: most})
+			status, err := c.Resume(t.Context())
+			if err != nil || status != snapshot.Failed || c.ExitCode() != ExitCodeTrap {
+				t.Fatalf("status %s, exit code %d, error %v", status, c.ExitCode(), err)
+			}
+			if limit := (*LimitError)(nil); !errors.As(c.Err(), &limit) || limit.Limit != "CPU" || !strings.Contains(limit.Error(), most.String()) {
+				t.Errorf("error %v, want a LimitError", c.Err())
+			}
+			if c.abi.cpu < most || c.abi.cpu > most+atMost {
+				t.Errorf("it has computed for %v, and may for %v", c.abi.cpu, most)
+			}
+		})
+	}
+
+	t.Run("in many pieces", func(t *testing.T) {
+		ctx := context.Background()
+		loops := counter(hostabi.ModuleName, hostabi.FuncCheckpoint, 1<<30)
+		r := testRuntime(t)
+		m, err := r.Compile(ctx, loops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits := Limits{CPU: time.Millisecond}
+		c, err := m.Start(ctx, StartConfig{ID: "x", Limits: limits})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lives := 0
+		for {
+			status, err := c.Resume(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status.Ended() {
+				break
+			}
+			s, err := c.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			lives++
+			if c, err = m.Restore(ctx, s, RestoreConfig{Limits: limits}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if limit := (*LimitError)(nil); !errors.As(c.Err(), &limit) || lives < 3 {
+			t.Errorf("error %v after %d lives, want a LimitError", c.Err(), lives)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestUnlimitedIsNotMeasured holds that a snapshot doesn't depend on how fast the machine is, unless there is a limit.
+func TestUnlimitedIsNotMeasured(t *testing.T) {
+	c := start(t, testRuntime(t), counter(hostabi.ModuleName, hostabi.FuncCheckpoint, 3), StartConfig{})
+	if _, err := c.Resume(t.Context()); err != nil || c.abi.cpu != 0 {
+		t.Errorf("it has computed for %v, error %v", c.abi.cpu, err)
+	}
+}
+
+// grower returns a program whose main(pages, elements) grows its memory, then its table of two elements, by so much, suspends, grows
+// the memory by a page, and returns the three results. It begins with one page.
+func grower(t *testing.T) []byte {
+	i32 := wasm.I32
+	grow := func(local uint32, in wasm.Instr) []wasm.Instr {
+		code := []wasm.Instr{ins(wasm.OpLocalGet, local), in}
+		if in.Op == wasm.OpTableGrow {
+			code = append([]wasm.Instr{{Op: wasm.OpRefNull, Heap: wasm.HeapFunc}}, code...)
+		}
+		return code
+	}
+	code := append(grow(0, ins(wasm.OpMemoryGrow, 0)), grow(1, ins(wasm.OpTableGrow, 0))...)
+	code = append(code, ins(wasm.OpCall, fnCheckpoint), constant(1), ins(wasm.OpMemoryGrow, 0))
+	return assemble(t, func(m *wasm.Module) {
+		m.Memories = []wasm.Limits{{Min: 1, Max: 1000, HasMax: true}}
+		m.Tables = []wasm.Table{{Type: wasm.TableType{Elem: wasm.FuncRef, Limits: wasm.Limits{Min: 2}}}}
+	}, fn{params: []wasm.ValueType{i32, i32}, results: []wasm.ValueType{i32, i32, i32}, code: code})
+}
+
+// TestLimitMemory has guests grow up to their limit and beyond it, before and after they have moved.
+func TestLimitMemory(t *testing.T) {
+	const page = snapshot.WasmPageSize
+	ctx := context.Background()
+	r := thingsRuntime(t)
+	m, err := r.Compile(ctx, grower(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const failed = 1<<32 - 1
+	// It begins with a page and 16 bytes in its table.
+	for _, c := range []struct {
+		limit           int64
+		pages, elements uint64
+		want            [3]uint64 // what memory, table, and memory had before they grew
+	}{
+		{0, 900, 100, [3]uint64{1, 2, 901}},
+		{0, 1000, 100, [3]uint64{failed, 2, 1}},
+		{3*page + 16, 1, 0, [3]uint64{1, 2, 2}},
+		{3*page + 15, 1, 0, [3]uint64{1, 2, failed}},
+		{3*page + 15, 2, 0, [3]uint64{failed, 2, 1}},
+		{3*page + 16, 2, 0, [3]uint64{1, 2, failed}},
+		{3*page + 16, 2, 1, [3]uint64{1, failed, failed}},
+		{3*page + 24, 1, 1, [3]uint64{1, 2, 2}},
+		{3*page + 24, 0, 2 * page / 8, [3]uint64{1, 2, failed}},
+		{3*page + 24, 0, 2*page/8 + 2, [3]uint64{1, failed, 1}},
+		{3 * page, 0xffffffff, 0xffffffff, [3]uint64{failed, failed, 1}},
+	} {
+		for _, move := range []bool{false, true} {
+			config := RestoreConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}, Limits: Limits{Memory: c.limit}}
+			co, err := m.Start(ctx, StartConfig{ID: "x", Args: []uint64{c.pages, c.elements}, Hosts: config.Hosts, Limits: config.Limits})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := co.Resume(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if move {
+				s, err := co.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := co.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if co, err = m.Restore(ctx, s, config); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := co.Resume(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if got := co.Results(); len(got) != 3 || [3]uint64(got) != c.want {
+				t.Errorf("with a limit of %d, %d pages and %d elements (moved: %v): %v, %v; want %v", c.limit, c.pages, c.elements, move, got, co.Err(), c.want)
+			}
+			if err := co.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+
+	// What has more already is refused.
+	hosts := []hostabi.Instance{quiet{thingsModule}}
+	refused := func(err error) {
+		t.Helper()
+		if limit := (*LimitError)(nil); !errors.As(err, &limit) || limit.Limit != "memory" {
+			t.Errorf("error %v, want a LimitError", err)
+		}
+	}
+	_, err = m.Start(ctx, StartConfig{ID: "x", Args: []uint64{0, 0}, Hosts: hosts, Limits: Limits{Memory: page + 15}})
+	refused(err)
+	co, err := m.Start(ctx, StartConfig{ID: "x", Args: []uint64{1, 1}, Hosts: hosts, Limits: Limits{Memory: 2*page + 24}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer co.Close()
+	if _, err := co.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s, err := co.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.Restore(ctx, s, RestoreConfig{Hosts: hosts, Limits: Limits{Memory: 2*page + 23}})
+	refused(err)
+}

@@ -1,0 +1,433 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/snapshot"
+)
+
+// SchedulerConfig says what a [Scheduler] drives coroutines with. Only Store must be set.
+type SchedulerConfig struct {
+	Store *snapshot.Store
+	// Outside is what the coroutines' operations can reach. Its Children and Now are not used: the scheduler drives the
+	// children itself, by its Clock.
+	Outside Outside
+	// Hosts makes the instances of host modules for a coroutine, each time that it comes into memory. Nil: there are none but
+	// durun's own. It may be called by several goroutines.
+	Hosts func(ctx context.Context, r HostsRequest) ([]hostabi.Instance, error)
+	// Output returns who watches what a coroutine writes, as [StartConfig] has it. Nil: nobody. The store has it in any case.
+	Output func(id string) (stdout, stderr io.Writer)
+
+	// Workers is how many coroutines are run, committed or restored at a time; 0 stands for four for each processor, as
+	// most of that is waiting for the store.
+	Workers int
+	// Memory is how many bytes the coroutines may take that wait in memory, as far as their linear memories tell; 0 stands
+	// for 1 GiB. Beyond it those that ran least recently leave it: their last commit is all that is needed of them.
+	Memory int64
+	// MaxCoroutines is how many coroutines the scheduler takes on; 0 stands for 1,000,000. Beyond it a child fails with
+	// [hostabi.CodeLimit].
+	MaxCoroutines int
+	// MaxDepth is how deep children may be nested; 0 stands for 32.
+	MaxDepth int
+	// Clock is the time by which coroutines wait; nil is [SystemClock].
+	Clock Clock
+	// Lease is how long a coroutine's lease holds, see [snapshot.LeaseOptions].
+	Lease time.Duration
+	// Retain says which commits are kept, as [Driver] has it.
+	Retain snapshot.Policy
+
+	// OnCommit is called after each commit, OnYield with each value that a coroutine hands out, as [Driver] has them; by
+	// several goroutines.
+	OnCommit func(snapshot.Commit)
+	OnYield  func(id string, value []byte) (reply []byte)
+	// OnEnd is called when a coroutine has ended, or is given up, with what Wait returns.
+	OnEnd func(id string, o Outcome)
+}
+
+// HostsRequest says for which coroutine instances are asked for.
+type HostsRequest struct {
+	ID string
+	// Args are the program's arguments, and Env its environment, NAME=VALUE each: of one that is started. One that is restored
+	// brings its own.
+	Args, Env []string
+	Grants    []snapshot.Grant
+	Restored  bool
+}
+
+// Program is what a [Scheduler] starts.
+type Program struct {
+	ID         string // of the coroutine; empty for a random one
+	Module     *Module
+	ModuleName string // for people
+	Entry      string // as in [StartConfig]
+	Args, Env  []string
+	Input      []byte
+	Grants     []snapshot.Grant
+}
+
+// Outcome is how a coroutine has ended.
+type Outcome struct {
+	Status   snapshot.Status // completed, failed or cancelled; suspended if the scheduler has given it up
+	ExitCode uint32
+	Result   []byte // what it set with durun.output
+	// Err is why it failed. Of one that was given up it is why it can't be driven on: its snapshot is damaged, say. Nothing is
+	// lost then, and [Scheduler.Resume] tries again.
+	Err error
+}
+
+// ErrNotDriven is returned by [Scheduler.Wait] for a coroutine that has not ended and that the scheduler doesn't drive.
+var ErrNotDriven = errors.New("nobody drives the coroutine here")
+
+// Scheduler drives any number of coroutines of one store, on few threads. One that waits costs it a few hundred bytes, and
+// its memory only as long as there is room for it. A ready one runs to its next await, and is committed; then it is the turn
+// of those that became ready before. What goes wrong with one coroutine touches no other: it is tried again if it may be
+// the store's fault, and else given up, see [Outcome].
+//
+// A coroutine is the scheduler's while it is in memory, or calls of it are carried out: then its lease is held. In between
+// anybody may go on with it; the scheduler then watches what becomes of it.
+//
+// The children of its coroutines are driven as they are, and outlive their parent's stay in memory.
+type Scheduler struct {
+	config  SchedulerConfig
+	runtime *Runtime
+	clock   Clock
+	outside Outside
+	ctx     context.Context // of all that is done for coroutines
+	cancel  context.CancelFunc
+
+	mu       sync.Mutex
+	tasks    map[string]*task
+	ready    queue
+	alarms   alarms
+	armed    int64       // the time for which stopAlarm is set, noAlarm for none
+	disarm   func() bool // of the clock
+	idle     idle
+	resident int   // tasks with a session
+	bytes    int64 // that those take
+	running  int   // workers
+	closing  bool
+	rested   chan struct{} // closed when none runs any more, once closing
+
+	modulesMu sync.Mutex
+	modules   map[snapshot.Hash]*sharedModule
+}
+
+// NewScheduler returns a scheduler with no coroutines. Coroutines of the store that nobody asks it to resume are not touched.
+func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
+	if config.Workers <= 0 {
+		config.Workers = 4 * goruntime.GOMAXPROCS(0)
+	}
+	if config.Memory <= 0 {
+		config.Memory = 1 << 30
+	}
+	if config.MaxCoroutines <= 0 {
+		config.MaxCoroutines = 1_000_000
+	}
+	if config.MaxDepth <= 0 {
+		config.MaxDepth = 32
+	}
+	if config.Clock == nil {
+		config.Clock = SystemClock()
+	}
+	if config.Hosts == nil {
+		config.Hosts = func(context.Context, HostsRequest) ([]hostabi.Instance, error) { return nil, nil }
+	}
+	if config.Output == nil {
+		config.Output = func(string) (_, _ io.Writer) { return nil, nil }
+	}
+	s := &Scheduler{
+		config: config, runtime: r, clock: config.Clock, outside: config.Outside,
+		tasks: map[string]*task{}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
+	}
+	s.outside.Children, s.outside.Now = s, config.Clock.Now
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Start starts a coroutine, and returns its id when its first commit is made: at its first await, or its end. From then on it
+// outlives the process. If ctx is done before that, the coroutine may come to be all the same.
+//
+// Errors: those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or somebody
+// is about to start one; [ErrClosed]; those of the store.
+func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error) {
+	if p.ID == "" {
+		p.ID = snapshot.NewID()
+	}
+	if err := snapshot.ValidID(p.ID); err != nil {
+		return "", err
+	}
+	b := &beginning{program: p, begun: make(chan error, 1)}
+	if _, err := s.add(p.ID, func() *task { return &task{id: p.ID, beginning: b, module: p.Module} }, true); err != nil {
+		return "", fmt.Errorf("start coroutine %s: %w", p.ID, err)
+	}
+	select {
+	case err := <-b.begun:
+		if err != nil {
+			return "", fmt.Errorf("start coroutine %s: %w", p.ID, err)
+		}
+		return p.ID, nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("start coroutine %s: %w", p.ID, ctx.Err())
+	}
+}
+
+// Resume takes on a coroutine of the store. That it is the scheduler's already is no error. If somebody else drives it, the
+// scheduler watches it, and goes on with it when they stop.
+//
+// Errors: [snapshot.ErrNotFound] and others of [snapshot.Store.Head], [ErrEnded], [ErrClosed].
+func (s *Scheduler) Resume(ctx context.Context, id string) error {
+	head, err := s.config.Store.Head(ctx, id)
+	if err == nil && head.Status.Ended() {
+		err = ErrEnded
+	}
+	if err == nil {
+		_, err = s.add(id, func() *task { return &task{id: id} }, false)
+	}
+	if err != nil {
+		return fmt.Errorf("resume coroutine %s: %w", id, err)
+	}
+	return nil
+}
+
+var errClosedScheduler = fmt.Errorf("the scheduler is %w", ErrClosed)
+
+// errTooMany is for one coroutine more than a scheduler takes on.
+var errTooMany = errors.New("the scheduler has as many coroutines as it takes on")
+
+// add takes a task on, unless there is one of that id: which is an error if it has to be new.
+func (s *Scheduler) add(id string, make func() *task, isNew bool) (*task, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch t := s.tasks[id]; {
+	case s.closing:
+		return nil, errClosedScheduler
+	case t != nil && isNew:
+		return nil, snapshot.ErrExist
+	case t != nil:
+		return t, nil
+	case len(s.tasks) >= s.config.MaxCoroutines:
+		return nil, fmt.Errorf("%w: %d", errTooMany, s.config.MaxCoroutines)
+	}
+	t := make()
+	s.take(t)
+	return t, nil
+}
+
+// take takes a task on, with the lock held.
+func (s *Scheduler) take(t *task) {
+	t.alarm = -1
+	s.tasks[t.id] = t
+	s.push(t)
+}
+
+// Wait waits until a coroutine has ended, or is given up, and says how.
+//
+// Errors: ctx's; [ErrClosed] if the scheduler is closed before; [ErrNotDriven]; those of the store, for a coroutine that the
+// scheduler doesn't drive, among them [snapshot.ErrNotFound].
+func (s *Scheduler) Wait(ctx context.Context, id string) (Outcome, error) {
+	ended := make(chan ending, 1)
+	forget, ok := s.whenEnded(id, func(e ending) { ended <- e })
+	if !ok {
+		o, err := s.outcome(ctx, id)
+		if err != nil {
+			return o, fmt.Errorf("wait for coroutine %s: %w", id, err)
+		}
+		return o, nil
+	}
+	defer forget()
+	select {
+	case e := <-ended:
+		if e.closed {
+			return Outcome{}, fmt.Errorf("wait for coroutine %s: %w", id, errClosedScheduler)
+		}
+		return e.Outcome, nil
+	case <-ctx.Done():
+		return Outcome{}, fmt.Errorf("wait for coroutine %s: %w", id, ctx.Err())
+	}
+}
+
+// ending is what a task ends with.
+type ending struct {
+	Outcome
+	key    string // of the parent's operation
+	closed bool   // the scheduler was closed before
+}
+
+// whenEnded has f called when a coroutine has ended. It returns false if the scheduler doesn't drive it.
+func (s *Scheduler) whenEnded(id string, f func(ending)) (forget func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tasks[id]
+	if t == nil || s.closing {
+		return nil, false
+	}
+	return s.addEnd(t, f), true
+}
+
+// addEnd is whenEnded for a task, with the lock held.
+func (s *Scheduler) addEnd(t *task, f func(ending)) (forget func()) {
+	end := &f
+	t.ends = append(t.ends, end)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		t.ends = slices.DeleteFunc(t.ends, func(e *func(ending)) bool { return e == end })
+	}
+}
+
+// outcome reads from the store how a coroutine has ended.
+func (s *Scheduler) outcome(ctx context.Context, id string) (Outcome, error) {
+	chain, err := s.config.Store.Chain(ctx, id, 0, nil)
+	if err != nil {
+		return Outcome{}, err
+	}
+	state, err := chain.State()
+	if err != nil {
+		return Outcome{}, err
+	}
+	if !state.Status.Ended() {
+		return Outcome{}, ErrNotDriven
+	}
+	return outcomeOf(state)
+}
+
+// outcomeOf is how a coroutine has ended, of its last snapshot.
+func outcomeOf(state *snapshot.Snapshot) (Outcome, error) {
+	result, err := ResultOf(state)
+	if err != nil {
+		return Outcome{}, err
+	}
+	o := Outcome{Status: state.Status, ExitCode: state.ExitCode, Result: result}
+	if state.Error != "" {
+		o.Err = errors.New(state.Error)
+	}
+	return o, nil
+}
+
+// Send leaves a message for a coroutine, as [snapshot.Store.Send] does, and wakes it if it is the scheduler's. Then the message
+// is received even where the scheduler has no [Outside].Inbox.
+func (s *Scheduler) Send(ctx context.Context, id string, m snapshot.Message) error {
+	if _, err := s.config.Store.Send(ctx, id, m); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.tasks[id]; t != nil {
+		t.mail.Store(true)
+		s.rouse(t)
+	}
+	return nil
+}
+
+// Cancel asks a coroutine to end. It is told in its wait, where it can clean up; see hostabi/ABI.md. The request is a message,
+// so it outlives the process. Errors: as of Send.
+func (s *Scheduler) Cancel(ctx context.Context, id string) error {
+	return s.Send(ctx, id, cancelRequest)
+}
+
+// Stats say what a scheduler has to do.
+type Stats struct {
+	Coroutines int   // that it drives
+	Resident   int   // of these, in memory
+	Bytes      int64 // that those take, as far as their linear memories tell
+	Ready      int   // waiting for their turn
+	Running    int   // whose turn it is
+}
+
+// Stats returns the figures of this moment.
+func (s *Scheduler) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Coroutines: len(s.tasks), Resident: s.resident, Bytes: s.bytes, Ready: s.ready.len(), Running: s.running}
+}
+
+// Drives reports whether the scheduler drives a coroutine.
+func (s *Scheduler) Drives(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tasks[id] != nil
+}
+
+// Close stops driving. Coroutines that run get to their next await, and their commit; when ctx is done, they are stopped at
+// their next host call. All go on from their last commit when somebody resumes them.
+func (s *Scheduler) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		<-s.rested
+		return nil
+	}
+	s.closing = true
+	if s.disarm != nil {
+		s.disarm()
+	}
+	s.running += s.ready.release()
+	if s.running == 0 {
+		close(s.rested)
+	}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, s.cancel)
+	<-s.rested
+	stop()
+
+	s.mu.Lock()
+	tasks := s.tasks
+	s.tasks = map[string]*task{}
+	s.alarms = nil
+	s.mu.Unlock()
+	var errs []error
+	for _, t := range tasks {
+		errs = append(errs, s.leave(ctx, t))
+	}
+	s.cancel()
+	s.modulesMu.Lock()
+	defer s.modulesMu.Unlock()
+	for _, m := range s.modules {
+		errs = append(errs, m.close(context.WithoutCancel(ctx)))
+	}
+	return errors.Join(errs...)
+}
+
+// sharedModule is a module that the scheduler has opened, or is about to.
+type sharedModule struct {
+	once   sync.Once
+	module *Module
+	err    error
+}
+
+func (m *sharedModule) close(ctx context.Context) error {
+	if m.module == nil {
+		return nil
+	}
+	return m.module.Close(ctx)
+}
+
+// openModule returns a module of the store. Those that the scheduler has opened stay until it is closed.
+func (s *Scheduler) openModule(ctx context.Context, hash snapshot.Hash) (*Module, error) {
+	s.modulesMu.Lock()
+	m := s.modules[hash]
+	if m == nil {
+		m = &sharedModule{}
+		s.modules[hash] = m
+	}
+	s.modulesMu.Unlock()
+	m.once.Do(func() {
+		m.module, m.err = s.runtime.Open(ctx, hash, func(ctx context.Context) ([]byte, error) { return s.config.Store.Module(ctx, hash) })
+	})
+	if m.err != nil {
+		s.modulesMu.Lock()
+		if s.modules[hash] == m {
+			delete(s.modules, hash) // for another attempt
+		}
+		s.modulesMu.Unlock()
+	}
+	return m.module, m.err
+}
