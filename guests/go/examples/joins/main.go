@@ -88,7 +88,7 @@ func stop() {
 }
 
 func main() {
-	fmt.Println("id:", durun.ID(), "parent:", durun.Parent())
+	fmt.Printf("id: %s, parent: %q\n", durun.ID(), durun.Parent())
 	timers()
 	calls()
 	mistakes()
