@@ -235,6 +235,9 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		}
 	}
 	for _, g := range s.Grants {
+		if g.Kind == grantHandler {
+			g.Value = handlerText(g.Value)
+		}
 		f.Grants = append(f.Grants, grantFacts{g.Kind, g.Name, g.Value, g.Flags})
 	}
 	return f
@@ -396,7 +399,14 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
 	for _, g := range f.Grants {
 		text := printable(g.Value) + " as " + printable(g.Name)
-		if g.Flags != "" {
+		if g.Kind == grantLimit {
+			text = printable(g.Value) + " for " + printable(g.Name)
+		}
+		switch {
+		case g.Flags == "":
+		case g.Kind == grantHandler:
+			text += ", in " + printable(g.Flags)
+		default:
 			text += ", " + printable(g.Flags)
 		}
 		line("grant", "%s %s", printable(g.Kind), text)
