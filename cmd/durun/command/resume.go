@@ -16,10 +16,11 @@ import (
 
 type resumeOptions struct {
 	driveFlags
+	limitFlags
 	dirs    []string
 	noCache bool
 
-	grants []snapshot.Grant // of dirs
+	grants []snapshot.Grant // of dirs and limits
 	stdin  *wasi.Stdin      // goes from one coroutine to the next, with what was read and not consumed
 }
 
@@ -43,6 +44,7 @@ Folders that the run was given with --dir are given to it again. A coroutine
 that came by "durun import" has lost them: give them again with --dir
 HOST:GUEST, as the message of durun that names them says. A --dir also replaces
 a recorded folder of the same name; it is recorded from the next commit on.
+--max-memory and --max-cpu replace the limits of the run in the same way.
 
 Several coroutines are driven one after the other, each to its end; the exit
 code is the first that is not 0. To drive them at the same time, start several
@@ -66,18 +68,20 @@ without.`,
 	f.Var(&a.sync, "sync", syncUsage)
 	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
-	o.add(cmd)
+	o.driveFlags.add(cmd)
+	o.limitFlags.add(cmd)
 	return cmd
 }
 
 func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
 	if err != nil {
 		return err
 	}
+	grants = append(grants, o.limits().Grants()...)
 	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
@@ -218,6 +222,9 @@ func restoreError(a *app, id string, err error) error {
 		}
 	}
 	err = fmt.Errorf("resume %s: %w", id, err)
+	if limit := (*runtime.LimitError)(nil); errors.As(err, &limit) {
+		return &exitError{code: exitUsage, err: err, advice: "give it more: " + a.commandLine("resume", "--max-memory SIZE", id)}
+	}
 	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}

@@ -17,6 +17,7 @@ import (
 
 type runOptions struct {
 	driveFlags
+	limitFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
@@ -65,6 +66,12 @@ or by --input, which a base that waits in durun.yield does not take. Random
 numbers that the program has drawn before are the same in all of them. See
 "durun base --help".
 
+With --max-memory and --max-cpu the program has limits, in this run and whenever
+it is resumed from this store; so has each of its children. Memory beyond the
+limit it does not get, as if there were none left. Once it has computed for as
+long as it may, in all its runs together, it fails with exit code 134; the time
+in which it waits does not count.
+
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
 done again from the last commit: it may write again to files and to those who
@@ -107,20 +114,22 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.base, "base", "", "start from the shared base of this `name`; make it first, at the program's first wait, if there is none")
 	_ = cmd.RegisterFlagCompletionFunc("base", completeBases(a))
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
-	o.add(cmd)
+	o.driveFlags.add(cmd)
+	o.limitFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
 	if err != nil {
 		return err
 	}
+	grants = append(grants, o.limits().Grants()...)
 	env, err := parseEnvironment(o.env)
 	if err != nil {
 		return err
@@ -175,7 +184,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	}
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants,
+		args: append([]string{name}, args...), env: env, grants: grants, limits: o.limits(),
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
