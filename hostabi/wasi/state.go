@@ -280,13 +280,24 @@ func (d *descriptor) state() fdState {
 	return s
 }
 
-// Program returns the arguments and the environment, as NAME=VALUE, in a state that Save wrote.
-func Program(version uint32, data []byte) (args, env []string, err error) {
+// Program returns what in a state that Save wrote is the guest's own, as the Config has it with which the guest was started:
+// all but what belongs to the node.
+func Program(version uint32, data []byte) (Config, error) {
 	s, err := decodeState(version, data)
 	if err != nil {
-		return nil, nil, err
+		return Config{}, err
 	}
-	return toStrings(s.Args), toStrings(s.Env), nil
+	c := Config{
+		Args: toStrings(s.Args), Env: toStrings(s.Env), CheckpointOnYield: s.CheckpointOnYield, Durun: s.Durun,
+		StdinMessages: s.StdinMessages,
+	}
+	for n := range c.TTY {
+		c.TTY[n] = s.TTY&(1<<n) != 0
+	}
+	for _, v := range s.Volumes {
+		c.Mounts = append(c.Mounts, Mount{Memory: true, Guest: string(v.Guest), Limit: v.Limit})
+	}
+	return c, nil
 }
 
 func decodeState(version uint32, data []byte) (*state, error) {
