@@ -318,7 +318,7 @@ func decodeState(version uint32, data []byte) (*state, error) {
 }
 
 // Restore takes over a saved state; see [hostabi.Instance]. It fails on bytes that don't decode, and with a
-// *[MissingMountError] if the Config lacks mounts that the state refers to. A file that can't be opened any more is no error here: it is EIO to the guest.
+// *[MissingMountError] if the Config lacks mounts that the state refers to, or a *[VolumeMountError]. A file that can't be opened any more is no error here: it is EIO to the guest.
 func (i *Instance) Restore(version uint32, data []byte) error {
 	s, err := decodeState(version, data)
 	if err != nil {
@@ -396,7 +396,7 @@ func (i *Instance) restoreVolumes(volumes []volumeState) ([]*mount, error) {
 	for n, s := range volumes {
 		guest := string(s.Guest)
 		if findMount(all, guest) != nil {
-			return nil, fmt.Errorf("restore WASI state: the program has a volume of its own at %s: a folder can't be mounted there", guest)
+			return nil, &VolumeMountError{Guest: guest}
 		}
 		v := newMemVolume(n, s.Limit, i.clock.wall)
 		if err := v.restore(parts[n]); err != nil {

@@ -218,6 +218,9 @@ func restoreError(a *app, id string, err error) error {
 		}
 	}
 	err = fmt.Errorf("resume %s: %w", id, err)
+	if errors.As(err, new(*wasi.VolumeMountError)) {
+		return usageError("%w", err)
+	}
 	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}
