@@ -76,7 +76,8 @@ func TestManifest(t *testing.T) {
 	}
 	compare("module", modules, testdata+"/guests/*.wasm", testdata+"/wat/*.wasm")
 	compare("source", sources, "../guests/c/*.c", "../guests/c/examples/*.c", "../guests/assemblyscript/examples/*.ts",
-		"../guests/asyncify/*.c", "../guests/eh/*.cc", "../guests/go/*", "../guests/rust/*.rs", testdata+"/wat/*.wat")
+		"../guests/asyncify/*.c", "../guests/eh/*.cc", "../guests/go/*", "../guests/rust/*.rs", "../guests/rust/examples/*.rs",
+		testdata+"/wat/*.wat")
 }
 
 // outcome is what a case wants to see.

@@ -484,7 +484,7 @@ func (s *Scheduler) leave(ctx context.Context, t *task) error {
 // evictable reports whether what the last commit has is all that there is of a task that sleeps.
 func (t *task) evictable() bool {
 	ss := t.session
-	return ss != nil && !ss.open && ss.op.since.IsZero()
+	return ss != nil && !ss.open && ss.op.quiet()
 }
 
 // evict takes a coroutine that sleeps out of memory. Calls and children of it go on. If there are none, its lease is given up.
@@ -501,14 +501,16 @@ func (s *Scheduler) evict(t *task) {
 		ss.r.finish(s.ctx, true)
 	}
 	_ = ss.c.Close()
+	missed := false // a message that came while this was going on
 	if t.outside == nil {
+		missed = ss.op.unseen
 		_ = t.lease.Release()
 		t.lease = nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count(t, 0)
-	if t.state = taskAsleep; t.woken {
+	if t.state = taskAsleep; t.woken || missed {
 		s.push(t)
 	}
 }

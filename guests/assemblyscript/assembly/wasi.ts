@@ -29,7 +29,8 @@ let ahead: u8[] = [];
 /** Waits for a line of standard input, and returns it without its end; null when there are no more. */
 export function readLine(): string | null {
   const chunk = new Uint8Array(4096), iovec = memory.data(8), read = memory.data(4);
-  for (let from = 0; ; ) {
+  let from = 0;
+  while (true) {
     const end = ahead.indexOf(0x0a, from);
     if (end >= 0) return line(end, end + 1);
     from = ahead.length;
