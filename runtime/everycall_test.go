@@ -3,6 +3,8 @@ package runtime
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,5 +143,56 @@ func TestEveryCall(t *testing.T) {
 	}
 	if total < 100 {
 		t.Errorf("only %d moves in all", total)
+	}
+}
+
+// TestEveryCallPython does the same to CPython while it starts up and works with files in a volume.
+func TestEveryCallPython(t *testing.T) {
+	if testing.Short() {
+		t.Skip("CPython takes seconds to compile")
+	}
+	withoutRace(t)
+	binary, err := guests.Python()
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	r, err := New(ctx, NewConfig().WithModules(everyCall))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close(ctx)
+	m, err := r.Compile(ctx, binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import os, time
+with open('/work/a', 'w') as f: f.write('hello')
+os.rename('/work/a', '/work/b')
+f = open('/work/b', 'r+'); os.unlink('/work/b'); f.seek(0, 2); f.write(' world'); f.seek(0)
+time.sleep(0.01)
+print(f.read(), os.listdir('/work'), input())`
+	w := newWorld(t, guests.Case{
+		Guest: "python", Args: []string{"-S", "-c", script}, Stdin: "line\n", Dirs: map[string]map[string]string{"/work": {}},
+	})
+	w.wrap = func(i *wasi.Instance) hostabi.Instance { return suspendingInstance{i} }
+	calls, moves := 0, 0
+	got := durable(t, m, "", w, func(c *Coroutine) *Coroutine {
+		// Each place in the program from which it calls needs a resume module of its own.
+		if calls++; calls%5 != 0 {
+			return c
+		}
+		moves++
+		return move(t, m, w, c)
+	})
+	t.Logf("%d calls, %d moves", calls, moves)
+	if got.Out != "hello world [] line\n" || got.Exit != 0 {
+		t.Errorf("%+v", got)
+	}
+	if calls < 100 {
+		t.Errorf("only %d calls", calls)
 	}
 }
