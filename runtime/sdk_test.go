@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,16 +77,7 @@ func TestSDKs(t *testing.T) {
 			if sdk.large && guests.RaceEnabled {
 				t.Skip("left out: takes minutes with the race detector; make test runs it without")
 			}
-			for _, example := range []struct {
-				name string
-				runs func(*testing.T, *program)
-			}{
-				{"generator", runGenerator},
-				{"sleep", runSleep},
-				{"notify_users", runNotifyUsers},
-				{"approval", runApproval},
-				{"fanout", runFanout},
-			} {
+			for _, example := range sdkExamples {
 				t.Run(example.name, func(t *testing.T) {
 					t.Parallel()
 					binary, err := sdk.module(t, example.name)
@@ -101,16 +93,29 @@ func TestSDKs(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					example.runs(t, &program{name: example.name, module: module})
+					example.runs(t, &program{args: []string{example.name}, module: module})
 				})
 			}
 		})
 	}
 }
 
+// sdkExamples are the examples that there are in each language.
+var sdkExamples = []struct {
+	name string
+	runs func(*testing.T, *program)
+}{
+	{"generator", runGenerator},
+	{"sleep", runSleep},
+	{"notify_users", runNotifyUsers},
+	{"approval", runApproval},
+	{"fanout", runFanout},
+}
+
 // program is an example, compiled.
 type program struct {
-	name   string
+	args   []string // with its name
+	env    []string
 	module *runtime.Module
 }
 
@@ -120,8 +125,10 @@ type run struct {
 	handlers  *handler.Set
 	messages  []snapshot.Message // in the inbox from the start
 	reply     string             // to each value that the program yields
+	echo      bool               // the reply is the value
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
+	stop      atomic.Bool        // it is cancelled after the next commit
 
 	yielded []string // without those that came twice
 }
@@ -287,7 +294,7 @@ func (p *program) run(t *testing.T, r *run) outcome {
 	defer cancel()
 	store := snapshot.NewStore(bucket.NewMem())
 	family := &family{t: t, program: p, run: r, store: store}
-	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, []string{p.name})
+	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, p.args)
 }
 
 // family drives a coroutine, and the children that it has.
@@ -300,7 +307,10 @@ type family struct {
 
 // Spawn implements runtime.Children, for children of the parent's module.
 func (f *family) Spawn(ctx context.Context, child runtime.Child, done func([]byte, error)) {
-	args := append([]string{f.program.name}, child.Args...)
+	args := f.program.args
+	if child.Args != nil {
+		args = append(slices.Clone(args[:1]), child.Args...)
+	}
 	go func() {
 		end := f.drive(ctx, runtime.StartConfig{ID: child.ID, Input: child.Input}, args)
 		switch {
@@ -356,7 +366,11 @@ func (f *family) outcome(ctx context.Context, id string) (outcome, error) {
 
 // live drives a coroutine in one process.
 func (f *family) live(ctx context.Context, config runtime.StartConfig, args []string) error {
-	host, err := wasi.New(wasi.Config{Args: args, Durun: true})
+	env := f.program.env
+	if parent, _, is := strings.Cut(config.ID, "."); is {
+		env = append(slices.Clone(env), "DURUN_PARENT="+parent)
+	}
+	host, err := wasi.New(wasi.Config{Args: args, Env: env, Durun: true})
 	if err != nil {
 		return err
 	}
@@ -383,6 +397,9 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 			if n := len(r.yielded); n == 0 || r.yielded[n-1] != string(value) {
 				r.yielded = append(r.yielded, string(value))
 			}
+			if r.echo {
+				return value
+			}
 			return []byte(r.reply)
 		},
 		OnCommit: func(commit snapshot.Commit) {
@@ -394,7 +411,7 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 				}
 			}
 			switch {
-			case r.cancelled && c.Status() == snapshot.Suspended:
+			case (r.cancelled || config.ID == "sdk" && r.stop.Load()) && c.Status() == snapshot.Suspended:
 				c.Cancel()
 			case r.crashes:
 				crash()
