@@ -61,13 +61,18 @@ without.`,
 		},
 		ValidArgsFunction: completeIDs(a, -1, func(s snapshot.Status) bool { return s == snapshot.Suspended }),
 	}
+	o.addTo(cmd, a)
+	return cmd
+}
+
+// addTo gives cmd the flags.
+func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
 	f.Var(&a.sync, "sync", syncUsage)
 	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.add(cmd)
-	return cmd
 }
 
 func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
@@ -83,17 +88,20 @@ func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err
 		return err
 	}
 	defer closeInto(&err, store.Close)
-	// All ids are looked up before the first is driven.
-	ids := make([]string, len(args))
-	for i, arg := range args {
-		if ids[i], err = store.resolve(ctx, arg); err != nil {
-			return err
-		}
+	ids, err := store.resolveAll(ctx, args)
+	if err != nil {
+		return err
 	}
 	o.grants, o.stdin = grants, wasi.NewStdin(a.Stdin)
+	return a.each(ctx, ids, func(id string) error { return resumeOne(ctx, a, o, store, id) })
+}
+
+// each does something to coroutines, one after the other, also after it has failed for one. It returns the first error, and
+// reports the others; if others are yet to come, it reports the first as well, and returns its exit code.
+func (a *app) each(ctx context.Context, ids []string, do func(id string) error) error {
 	var first error
 	for i, id := range ids {
-		err := resumeOne(ctx, a, o, store, id)
+		err := do(id)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -165,7 +173,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if s.Status.Ended() {
 		return &exitError{
 			code:   exitUsage,
-			err:    fmt.Errorf("resume %s: it has ended: %s, exit code %d", id, s.Status, s.ExitCode),
+			err:    fmt.Errorf("resume %s: %w: %s, exit code %d", id, snapshot.ErrEnded, s.Status, s.ExitCode),
 			advice: "its output: " + a.commandLine("logs", id),
 		}
 	}
