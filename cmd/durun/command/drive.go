@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -118,7 +119,7 @@ type drive struct {
 	once   bool                        // return after the first commit
 	ensure func(context.Context) error // see [runtime.Driver]
 
-	outside *runtime.Outside
+	handlers *handler.Set
 }
 
 // run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
@@ -154,14 +155,16 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	d.app.setDriving(position{d.id, d.seq})
 	gc := quiet()
 	defer gc.stop()
+	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
+	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
+		Outside:  &runtime.Outside{Handlers: d.handlers, Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,
 		Interval: d.interval,
 		Ensure:   d.ensure,
-		Outside:  d.outside,
 		Retain:   d.retain.policy(),
 		OnRetain: func(_ snapshot.Retained, err error) {
 			if err != nil {

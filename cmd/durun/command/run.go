@@ -123,7 +123,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := o.driveFlags.check(); err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
@@ -239,7 +239,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base), outside: &runtime.Outside{Handlers: handlers}}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base), handlers: handlers}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
 		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
