@@ -86,19 +86,19 @@ func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	o.outsideFlags.add(cmd)
 }
 
-// read reads the flags, and the files that they name.
-func (o *resumeOptions) read(a *app) (err error) {
-	if err := o.check(); err != nil {
+// read reads what the flags say. It returns an error for flags that make no sense.
+func (o *resumeOptions) read(a *app) error {
+	if err := o.driveFlags.check(); err != nil {
 		return err
 	}
-	mounts, err := parseMounts(o.dirs)
+	grants, err := parseMounts(o.dirs)
 	if err != nil {
 		return err
 	}
 	if o.given, err = o.outsideFlags.read(); err != nil {
 		return err
 	}
-	o.grants = append(mounts, o.given.grants...)
+	o.grants = append(grants, o.given.grants...)
 	o.stdin = wasi.NewStdin(a.Stdin)
 	return nil
 }
@@ -249,7 +249,12 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return restoreError(a, id, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out, handlers: handlers}
+	if err := a.askOrphan(ctx, store, s, c); err != nil {
+		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
+	}
+	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
+	d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err
 }

@@ -123,7 +123,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := o.check(); err != nil {
+	if err := o.driveFlags.check(); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
@@ -239,9 +239,18 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base), handlers: handlers}
+	d := drive{
+		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
+	}
+	if !o.detach {
+		d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+		defer closeInto(&err, func() error { return d.near.close(ctx) })
+	}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
+		if d.near != nil {
+			_ = d.near.close(ctx) // what it drove is driven anew
+		}
 		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
 	}
 	if !o.detach {
