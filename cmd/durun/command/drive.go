@@ -147,8 +147,11 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	d.app.setDriving(position{d.id, d.seq})
 	gc := quiet()
 	defer gc.stop()
+	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
+	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
+		Outside:  &runtime.Outside{Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,

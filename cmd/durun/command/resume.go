@@ -70,6 +70,12 @@ without.`,
 		},
 		ValidArgsFunction: completeIDs(a, -1, func(s snapshot.Status) bool { return s == snapshot.Suspended }),
 	}
+	o.addTo(cmd, a)
+	return cmd
+}
+
+// addTo gives cmd the flags.
+func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
 	f.Var(&a.sync, "sync", syncUsage)
@@ -78,21 +84,28 @@ without.`,
 	f.BoolVar(&o.trustStore, "trust-store", false, "give the program what the store says that it was given, also where the store is no folder")
 	o.driveFlags.add(cmd)
 	o.outsideFlags.add(cmd)
-	return cmd
 }
 
-func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
-	if err := o.driveFlags.check(); err != nil {
+// read reads the flags, and the files that they name.
+func (o *resumeOptions) read(a *app) (err error) {
+	if err := o.check(); err != nil {
 		return err
 	}
-	grants, err := parseMounts(o.dirs)
-	if err != nil {
+	if o.grants, err = parseMounts(o.dirs); err != nil {
 		return err
 	}
 	if o.given, err = o.outsideFlags.read(); err != nil {
 		return err
 	}
-	o.grants = append(grants, o.given.grants...)
+	o.grants = append(o.grants, o.given.grants...)
+	o.stdin = wasi.NewStdin(a.Stdin)
+	return nil
+}
+
+func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
+	if err := o.read(a); err != nil {
+		return err
+	}
 	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
@@ -101,17 +114,19 @@ func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err
 	if err := o.given.keep(ctx, store.Store); err != nil {
 		return err
 	}
-	// All ids are looked up before the first is driven.
-	ids := make([]string, len(args))
-	for i, arg := range args {
-		if ids[i], err = store.resolve(ctx, arg); err != nil {
-			return err
-		}
+	ids, err := store.resolveAll(ctx, args)
+	if err != nil {
+		return err
 	}
-	o.stdin = wasi.NewStdin(a.Stdin)
+	return a.each(ctx, ids, func(id string) error { return resumeOne(ctx, a, o, store, id) })
+}
+
+// each does something to coroutines, one after the other, also after it has failed for one. It returns the first error, and
+// reports the others; if others are yet to come, it reports the first as well, and returns its exit code.
+func (a *app) each(ctx context.Context, ids []string, do func(id string) error) error {
 	var first error
 	for i, id := range ids {
-		err := resumeOne(ctx, a, o, store, id)
+		err := do(id)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -183,7 +198,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if s.Status.Ended() {
 		return &exitError{
 			code:   exitUsage,
-			err:    fmt.Errorf("resume %s: it has ended: %s, exit code %d", id, s.Status, s.ExitCode),
+			err:    fmt.Errorf("resume %s: %w: %s, exit code %d", id, snapshot.ErrEnded, s.Status, s.ExitCode),
 			advice: "its output: " + a.commandLine("logs", id),
 		}
 	}

@@ -18,14 +18,14 @@ func newRmCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm ID...",
 		Short: "Forget coroutines",
-		Long: `Remove coroutines from the store: their commits and output, whether they have
-ended or not. It can't be undone; "durun export" keeps a copy. Modules stay,
-since other coroutines may need them. The children of a coroutine are removed
-with it.
+		Long: `Remove coroutines from the store: their commits, output and messages, whether
+they have ended or not. It can't be undone; "durun export" keeps a copy, without
+the messages that wait. Modules stay, since other coroutines may need them. The
+children of a coroutine are removed with it.
 
 A coroutine that somebody drives is not removed, nor is one with such a child:
-stop the driver first (exit code 75). All ids are looked up before the first is removed. The ids of what was
-removed are printed.`,
+stop the driver first (exit code 75). All ids are looked up before the first is
+removed. The ids of what was removed are printed.`,
 		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.status == \"completed\").id' | xargs -r durun rm",
 		Args:    arguments(1, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,17 +43,9 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 		return err
 	}
 	defer closeInto(&err, store.Close)
-	var ids []string
-	seen := map[string]bool{}
-	for _, arg := range args {
-		id, err := store.resolve(ctx, arg)
-		if err != nil {
-			return err
-		}
-		if !seen[id] {
-			seen[id] = true
-			ids = append(ids, id)
-		}
+	ids, err := store.resolveAll(ctx, args)
+	if err != nil {
+		return err
 	}
 	type removed struct {
 		ID string `json:"id"`
