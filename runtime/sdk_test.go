@@ -32,10 +32,13 @@ var sdks = []struct {
 	name   string
 	large  bool // takes minutes to compile with the race detector
 	module func(t *testing.T, example string) ([]byte, error)
+	joins  func(*testing.T, *program) // runs the example of that name, where there is one
 }{
 	{name: "go", large: true, module: goExample()},
 	{name: "tinygo", large: true, module: goExample("-tags=tinygo")},
 	{name: "rust", module: built("rust-")},
+	{name: "c", module: built("c-"), joins: runJoins(cJoins)},
+	{name: "assemblyscript", module: built("assemblyscript-"), joins: runJoins(assemblyScriptJoins)},
 }
 
 // built reads modules that the repository has, by name with a prefix.
@@ -85,8 +88,12 @@ func TestSDKs(t *testing.T) {
 				{"notify_users", runNotifyUsers},
 				{"approval", runApproval},
 				{"fanout", runFanout},
+				{"joins", sdk.joins},
 			} {
 				t.Run(example.name, func(t *testing.T) {
+					if example.runs == nil {
+						t.Skip("there is none in this language")
+					}
 					t.Parallel()
 					binary, err := sdk.module(t, example.name)
 					if err != nil {
@@ -122,6 +129,9 @@ type run struct {
 	reply     string             // to each value that the program yields
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
+	stdin     string
+
+	store *snapshot.Store // that it is in
 
 	yielded []string // without those that came twice
 }
@@ -280,13 +290,102 @@ func runFanout(t *testing.T, p *program) {
 	p.each(t, "fanout", func() *run { return &run{} }, printed("sum 55\n"))
 }
 
+// What the example joins prints in each language: the SDKs don't offer the same joins.
+const (
+	cJoins = `id: sdk
+some: 1
+race: 0
+all in 2 ms: pending
+all of those that end: 0
+race in 0 ms: pending
+any in 1 ms: pending
+try all in 1 ms: pending
+cancel: 0
+try all: cancelled
+all: 0
+dropped: unknown
+any: 1
+echo: hello
+fail: failed
+why: no me
+no such handler: denied
+any of failures: failed
+try all: failed
+race: 0
+begin: invalid
+await: invalid
+all: invalid
+any: invalid
+race of nothing: invalid
+all of nothing: 0
+sleep: cancelled
+sleep, to clean up: 0
+`
+	assemblyScriptJoins = `id: sdk, arguments: joins
+line: one
+line: zwölf
+line: three
+some: 2
+race: 1
+some in 1 ms: 2
+all settled in 2 ms: pending
+all settled of those that end: ok
+race in 0 ms: none
+any in 1 ms: none
+all in 1 ms: pending
+all: cancelled
+all settled: ok
+dropped: unknown
+any: 1
+echo: hello
+fail: failed
+why: no me
+no such handler: denied
+any of failures: none
+all: failed
+race: 0
+race of nothing: none
+all of nothing: ok
+bytes: 0,255,0
+sleep: cancelled
+cancelled: true
+sleep, to clean up: ok
+`
+)
+
+// runJoins wants a program that waits in all ways to print that.
+func runJoins(want string) func(*testing.T, *program) {
+	return func(t *testing.T, p *program) {
+		p.each(t, "joins", func() *run {
+			r := &run{handlers: &handler.Set{}, stdin: "one\nzwölf\nthree"}
+			r.handlers.Handle("echo", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
+			r.handlers.Handle("fail", func(_ context.Context, c handler.Call) ([]byte, error) {
+				return nil, handler.Final(fmt.Errorf("no %s", c.Body))
+			}, handler.Policy{})
+			r.handlers.Handle("stop", func(ctx context.Context, c handler.Call) ([]byte, error) {
+				_, err := r.store.Send(ctx, c.Coroutine, snapshot.Message{Name: snapshot.CancelMessage, Key: "stop"})
+				return nil, err
+			}, handler.Policy{})
+			return r
+		}, func(t *testing.T, r *run, got outcome) {
+			printed(want)(t, r, got)
+			if got.result != "done" {
+				t.Errorf("the result is %q", got.result)
+			}
+		})
+	}
+}
+
 // run drives the program to its end.
 func (p *program) run(t *testing.T, r *run) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	store := snapshot.NewStore(bucket.NewMem())
-	family := &family{t: t, program: p, run: r, store: store}
+	r.store = store
+	inbox := snapshot.NewInboxWatcher(store, snapshot.InboxWatcherOptions{})
+	defer inbox.Close()
+	family := &family{t: t, program: p, run: r, store: store, inbox: inbox, stdin: wasi.NewStdin(strings.NewReader(r.stdin))}
 	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, []string{p.name})
 }
 
@@ -296,13 +395,15 @@ type family struct {
 	program *program
 	run     *run
 	store   *snapshot.Store
+	inbox   *snapshot.InboxWatcher
+	stdin   *wasi.Stdin
 }
 
 // Spawn implements runtime.Children, for children of the parent's module.
 func (f *family) Spawn(ctx context.Context, child runtime.Child, done func([]byte, error)) {
 	args := append([]string{f.program.name}, child.Args...)
 	go func() {
-		end := f.drive(ctx, runtime.StartConfig{ID: child.ID, Input: child.Input}, args)
+		end := f.drive(ctx, runtime.StartConfig{ID: child.ID, Entry: child.Target, Input: child.Input}, args)
 		switch {
 		case ctx.Err() != nil:
 		case end.status != snapshot.Completed || end.exit != 0:
@@ -356,7 +457,7 @@ func (f *family) outcome(ctx context.Context, id string) (outcome, error) {
 
 // live drives a coroutine in one process.
 func (f *family) live(ctx context.Context, config runtime.StartConfig, args []string) error {
-	host, err := wasi.New(wasi.Config{Args: args, Durun: true})
+	host, err := wasi.New(wasi.Config{Args: args, Durun: true, Stdin: f.stdin})
 	if err != nil {
 		return err
 	}
@@ -378,7 +479,7 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 	r := f.run
 	driver := runtime.Driver{
 		Store:   f.store,
-		Outside: &runtime.Outside{Handlers: r.handlers, Children: f},
+		Outside: &runtime.Outside{Handlers: r.handlers, Inbox: f.inbox, Children: f},
 		OnYield: func(value []byte) []byte {
 			if n := len(r.yielded); n == 0 || r.yielded[n-1] != string(value) {
 				r.yielded = append(r.yielded, string(value))

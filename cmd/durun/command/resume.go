@@ -86,18 +86,19 @@ func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	o.outsideFlags.add(cmd)
 }
 
-// read reads the flags, and the files that they name.
-func (o *resumeOptions) read(a *app) (err error) {
-	if err := o.check(); err != nil {
+// read reads what the flags say. It returns an error for flags that make no sense.
+func (o *resumeOptions) read(a *app) error {
+	if err := o.driveFlags.check(); err != nil {
 		return err
 	}
-	if o.grants, err = parseMounts(o.dirs); err != nil {
+	grants, err := parseMounts(o.dirs)
+	if err != nil {
 		return err
 	}
 	if o.given, err = o.outsideFlags.read(); err != nil {
 		return err
 	}
-	o.grants = append(o.grants, o.given.grants...)
+	o.grants = append(grants, o.given.grants...)
 	o.stdin = wasi.NewStdin(a.Stdin)
 	return nil
 }
