@@ -26,6 +26,7 @@ type program struct {
 	args   []string // with the program's name
 	env    []string
 	grants []snapshot.Grant
+	given  *outside
 }
 
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
@@ -167,6 +168,9 @@ func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Contex
 	return func(ctx context.Context) error {
 		if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
 			return fmt.Errorf("keep module %s: %w", p.name, err)
+		}
+		if err := p.given.keep(ctx, store.Store); err != nil {
+			return err
 		}
 		if base == nil {
 			return nil

@@ -117,6 +117,8 @@ type drive struct {
 	output *output
 	once   bool                        // return after the first commit
 	ensure func(context.Context) error // see [runtime.Driver]
+
+	near *surroundings // nil where nothing outside is begun
 }
 
 // run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
@@ -126,13 +128,6 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	defer cancel(nil)
 	finished := make(chan struct{})
 	defer close(finished)
-	go func() {
-		select {
-		case err := <-d.output.failed:
-			cancel(err)
-		case <-finished:
-		}
-	}()
 	held, stop := d.lease.Context(ctx)
 	defer stop()
 	go func() {
@@ -152,8 +147,11 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	d.app.setDriving(position{d.id, d.seq})
 	gc := quiet()
 	defer gc.stop()
+	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
+	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
+		Outside:  &runtime.Outside{Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,
@@ -171,6 +169,19 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 			gc.rest()
 		},
 	}
+	failed := (<-chan error)(nil) // by a child
+	if d.near != nil {
+		driver.Outside, failed = &d.near.Outside, d.near.failed
+	}
+	go func() {
+		select {
+		case err := <-d.output.failed:
+			cancel(err)
+		case err := <-failed:
+			cancel(err)
+		case <-finished:
+		}
+	}()
 	if d.output.stdout != nil {
 		driver.OnYield = func(value []byte) []byte {
 			_, _ = d.output.stdout.Write(append(value[:len(value):len(value)], '\n'))
@@ -185,6 +196,9 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	}
 	closeErr := c.Close()
 	d.app.setDriving(position{})
+	if err == nil && status.Ended() && d.near != nil {
+		d.near.drain(ctx, d.app, d.id)
+	}
 
 	if err != nil {
 		if status = ""; d.seq > 0 {

@@ -252,7 +252,7 @@ begins with it.
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"drive", "Drive coroutines:", []*cobra.Command{newRunCommand(a), newResumeCommand(a)}},
+		{"drive", "Drive coroutines:", []*cobra.Command{newRunCommand(a), newResumeCommand(a), newSendCommand(a), newCancelCommand(a)}},
 		{"look", "Look at them:", []*cobra.Command{
 			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a), newResultCommand(a),
 		}},
