@@ -26,14 +26,16 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 )
 
-// sdks are the languages of which there are the same examples, with how to come by an example's module: there is none for
-// fs.ErrNotExist.
-var sdks = []struct {
+// languageSDK is an SDK with examples.
+type languageSDK struct {
 	name   string
 	large  bool // takes minutes to compile with the race detector
 	module func(t *testing.T, example string) ([]byte, error)
 	joins  func(*testing.T, *program) // runs the example of that name, where there is one
-}{
+}
+
+// sdks are the languages of which there are the same examples.
+var sdks = []languageSDK{
 	{name: "go", large: true, module: goExample()},
 	{name: "tinygo", large: true, module: goExample("-tags=tinygo")},
 	{name: "rust", module: built("rust-")},
@@ -76,9 +78,6 @@ func goExample(flags ...string) func(*testing.T, string) ([]byte, error) {
 func TestSDKs(t *testing.T) {
 	for _, sdk := range sdks {
 		t.Run(sdk.name, func(t *testing.T) {
-			if sdk.large && guests.RaceEnabled {
-				t.Skip("left out: takes minutes with the race detector; make test runs it without")
-			}
 			for _, example := range []struct {
 				name string
 				runs func(*testing.T, *program)
@@ -95,24 +94,34 @@ func TestSDKs(t *testing.T) {
 						t.Skip("there is none in this language")
 					}
 					t.Parallel()
-					binary, err := sdk.module(t, example.name)
-					if err != nil {
-						t.Fatal(err)
-					}
-					r, err := runtime.New(t.Context(), runtime.NewConfig().WithModules(wasi.Module))
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = r.Close(context.WithoutCancel(t.Context())) })
-					module, err := r.Compile(t.Context(), binary)
-					if err != nil {
-						t.Fatal(err)
-					}
-					example.runs(t, &program{name: example.name, module: module})
+					example.runs(t, compileExample(t, sdk.name, example.name))
 				})
 			}
 		})
 	}
+}
+
+// compileExample compiles an example of an SDK.
+func compileExample(t *testing.T, sdk, example string) *program {
+	t.Helper()
+	i := slices.IndexFunc(sdks, func(s languageSDK) bool { return s.name == sdk })
+	if sdks[i].large && guests.RaceEnabled {
+		t.Skip("left out: takes minutes with the race detector; make test runs it without")
+	}
+	binary, err := sdks[i].module(t, example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := runtime.New(t.Context(), runtime.NewConfig().WithModules(wasi.Module))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(context.WithoutCancel(t.Context())) })
+	module, err := r.Compile(t.Context(), binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &program{name: example, module: module}
 }
 
 // program is an example, compiled.
@@ -131,9 +140,8 @@ type run struct {
 	cancelled bool               // after its first commit
 	stdin     string
 
-	store *snapshot.Store // that it is in
-
-	yielded []string // without those that came twice
+	yielded []string        // without those that came twice
+	store   *snapshot.Store // where it is kept, once it runs
 }
 
 // outcome is how a run has ended.
@@ -145,14 +153,14 @@ type outcome struct {
 }
 
 // each runs the program in all ways, and checks how it ends.
-func (p *program) each(t *testing.T, name string, make func() *run, check func(*testing.T, *run, outcome)) {
+func (p *program) each(t *testing.T, name string, fresh func() *run, check func(*testing.T, *run, outcome)) {
 	for _, crashes := range []bool{false, true} {
 		full := name + "/at one go"
 		if crashes {
 			full = name + "/with crashes"
 		}
 		t.Run(full, func(t *testing.T) {
-			r := make()
+			r := fresh()
 			r.crashes = crashes
 			check(t, r, p.run(t, r))
 		})
@@ -381,11 +389,10 @@ func (p *program) run(t *testing.T, r *run) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	store := snapshot.NewStore(bucket.NewMem())
-	r.store = store
-	inbox := snapshot.NewInboxWatcher(store, snapshot.InboxWatcherOptions{})
+	r.store = snapshot.NewStore(bucket.NewMem())
+	inbox := snapshot.NewInboxWatcher(r.store, snapshot.InboxWatcherOptions{})
 	defer inbox.Close()
-	family := &family{t: t, program: p, run: r, store: store, inbox: inbox, stdin: wasi.NewStdin(strings.NewReader(r.stdin))}
+	family := &family{t: t, program: p, run: r, store: r.store, inbox: inbox, stdin: wasi.NewStdin(strings.NewReader(r.stdin))}
 	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, []string{p.name})
 }
 
@@ -396,7 +403,10 @@ type family struct {
 	run     *run
 	store   *snapshot.Store
 	inbox   *snapshot.InboxWatcher
+<<<<<<< HEAD
 	stdin   *wasi.Stdin
+=======
+>>>>>>> d8568c0f05839abc88b98477b449b4f246279ad8
 }
 
 // Spawn implements runtime.Children, for children of the parent's module.
@@ -479,7 +489,11 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 	r := f.run
 	driver := runtime.Driver{
 		Store:   f.store,
+<<<<<<< HEAD
 		Outside: &runtime.Outside{Handlers: r.handlers, Inbox: f.inbox, Children: f},
+=======
+		Outside: &runtime.Outside{Handlers: r.handlers, Children: f, Inbox: f.inbox},
+>>>>>>> d8568c0f05839abc88b98477b449b4f246279ad8
 		OnYield: func(value []byte) []byte {
 			if n := len(r.yielded); n == 0 || r.yielded[n-1] != string(value) {
 				r.yielded = append(r.yielded, string(value))
