@@ -403,10 +403,7 @@ type family struct {
 	run     *run
 	store   *snapshot.Store
 	inbox   *snapshot.InboxWatcher
-<<<<<<< HEAD
 	stdin   *wasi.Stdin
-=======
->>>>>>> d8568c0f05839abc88b98477b449b4f246279ad8
 }
 
 // Spawn implements runtime.Children, for children of the parent's module.
@@ -489,11 +486,7 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 	r := f.run
 	driver := runtime.Driver{
 		Store:   f.store,
-<<<<<<< HEAD
 		Outside: &runtime.Outside{Handlers: r.handlers, Inbox: f.inbox, Children: f},
-=======
-		Outside: &runtime.Outside{Handlers: r.handlers, Children: f, Inbox: f.inbox},
->>>>>>> d8568c0f05839abc88b98477b449b4f246279ad8
 		OnYield: func(value []byte) []byte {
 			if n := len(r.yielded); n == 0 || r.yielded[n-1] != string(value) {
 				r.yielded = append(r.yielded, string(value))

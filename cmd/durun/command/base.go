@@ -27,6 +27,7 @@ type program struct {
 	env    []string
 	grants []snapshot.Grant
 	given  *outside
+	limits runtime.Limits
 }
 
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
@@ -54,7 +55,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 		return err
 	}
 	c, err := p.module.Start(ctx, runtime.StartConfig{
-		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system},
+		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system}, Limits: p.limits,
 	})
 	if err != nil {
 		return startError(p.name, p.entry, err)

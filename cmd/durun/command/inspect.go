@@ -399,8 +399,11 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
 	for _, g := range f.Grants {
 		text := printable(g.Value) + " as " + printable(g.Name)
-		if g.Kind == grantLimit {
+		switch g.Kind {
+		case grantPolicy:
 			text = printable(g.Value) + " for " + printable(g.Name)
+		case runtime.GrantLimit:
+			text = printable(g.Name) + " " + printable(g.Value)
 		}
 		switch {
 		case g.Flags == "":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,7 @@ import (
 type runOptions struct {
 	driveFlags
 	outsideFlags
+	limitFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
@@ -65,6 +67,12 @@ differs between the coroutines comes in at that wait or later, on standard input
 or by --input, which a base that waits in durun.yield does not take. Random
 numbers that the program has drawn before are the same in all of them. See
 "durun base --help".
+
+With --max-memory and --max-cpu the program has limits, in this run and whenever
+it is resumed from this store; so has each of its children. Memory beyond the
+limit it does not get, as if there were none left. Once it has computed for as
+long as it may, in all its runs together, it fails with exit code 134; the time
+in which it waits does not count.
 
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
@@ -117,13 +125,14 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.driveFlags.add(cmd)
 	o.outsideFlags.add(cmd)
+	o.limitFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := o.driveFlags.check(); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
@@ -134,7 +143,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	grants = append(grants, given.grants...)
+	grants = slices.Concat(grants, given.grants, o.limits().Grants())
 	if err := given.check(grants); err != nil {
 		return err
 	}
@@ -199,7 +208,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	}
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants, given: given,
+		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.limits(),
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
