@@ -117,7 +117,7 @@ func (o *operator) readInbox() {
 		// One that was deleted since the inbox was listed was received before.
 		mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 		if err == nil || len(mail) > 0 {
-			o.mail = mail
+			o.mail, o.unseen = mail, len(mail) > 0
 		}
 		if err != nil && !o.closed {
 			time.AfterFunc(inboxRetry, o.fetch)
@@ -138,7 +138,7 @@ func (o *operator) deliver() {
 	o.mu.Lock()
 	// What was deleted may have been read just before.
 	mail := slices.DeleteFunc(o.mail, func(m snapshot.Message) bool { return slices.Contains(o.deleted, m.Key) })
-	o.mail = nil
+	o.mail, o.unseen = nil, false
 	a.received.deleted(o.deleted)
 	o.deleted = nil
 	o.mu.Unlock()

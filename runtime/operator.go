@@ -35,6 +35,7 @@ type operator struct {
 	arrived  []arrival
 	running  map[uint32]context.CancelFunc
 	mail     []snapshot.Message // not received yet, in order
+	unseen   bool               // and may be new
 	fetching bool               // a goroutine looks for messages
 	refetch  bool               // and is to look again
 	wanted   []string           // names of messages that operations wait for, or have waited for
@@ -297,6 +298,13 @@ func (o *operator) busy() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.running) > 0 || len(o.arrived) > 0
+}
+
+// quiet reports whether the last commit has all that has come from outside.
+func (o *operator) quiet() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
 }
 
 // ending asks the children of a coroutine that has ended to end as well.

@@ -3,9 +3,13 @@ package runtime
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,5 +117,250 @@ func TestScheduler(t *testing.T) {
 				t.Errorf("at the end: %+v", st)
 			}
 		})
+	}
+}
+
+// fastClock is a clock that runs faster than the machine's. Its durations pass in a fraction of the time.
+type fastClock struct {
+	began time.Time
+	speed int64
+}
+
+func newFastClock(speed int64) *fastClock { return &fastClock{time.Now(), speed} }
+
+func (c *fastClock) Now() time.Time {
+	return c.began.Add(time.Since(c.began) * time.Duration(c.speed))
+}
+
+func (c *fastClock) AfterFunc(d time.Duration, f func()) func() bool {
+	return time.AfterFunc(d/time.Duration(c.speed), f).Stop
+}
+
+// TestSchedulerTimers has very many coroutines sleep, each for a time of its own within ten minutes, on a clock that runs fast,
+// and with room in memory for few of them. All wake in time, by the watch of whoever looks on.
+func TestSchedulerTimers(t *testing.T) {
+	withoutRace(t)
+	n, speed := 100_000, int64(10)
+	if testing.Short() || os.Getenv("DURUN_LONG") == "" {
+		n, speed = 5_000, 200
+	}
+	const span = 10 * time.Minute
+	const late = 50 * time.Millisecond
+	m := waiters(t)
+	clock := newFastClock(speed)
+	var mu sync.Mutex
+	var lateness []time.Duration
+	due := map[string]time.Time{}
+	done := make(chan struct{})
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Clock: clock, Memory: 64 << 20, MaxCoroutines: n, Retain: snapshot.Policy{Keep: 1},
+		OnEnd: func(id string, o Outcome) {
+			now := clock.Now()
+			mu.Lock()
+			defer mu.Unlock()
+			if o.Status != snapshot.Completed {
+				t.Errorf("%s: %+v", id, o)
+			}
+			lateness = append(lateness, now.Sub(due[id])/time.Duration(speed))
+			if len(lateness) == n {
+				close(done)
+			}
+		},
+	})
+	// They are all there before the first is due.
+	begun := time.Now()
+	settle := time.Duration(n) * 500 * time.Microsecond * time.Duration(speed)
+	first := clock.Now().Add(settle)
+	var starting sync.WaitGroup
+	ids := make(chan int)
+	for range 16 {
+		starting.Go(func() {
+			for i := range ids {
+				id := fmt.Sprintf("t%d", i)
+				at := first.Add(span * time.Duration(i*7919%n) / time.Duration(n))
+				mu.Lock()
+				due[id] = at
+				mu.Unlock()
+				if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Entry: "sleep", Input: nanoseconds(at.Sub(clock.Now()))}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		ids <- i
+	}
+	close(ids)
+	starting.Wait()
+	if now := clock.Now(); now.After(first) {
+		t.Fatalf("the start has taken %v", time.Since(begun))
+	}
+	stats := s.Stats()
+	if stats.Coroutines != n || stats.Bytes > 64<<20 {
+		t.Errorf("all asleep: %+v", stats)
+	}
+	var heap goruntime.MemStats
+	goruntime.GC()
+	goruntime.ReadMemStats(&heap)
+	t.Logf("%d started in %v; %d in memory; heap %d MiB, %d bytes each, of which the store has most", n, time.Since(begun), stats.Resident, heap.HeapAlloc>>20, heap.HeapAlloc/uint64(n))
+	select {
+	case <-done:
+	case <-time.After(10 * time.Minute):
+		t.Fatalf("only %d of %d have woken", len(lateness), n)
+	}
+	slices.Sort(lateness)
+	t.Logf("late: median %v, p99 %v, at most %v", lateness[n/2], lateness[n*99/100], lateness[n-1])
+	if lateness[0] < -time.Millisecond || lateness[n-1] > late {
+		t.Errorf("they woke from %v to %v after their time", lateness[0], lateness[n-1])
+	}
+}
+
+// TestSchedulerRestart closes a scheduler in the middle of everything, again and again, and goes on with another one.
+func TestSchedulerRestart(t *testing.T) {
+	m := waiters(t)
+	store := snapshot.NewStore(bucket.NewMem())
+	slow := func(ctx context.Context, c handler.Call) ([]byte, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Duration(c.Body[0]%7) * time.Millisecond):
+			return c.Body, nil
+		}
+	}
+	config := SchedulerConfig{Store: store, Memory: 1, Outside: Outside{Handlers: echoing(slow)}}
+	s := newTestScheduler(t, m, config)
+	want := map[string][]uint32{"fan": {4950, 0}, "steps": {190}, "tree": {31, 0}, "parent": {156, 1}}
+	input := map[string]uint32{"fan": 100, "steps": 20, "tree": 4, "parent": 14}
+	for entry := range want {
+		if _, err := s.Start(t.Context(), Program{ID: entry, Module: m, Entry: entry, Input: number32(input[entry])}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lives := 0
+	for left := []string{"tree"}; len(left) > 0; lives++ {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(15+lives)*time.Millisecond) // or else they might never get on
+		if _, err := s.Wait(ctx, left[0]); errors.Is(err, context.DeadlineExceeded) {
+			err = nil
+		} else if err != nil && !errors.Is(err, ErrNotEnded) {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s = newTestScheduler(t, m, config)
+		left = nil
+		for entry := range want {
+			switch err := s.Resume(t.Context(), entry); {
+			case err == nil:
+				left = append(left, entry)
+			case !errors.Is(err, ErrEnded):
+				t.Fatal(err)
+			}
+		}
+	}
+	for entry, want := range want {
+		if o := ends(t, s, entry); o.Status != snapshot.Completed || fmt.Sprint(numbers(o.Result)) != fmt.Sprint(want) {
+			t.Errorf("%s: %v %v, want %v", entry, o, numbers(o.Result), want)
+		}
+	}
+	t.Logf("%d lives", lives)
+}
+
+// TestSchedulerMessages leaves messages for coroutines that wait in memory and elsewhere, and cancels some.
+func TestSchedulerMessages(t *testing.T) {
+	m := waiters(t)
+	for _, memory := range []int64{0, 1} {
+		t.Run(fmt.Sprintf("memory=%d", memory), func(t *testing.T) {
+			begun := make(chan struct{})
+			s := newTestScheduler(t, m, SchedulerConfig{Memory: memory, OnCommit: func(c snapshot.Commit) {
+				if c.Coroutine == "parent.1" && c.Seq == 1 {
+					close(begun)
+				}
+			}})
+			start := func(id, entry string, input []byte) {
+				t.Helper()
+				if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Entry: entry, Input: input}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			start("asked", "approve", nanoseconds(-1))
+			start("late", "approve", nanoseconds(10*time.Millisecond))
+			start("cancelled", "approve", nanoseconds(-1))
+			start("parent", "guardian", nil)
+			start("careless", "careless", nil)
+			start("asleep", "sleep", nanoseconds(time.Hour))
+
+			if o := ends(t, s, "late"); o.Status != snapshot.Completed || len(o.Result) != 0 {
+				t.Errorf("without a message: %+v", o)
+			}
+			if _, err := s.Send(t.Context(), "asked", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+				t.Fatal(err)
+			}
+			if o := ends(t, s, "asked"); string(o.Result) != "yes" {
+				t.Errorf("with a message: %+v", o)
+			}
+			// One of them ends well although it is told.
+			for id, want := range map[string]snapshot.Status{"cancelled": snapshot.Cancelled, "asleep": snapshot.Completed} {
+				if err := s.Cancel(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				if o := ends(t, s, id); o.Status != want {
+					t.Errorf("%s: %+v", id, o)
+				}
+			}
+			// A child is cancelled when its parent ends, and told to by its operation.
+			if o := ends(t, s, "careless"); o.Status != snapshot.Completed {
+				t.Errorf("careless: %+v", o)
+			}
+			for s.Drives("careless.1") {
+				ends(t, s, "careless.1")
+			}
+			if head, err := s.config.Store.Head(t.Context(), "careless.1"); err != nil || head.Status != snapshot.Cancelled {
+				t.Errorf("the child of one that has ended: %v, %v", head.Status, err)
+			}
+			<-begun
+			if _, err := s.Send(t.Context(), "parent.1", snapshot.Message{Name: "approval", Data: []byte("to the child")}); err != nil {
+				t.Fatal(err)
+			}
+			if o := ends(t, s, "parent"); string(o.Result) != "to the child" {
+				t.Errorf("the parent of one that got a message: %+v", o)
+			}
+		})
+	}
+}
+
+// TestSchedulerFairness has guests compute for ever, more than there are workers, beside one that has something to do. When the
+// scheduler is closed they are stopped.
+func TestSchedulerFairness(t *testing.T) {
+	m := waiters(t)
+	s := NewScheduler(m.runtime, SchedulerConfig{
+		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Outside: Outside{Handlers: echoing(answer)},
+	})
+	spinning := make(chan error)
+	for i := range 5 {
+		go func() {
+			_, err := s.Start(context.Background(), Program{ID: fmt.Sprintf("spin-%d", i), Module: m, Entry: "spin"})
+			spinning <- err
+		}()
+	}
+	for s.Stats().Running < 2 || s.Stats().Ready < 3 {
+		goruntime.Gosched()
+	}
+	if _, err := s.Start(t.Context(), Program{ID: "steps", Module: m, Entry: "steps", Input: number32(5)}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "steps"); fmt.Sprint(numbers(o.Result)) != "[10]" {
+		t.Errorf("beside them: %+v", o)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	for range 5 {
+		if err := <-spinning; err == nil {
+			t.Error("one that computes for ever was started")
+		}
 	}
 }

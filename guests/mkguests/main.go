@@ -156,6 +156,20 @@ func languages() []language {
 			},
 		},
 		{
+			// The examples of the SDK. The crate is compiled without cargo, whose output depends on where it runs.
+			sources:  "guests/rust/examples/*.rs",
+			folder:   "guests",
+			prefix:   "rust-",
+			versions: [][]string{{rustc, "--version"}},
+			commands: func(_, src, out string) [][]string {
+				compile := []string{rustc, "--edition=2021", "--target=wasm32-wasi", "-O"}
+				return [][]string{
+					append(compile[:len(compile):len(compile)], "--crate-type=rlib", "--crate-name=durun", "--cfg", `feature="std"`, "-o", "$TMP/libdurun.rlib", "../durun/src/lib.rs"),
+					append(compile[:len(compile):len(compile)], "--extern", "durun=$TMP/libdurun.rlib", "-C", "strip=debuginfo", "-o", out, src),
+				}
+			},
+		},
+		{
 			sources:  "testdata/wat/*.wat",
 			folder:   "wat",
 			versions: [][]string{{wat2wasm, "--version"}},

@@ -106,6 +106,8 @@ const (
 const (
 	// maxFDs bounds the descriptor table, so that neither fd_renumber nor a snapshot makes it large.
 	maxFDs = 4096
+	// maxMounts leaves descriptors for the standard streams, / and /durun.
+	maxMounts = maxFDs - 5
 	// maxPath is the longest path taken from a guest, in bytes: PATH_MAX of Linux.
 	maxPath = 4096
 	// maxStrings and maxStringBytes bound the arguments, and the environment.

@@ -28,5 +28,5 @@ func ExampleInstance() {
 		panic(err)
 	}
 	fmt.Println(second.Module().Name, "state version", version)
-	// Output: wasi_snapshot_preview1 state version 1
+	// Output: wasi_snapshot_preview1 state version 2
 }

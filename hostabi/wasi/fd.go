@@ -95,7 +95,9 @@ func fdFdstatGet(i *Instance, g *hostabi.Guest, p []uint64) errno {
 		base, inheriting = dirRights, fileRights|dirRights
 	case typeCharacter:
 		// This is how C libraries recognise a terminal.
-		base = fileRights &^ (rightFDSeek | rightFDTell)
+		if d.kind != kindDevice {
+			base = fileRights &^ (rightFDSeek | rightFDTell)
+		}
 	}
 	clear(b)
 	b[0] = kind

@@ -63,6 +63,12 @@ type brokenFile struct {
 	saved fdState // as it was captured: at another restore it may be there again
 }
 
+// broken says whether the descriptor's file could not be opened again.
+func (d *descriptor) broken() bool {
+	_, is := d.file.(brokenFile)
+	return is
+}
+
 func (brokenFile) stat() (wazerosys.Stat_t, errno)   { return wazerosys.Stat_t{}, eIO }
 func (brokenFile) isDir() (bool, errno)              { return false, eIO }
 func (brokenFile) isAppend() bool                    { return false }

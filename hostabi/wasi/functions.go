@@ -19,13 +19,19 @@ type handler func(i *Instance, g *hostabi.Guest, p []uint64) errno
 // awaiter is a function that may suspend; see [hostabi.Function].
 type awaiter func(i *Instance, g *hostabi.Guest, args []uint64, p *hostabi.Pending) (errno, *hostabi.Pending)
 
+// called notes that the guest runs, and has called.
+func (i *Instance) called(g *hostabi.Guest) {
+	i.clock.anchored = false
+	i.coroutine = g.Coroutine
+}
+
 // call wraps a handler; the errno is its only result.
 func call(name string, f handler, params ...api.ValueType) hostabi.Function {
 	return hostabi.Function{
 		Name: name, Params: params, Results: []api.ValueType{i32},
 		Call: func(_ context.Context, g *hostabi.Guest, inst hostabi.Instance, stack []uint64) {
 			i := inst.(*Instance)
-			i.clock.anchored = false // the guest runs
+			i.called(g)
 			stack[0] = uint64(f(i, g, stack))
 		},
 	}
@@ -37,7 +43,7 @@ func await(name string, f awaiter, params ...api.ValueType) hostabi.Function {
 		Name: name, Params: params, Results: []api.ValueType{i32},
 		Await: func(_ context.Context, g *hostabi.Guest, inst hostabi.Instance, stack []uint64, p *hostabi.Pending) *hostabi.Pending {
 			i := inst.(*Instance)
-			i.clock.anchored = false
+			i.called(g)
 			e, p := f(i, g, stack, p)
 			if p == nil {
 				stack[0] = uint64(e)

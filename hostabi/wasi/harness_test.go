@@ -79,6 +79,9 @@ type guest struct {
 
 	pending []*hostabi.Pending // what calls waited for
 	move    bool               // at each await point, save, and restore into a new instance
+
+	co      *fakeCoroutine
+	outside func() // what happens outside while the guest waits for operations; by default time passes
 }
 
 func newGuest(t testing.TB, c Config) *guest {
@@ -88,7 +91,8 @@ func newGuest(t testing.TB, c Config) *guest {
 		c.Clock = g.clock
 	}
 	g.config = c
-	g.g = &hostabi.Guest{Memory: g.mem, Output: func(stream uint8, p []byte) error {
+	g.co = &fakeCoroutine{clock: g.clock, id: "me"}
+	g.g = &hostabi.Guest{Memory: g.mem, Coroutine: g.co, Output: func(stream uint8, p []byte) error {
 		g.out[stream].Write(p)
 		return nil
 	}}
@@ -178,12 +182,24 @@ func (g *guest) call(name string, args ...uint64) errno {
 		if g.move {
 			g.restore(nil)
 		}
-		if err := g.inst.Wait(context.Background(), p); err != nil {
-			g.t.Fatalf("%s: Wait: %v", name, err)
-		}
+		g.wait(name, p)
 		e, p = g.start(name, p, args...)
 	}
 	return e
+}
+
+// wait waits as the runtime does.
+func (g *guest) wait(name string, p *hostabi.Pending) {
+	g.t.Helper()
+	switch {
+	case p.Kind == hostabi.KindYield:
+	case p.Kind == hostabi.KindOperations:
+		g.co.pass(p, g.outside)
+	default:
+		if err := g.inst.Wait(context.Background(), p); err != nil {
+			g.t.Fatalf("%s: Wait: %v", name, err)
+		}
+	}
 }
 
 // want calls and checks the errno.

@@ -28,7 +28,7 @@ func TestVolumeAgainstFolder(t *testing.T) {
 	if goruntime.GOOS != "linux" {
 		t.Skip("errnos of folders are the system's: the volume has Linux's")
 	}
-	rounds := 60
+	rounds := 200
 	if testing.Short() {
 		rounds = 8
 	}
@@ -127,7 +127,7 @@ func volumeAgainstFolder(t *testing.T, r *rand.Rand) {
 		case 15:
 			what, do = fmt.Sprintf("seek %d %d", fd, off), func(g *guest) (errno, string) {
 				n := g.space(8)
-				e := g.call("fd_seek", fd, off-20, uint64(off%3), n)
+				e := g.call("fd_seek", fd, off-20, off%3, n)
 				return e, fmt.Sprint(g.u64(n))
 			}
 		case 16:

@@ -56,10 +56,14 @@ func (i *Instance) resolve(g *hostabi.Guest, fd, ptr, size uint64) (*mount, stri
 	if len(s) > maxPath {
 		return nil, "", eNametoolong
 	}
+	m := d.mount
+	if i.durun != nil && m == i.durun.root {
+		m, s = i.enter(s)
+	}
 	if slash {
 		s += "/"
 	}
-	return d.mount, s, success
+	return m, s, success
 }
 
 func pathCreateDirectory(i *Instance, g *hostabi.Guest, p []uint64) errno {
@@ -160,6 +164,8 @@ func pathOpen(i *Instance, g *hostabi.Guest, p []uint64) errno {
 	}
 	if dir, _ := f.isDir(); dir {
 		d.kind = kindDir
+	} else if _, ok := f.(device); ok {
+		d.kind = kindDevice
 	}
 	fd, _ := i.fds.insert(d)
 	return putU32(g, result, uint32(fd))

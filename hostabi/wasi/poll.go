@@ -1,10 +1,12 @@
 package wasi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/durun/durun/hostabi"
@@ -71,12 +73,9 @@ func pollOneoff(i *Instance, g *hostabi.Guest, args []uint64, p *hostabi.Pending
 	}
 
 	if len(ready) == 0 {
-		if p == nil {
-			p = w.pending(mono, wall)
-		}
-		return success, p
+		return success, w.pending(p, mono, wall)
 	}
-	if w.stdin && i.stdin != nil {
+	if w.stdin {
 		i.stdin.fill(w.size) // so that a guest that only ever polls gets its input some day
 	}
 	clear(events)
@@ -110,7 +109,7 @@ func (w *wait) subscribeClock(b []byte, mono, wall int64) (done bool, failed, e 
 		if at <= wall {
 			return true, success, success
 		}
-		w.hasWall, w.wall = true, minIf(w.hasWall, w.wall, at)
+		w.until(at)
 		return false, success, success
 	}
 	if at <= mono {
@@ -120,6 +119,9 @@ func (w *wait) subscribeClock(b []byte, mono, wall int64) (done bool, failed, e 
 	return false, success, success
 }
 
+// until adds a wall deadline.
+func (w *wait) until(at int64) { w.hasWall, w.wall = true, minIf(w.hasWall, w.wall, at) }
+
 func minIf(has bool, a, b int64) int64 {
 	if has {
 		return min(a, b)
@@ -127,7 +129,7 @@ func minIf(has bool, a, b int64) int64 {
 	return b
 }
 
-// subscribeFD looks at a subscription for a descriptor. Only standard input ever lets wait.
+// subscribeFD looks at a subscription for a descriptor. Only standard input and the devices under /durun ever let wait.
 func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes uint64, failed errno) {
 	d := i.fds.get(fd)
 	switch {
@@ -135,10 +137,27 @@ func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes 
 		return true, 0, eBadf
 	case kind == eventFDWrite:
 		return true, 0, success
+	case d.kind == kindStdin && i.stdin.messages:
+		if i.stdin.eof {
+			return true, 0, success
+		}
+		rest, ok, e := i.stdin.receive(i.coroutine)
+		if !ok && e == success {
+			w.messages, w.ops = true, append(w.ops, i.stdin.op)
+			return false, 0, success
+		}
+		return true, uint64(len(rest)), e
 	case d.kind == kindStdin:
-		n, ok := i.stdinReady()
+		i.stdin.pull()
+		n, ok := i.stdin.ready()
 		w.stdin = w.stdin || !ok
 		return ok, uint64(n), success
+	case d.kind == kindDevice:
+		if d.broken() {
+			return true, 0, eIO
+		}
+		ready, n := d.file.(device).subscribe(w)
+		return ready, uint64(n), success
 	case d.kind == kindFile:
 		st, e := d.file.stat()
 		if e != 0 {
@@ -153,7 +172,7 @@ func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes 
 	}
 }
 
-// wait is what a suspended call waits for, the first of the three. It is in Pending.Data.
+// wait is what a suspended call waits for, the first of all. It is in Pending.Data, but for ops, which are the Pending's own.
 type wait struct {
 	start   int64 // monotonic time when the guest called
 	hasMono bool
@@ -162,6 +181,10 @@ type wait struct {
 	wall    int64 // earliest wall deadline
 	stdin   bool
 	size    int // how much to read
+
+	messages   bool     // standard input, where it comes from messages
+	operations bool     // operations of the coroutine, and that it is to be cancelled
+	ops        []uint32 // those that have not ended, for both; may be empty
 }
 
 const waitSize = 1 + 3*8 + 4
@@ -169,7 +192,7 @@ const waitSize = 1 + 3*8 + 4
 func (w wait) encode() []byte {
 	b := make([]byte, 0, waitSize)
 	var flags byte
-	for n, set := range []bool{w.hasMono, w.hasWall, w.stdin} {
+	for n, set := range []bool{w.hasMono, w.hasWall, w.stdin, w.operations, w.messages} {
 		if set {
 			flags |= 1 << n
 		}
@@ -182,17 +205,17 @@ func (w wait) encode() []byte {
 }
 
 func decodeWait(b []byte) (w wait, err error) {
-	if len(b) != waitSize || b[0] == 0 || b[0] > 7 {
+	if len(b) != waitSize || b[0] == 0 || b[0] > 31 {
 		return w, fmt.Errorf("wasi: what the call waits for does not decode: %d bytes", len(b))
 	}
-	w.hasMono, w.hasWall, w.stdin = b[0]&1 != 0, b[0]&2 != 0, b[0]&4 != 0
+	w.hasMono, w.hasWall, w.stdin, w.operations, w.messages = b[0]&1 != 0, b[0]&2 != 0, b[0]&4 != 0, b[0]&8 != 0, b[0]&16 != 0
 	w.start, w.mono, w.wall = int64(le.Uint64(b[1:])), int64(le.Uint64(b[9:])), int64(le.Uint64(b[17:]))
 	w.size = int(min(le.Uint32(b[25:]), maxStdinRead))
 	return w, nil
 }
 
-// pending describes w to the runtime.
-func (w wait) pending(mono, wall int64) *hostabi.Pending {
+// pending describes w to the runtime. It returns what the call returned before, if it still waits for that.
+func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pending {
 	p := &hostabi.Pending{Kind: hostabi.KindTimer, Detail: "sleep", Data: w.encode()}
 	if w.hasMono || w.hasWall {
 		until := int64(math.MaxInt64)
@@ -204,14 +227,32 @@ func (w wait) pending(mono, wall int64) *hostabi.Pending {
 		}
 		p.Until = time.Unix(0, until).UTC()
 	}
-	p.Quiet = !w.stdin
+	events := w.operations || w.messages
+	p.Quiet = !w.stdin && !events
+	if events {
+		slices.Sort(w.ops)
+		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, w.operations
+		p.Kind, p.Detail = hostabi.KindOperations, fmt.Sprintf("%d operations", len(p.Ops))
+	}
+	if w.messages && len(p.Ops) == 1 {
+		p.Detail = "input from messages"
+	}
 	if w.stdin {
 		p.Kind, p.Detail = hostabi.KindStdin, "input from fd 0"
-		if !p.Until.IsZero() {
-			p.Detail += " or a timeout"
+		if events {
+			p.Detail += " or operations"
 		}
 	}
-	return p
+	if (w.stdin || w.messages) && !p.Until.IsZero() {
+		p.Detail += " or a timeout"
+	}
+	if before == nil || !bytes.Equal(p.Data, before.Data) || !slices.Equal(p.Ops, before.Ops) {
+		return p
+	}
+	if p.Kind == hostabi.KindOperations && !before.Until.IsZero() && before.Until.UnixNano() <= wall {
+		return p // somebody has set the wall clock
+	}
+	return before
 }
 
 // maxWallSleep is how long a wait for a wall time goes without a look at the wall clock.
@@ -225,11 +266,11 @@ func (i *Instance) wait(ctx context.Context, w wait) error {
 	// watched, at each commit of a guest that waits for a moment only.
 	defer context.AfterFunc(i.open, func() { cancel(ErrClosed) })()
 	if w.stdin {
-		if _, ok := i.stdinReady(); ok {
+		if _, ok := i.stdin.ready(); ok {
 			return nil
 		}
 		go func() {
-			if i.stdin.wait(ctx, w.size) == nil {
+			if i.stdin.reader.wait(ctx, w.size) == nil {
 				cancel(errInput)
 			}
 		}()

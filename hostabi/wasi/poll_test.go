@@ -245,7 +245,7 @@ func TestPollStdinOrTimeout(t *testing.T) {
 func TestPollStdinNonblocking(t *testing.T) {
 	g := newGuest(t, Config{Stdin: &lines{list: []string{"late"}}})
 	g.poll(sub{tag: eventFDRead, id: 0}, sleepFor(0)) // starts to read
-	if err := g.inst.stdin.wait(t.Context(), 1); err != nil {
+	if err := g.inst.stdin.reader.wait(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	got, e := g.poll(sub{tag: eventFDRead, id: 0}, sleepFor(0))

@@ -12,6 +12,9 @@ func fdRead(i *Instance, g *hostabi.Guest, args []uint64, p *hostabi.Pending) (e
 	if d.kind == kindStdin {
 		return i.readStdin(g, d, args, p)
 	}
+	if d.kind == kindDevice && !d.broken() {
+		return i.readDevice(g, d, args, p)
+	}
 	return transfer(g, args[1], args[2], args[3], readv, d.file.read), nil
 }
 

@@ -37,6 +37,17 @@ type state struct {
 	// From version 2 on:
 
 	Volumes []volumeState `cbor:"10,keyasint,omitempty"` // those in memory
+	// Standard input that was read from the host, and not yet by the guest.
+	Ahead []byte `cbor:"11,keyasint,omitempty"`
+	// Standard input comes from messages, and this is the operation that receives, or has received, the message of which the
+	// next byte is, and where that is in it.
+	StdinMessages bool   `cbor:"12,keyasint,omitempty"`
+	StdinOp       uint32 `cbor:"13,keyasint,omitempty"`
+	StdinPos      int64  `cbor:"14,keyasint,omitempty"`
+
+	Durun     bool   `cbor:"20,keyasint,omitempty"` // there are the files under /durun. Then their mount is named so, and the root ""
+	Output    []byte `cbor:"21,keyasint,omitempty"` // what is in /durun/output
+	Cancelled bool   `cbor:"22,keyasint,omitempty"` // the guest has yet to be told
 }
 
 // volumeState is a volume in memory. What is in it is in parts of the state.
@@ -61,7 +72,8 @@ type fdState struct {
 
 	// From version 2 on:
 
-	Inode uint64 `cbor:"12,keyasint,omitempty"` // in a volume in memory: what is open, whatever its name is
+	Inode  uint64       `cbor:"12,keyasint,omitempty"` // in a volume in memory: what is open, whatever its name is
+	Device *deviceState `cbor:"20,keyasint,omitempty"`
 }
 
 // Flags of an open file in a snapshot. They don't depend on wazero's numbers.
@@ -165,14 +177,19 @@ func (i *Instance) RestoreParts(_ uint32, parts []hostabi.Part) error {
 func (i *Instance) Save() (version uint32, data []byte, err error) {
 	s := state{
 		Args: toBytes(i.args), Env: toBytes(i.env),
-		CheckpointOnYield: i.checkpointOnYield, StdinEOF: i.stdinEOF,
+		CheckpointOnYield: i.checkpointOnYield, StdinEOF: i.stdin.eof,
 	}
+	s.Ahead, i.stdin.fresh = i.stdin.ahead, 0
+	s.StdinMessages, s.StdinOp, s.StdinPos = i.stdin.messages, i.stdin.op, int64(i.stdin.pos)
 	for n, tty := range i.tty {
 		if tty {
 			s.TTY |= 1 << n
 		}
 	}
 	s.Mono, s.Wall = i.clock.anchor()
+	if i.durun != nil {
+		s.Durun, s.Output, s.Cancelled = true, i.durun.output, i.durun.cancelled
+	}
 	for _, m := range i.mounts {
 		if v, ok := m.fs.(*memVolume); ok {
 			s.Volumes = append(s.Volumes, volumeState{Guest: []byte(m.guest), Limit: v.limit})
@@ -190,7 +207,7 @@ func (i *Instance) Save() (version uint32, data []byte, err error) {
 			if !ok {
 				n = uint32(len(s.Mounts))
 				index[d.mount] = n
-				s.Mounts = append(s.Mounts, []byte(d.mount.guest))
+				s.Mounts = append(s.Mounts, []byte(i.durun.nameOf(d.mount)))
 			}
 			f.Mount = n
 		}
@@ -249,9 +266,15 @@ func (d *descriptor) state() fdState {
 	if f, ok := d.file.(interface{ current() bool }); ok {
 		s.Gone = !f.current()
 	}
+	if dev, ok := d.file.(device); ok {
+		s.Type, s.Device = typeCharacter, dev.save()
+	}
 	if d.kind == kindFile {
-		st, _ := d.file.stat() // what fails here fails for the guest too
-		s.Type, s.Size = fileType(st.Mode), st.Size
+		s.Type = typeRegular
+		if _, made := d.mount.fs.(*treeVolume); !made {
+			st, _ := d.file.stat() // what fails here fails for the guest too
+			s.Type, s.Size = fileType(st.Mode), st.Size
+		}
 		s.Offset, _ = d.file.seek(0, io.SeekCurrent) // 0 for a device that has none
 	}
 	return s
@@ -294,10 +317,18 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 	if err != nil {
 		return err
 	}
+	var durun *durunFiles
+	if s.Durun {
+		durun = newDurun(i, all)
+		durun.output, durun.cancelled = s.Output, s.Cancelled
+	}
 	mounts := make([]*mount, len(s.Mounts))
 	var missing []string
 	for n, guest := range s.Mounts {
-		if mounts[n] = findMount(all, string(guest)); mounts[n] == nil {
+		if mounts[n] = durun.named(string(guest)); mounts[n] == nil {
+			mounts[n] = findMount(all, string(guest))
+		}
+		if mounts[n] == nil {
 			missing = append(missing, string(guest))
 		}
 	}
@@ -305,12 +336,17 @@ func (i *Instance) Restore(version uint32, data []byte) error {
 		return &MissingMountError{Guests: missing}
 	}
 
-	i.mounts = all
+	i.mounts, i.durun = all, durun
 	i.args, i.env = toStrings(s.Args), toStrings(s.Env)
 	for n := range i.tty {
 		i.tty[n] = s.TTY&(1<<n) != 0
 	}
-	i.checkpointOnYield, i.stdinEOF = s.CheckpointOnYield, s.StdinEOF
+	i.checkpointOnYield = s.CheckpointOnYield
+	i.stdin.release()
+	i.stdin = stdinState{
+		reader: i.stdin.reader, eof: s.StdinEOF, ahead: s.Ahead,
+		messages: s.StdinMessages, op: s.StdinOp, pos: int(s.StdinPos),
+	}
 	i.clock.restore(s.Mono, s.Wall)
 	i.fds.close()
 	for _, f := range s.FDs {
@@ -371,6 +407,17 @@ func (s *state) check() error {
 	if s.Mono < 0 {
 		return fmt.Errorf("monotonic time %d", s.Mono)
 	}
+	if len(s.Ahead) > maxStdinRead || s.StdinPos < 0 || s.StdinPos > hostabi.MaxPayload {
+		return errors.New("standard input has read ahead too much")
+	}
+	if len(s.Output) > hostabi.MaxPayload || !s.Durun && (s.Output != nil || s.Cancelled) {
+		return errors.New("/durun/output is too large, or there is no /durun")
+	}
+	for _, name := range s.Mounts {
+		if len(name) == 0 && !s.Durun {
+			return errors.New("a mount without a name")
+		}
+	}
 	var volumes int64
 	for _, v := range s.Volumes {
 		if guest := string(v.Guest); guest != guestName(guest) || strings.ContainsRune(guest, 0) {
@@ -383,12 +430,18 @@ func (s *state) check() error {
 			return errors.New("volumes that are too large together")
 		}
 	}
+	devices := 0
 	for n, f := range s.FDs {
 		if n > 0 && f.FD <= s.FDs[n-1].FD || f.FD < 0 || f.FD >= maxFDs {
 			return fmt.Errorf("descriptor %d: number is out of order or range", f.FD)
 		}
 		if err := f.check(len(s.Mounts)); err != nil {
 			return fmt.Errorf("descriptor %d: %w", f.FD, err)
+		}
+		if f.Kind == kindDevice {
+			if devices++; !s.Durun || string(s.Mounts[f.Mount]) != durunName || devices > maxDevices {
+				return fmt.Errorf("descriptor %d: a device that there can't be", f.FD)
+			}
 		}
 	}
 	return nil
@@ -408,10 +461,14 @@ func (f *fdState) check(mounts int) error {
 		return errors.New("offset or size is negative")
 	case f.Kind != kindPreopen && !fs.ValidPath(string(f.Path)):
 		return fmt.Errorf("path %.100q", f.Path)
-	case f.Dir != nil && f.Kind == kindFile:
+	case f.Dir != nil && f.Kind >= kindFile:
 		return errors.New("a file is read as a folder")
 	case f.Dir != nil && f.Dir.Cookie > 1<<62:
 		return fmt.Errorf("cookie %d", f.Dir.Cookie)
+	case f.Kind == kindDevice:
+		return f.Device.check(string(f.Path))
+	case f.Device != nil:
+		return errors.New("a device that is something else")
 	}
 	return nil
 }
@@ -466,6 +523,11 @@ func (f *fdState) open(d *descriptor) bool {
 		if _, e := file.seek(f.Offset, io.SeekStart); e != 0 && f.Offset != 0 {
 			ok = false
 		}
+	}
+	if dev, is := file.(device); is != (f.Kind == kindDevice) {
+		ok = false
+	} else if is && dev.restore(f.Device) != nil {
+		ok = false
 	}
 	if !ok {
 		file.close()

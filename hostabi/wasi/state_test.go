@@ -3,6 +3,7 @@ package wasi
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -323,7 +324,7 @@ func TestRestoreBad(t *testing.T) {
 		{"out of order", func(s *state) { s.FDs[1].FD = 0 }},
 		{"out of order", func(s *state) { s.FDs[0].FD = -1 }},
 		{"range", func(s *state) { s.FDs[4].FD = maxFDs }},
-		{"kind 6", func(s *state) { s.FDs[4].Kind = kindEnd }},
+		{fmt.Sprint("kind ", kindEnd), func(s *state) { s.FDs[4].Kind = kindEnd }},
 		{"mount 1 of 1", func(s *state) { s.FDs[4].Mount = 1 }},
 		{"flags", func(s *state) { s.FDs[4].Flags = 1 << 15 }},
 		{"negative", func(s *state) { s.FDs[4].Offset = -1 }},

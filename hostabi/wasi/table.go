@@ -17,7 +17,8 @@ const (
 	kindPreopen // a mount's root, which fd_prestat_get tells
 	kindDir
 	kindFile
-	kindEnd // no kind
+	kindDevice // rpc or events under /durun
+	kindEnd    // no kind
 )
 
 // stdio says whether it is a standard stream.

@@ -18,8 +18,8 @@ import (
 
 // Config says what a guest gets. The zero value is a guest without arguments, environment, input and files.
 //
-// Args, Env, TTY, CheckpointOnYield and mounts in memory belong to the guest: they are captured, and Restore puts the
-// captured ones in place of these. The rest belongs to the node.
+// Args, Env, TTY, CheckpointOnYield, Durun, StdinMessages and mounts in memory belong to the guest: they are captured, and
+// Restore puts the captured ones in place of these. The rest belongs to the node.
 type Config struct {
 	// Args are the program's arguments; the first is its name.
 	Args []string
@@ -33,6 +33,14 @@ type Config struct {
 	// CheckpointOnYield makes sched_yield an await point. By default it returns at once: the schedulers of Go and of
 	// thread libraries call it in loops.
 	CheckpointOnYield bool
+	// Durun gives the guest the files under /durun, by which a program that can't import the module "durun" begins
+	// operations and waits for them; see DURUN.md. It finds them as the last preopened descriptor. Before that is one for
+	// "/", which lists what there is, unless Mounts has a folder of that name. A mount of the name /durun hides the files.
+	Durun bool
+
+	// StdinMessages lets standard input come from messages to the coroutine of the name "stdin", one after the other, in place
+	// of Stdin. An empty one is its end.
+	StdinMessages bool
 
 	// Stdin is standard input; nil is an empty one. It is read in a goroutine, and only when the guest asks. A *[Stdin]
 	// can be passed on from one Instance to the next.
@@ -90,13 +98,15 @@ type Instance struct {
 	tty               [3]bool
 	checkpointOnYield bool
 
-	stdin    *Stdin // nil is an empty one
-	stdinEOF bool   // the guest was told so
-	random   io.Reader
-	clock    guestClock
-	mounts   []*mount
-	parts    []hostabi.Part // of the state, between RestoreParts and Restore
-	fds      table
+	stdin  stdinState
+	random io.Reader
+	clock  guestClock
+	mounts []*mount
+	durun  *durunFiles    // nil if the guest has none
+	parts  []hostabi.Part // of the state, between RestoreParts and Restore
+	fds    table
+
+	coroutine hostabi.Coroutine // the guest's, during a call; nil if there is none
 
 	closing sync.Once
 	open    context.Context // done when it is closed
@@ -144,16 +154,24 @@ func New(c Config) (*Instance, error) {
 	switch in := c.Stdin.(type) {
 	case nil:
 	case *Stdin:
-		i.stdin = in
+		i.stdin.reader = in
 	default:
-		i.stdin = NewStdin(in)
+		i.stdin.reader = NewStdin(in)
 	}
+	i.stdin.messages = c.StdinMessages
 	i.fds.insertStdio(i.tty)
 	for _, m := range c.Mounts {
 		if err := i.addMount(m); err != nil {
 			i.closeFiles()
 			return nil, err
 		}
+	}
+	if c.Durun && i.mount(durunName) == nil {
+		i.durun = newDurun(i, i.mounts)
+		if i.mount("/") == nil && i.mount(".") == nil {
+			i.fds.insert(i.durun.root.preopen())
+		}
+		i.fds.insert(i.durun.mount.preopen())
 	}
 	return i, nil
 }
@@ -166,8 +184,8 @@ func (i *Instance) addMount(m Mount) error {
 	if strings.ContainsRune(guest, 0) {
 		return fmt.Errorf("mount %s at %q: the name has a NUL byte", m.Host, guest)
 	}
-	if len(i.mounts) >= maxFDs-3 {
-		return fmt.Errorf("mount %s at %s: more than %d mounts", m.Host, guest, maxFDs-3)
+	if len(i.mounts) >= maxMounts {
+		return fmt.Errorf("mount %s at %s: more than %d mounts", m.Host, guest, maxMounts)
 	}
 	if m.Memory {
 		return i.addVolume(guest, m)
@@ -256,6 +274,9 @@ func checkStrings(args, env []string) error {
 	return nil
 }
 
+// Program returns the guest's arguments and environment, which its children take over. They must not be changed.
+func (i *Instance) Program() (args, env []string) { return i.args, i.env }
+
 // Module returns [Module].
 func (i *Instance) Module() *hostabi.Module { return Module }
 
@@ -276,6 +297,7 @@ func (i *Instance) Wait(ctx context.Context, p *hostabi.Pending) error {
 func (i *Instance) Close() error {
 	i.closing.Do(func() {
 		i.close()
+		i.stdin.release()
 		i.closeFiles()
 	})
 	return nil

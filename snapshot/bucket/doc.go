@@ -9,6 +9,9 @@
 //	list by prefix   readdir, ListObjectsV2
 //	delete           unlink, DELETE
 //
+// What some have beyond that are interfaces of their own, which a driver implements or doesn't: [Locker], [Clock], [Watcher]
+// and others.
+//
 // Here live the interface, its errors, the keys' rules, [OpenURL] and the in-memory driver. Each other driver is a
 // package below this one (file, s3), so that a program links only those it imports, and proves itself with
 // buckettest.Run. Nothing here knows of snapshots; the package imports the standard library alone.

@@ -13,13 +13,16 @@ import (
 	"time"
 )
 
-// Mem is a bucket in memory, for tests and for coroutines that need not outlive the process. It implements [Locker]
-// and [Clock].
+// Mem is a bucket in memory, for tests and for coroutines that need not outlive the process. It implements [Locker],
+// [Clock] and [Watcher].
 type Mem struct {
 	mu      sync.RWMutex
 	objects map[string]memObject
 	keys    keySet // of objects
 	locks   map[string]bool
+
+	watchMu sync.RWMutex // of watches; never taken while mu is held
+	watches map[*memWatch]bool
 }
 
 type memObject struct {
@@ -69,6 +72,14 @@ func (m *Mem) Put(ctx context.Context, key string, body io.ReaderAt, size int64)
 			return &Error{Op: "put", Key: key, Err: fmt.Errorf("read the body: %w", err)}
 		}
 	}
+	if err := m.put(ctx, key, data); err != nil {
+		return err
+	}
+	m.noticed(key)
+	return nil
+}
+
+func (m *Mem) put(ctx context.Context, key string, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {

@@ -27,6 +27,7 @@ type program struct {
 	env    []string
 	grants []snapshot.Grant
 	limits runtime.Limits
+	given  *outside
 }
 
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
@@ -168,6 +169,9 @@ func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Contex
 	return func(ctx context.Context) error {
 		if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
 			return fmt.Errorf("keep module %s: %w", p.name, err)
+		}
+		if err := p.given.keep(ctx, store.Store); err != nil {
+			return err
 		}
 		if base == nil {
 			return nil

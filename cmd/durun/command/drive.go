@@ -117,6 +117,8 @@ type drive struct {
 	output *output
 	once   bool                        // return after the first commit
 	ensure func(context.Context) error // see [runtime.Driver]
+
+	near *surroundings // nil where nothing outside is begun
 }
 
 // run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
@@ -126,19 +128,14 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	defer cancel(nil)
 	finished := make(chan struct{})
 	defer close(finished)
-	go func() {
-		select {
-		case err := <-d.output.failed:
-			cancel(err)
-		case <-finished:
-		}
-	}()
-
 	ctx, progressEnd := d.app.withSnapshotProgress(ctx, d.id)
 	defer progressEnd()
 	d.app.setDriving(position{d.id, d.seq})
+	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
+	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
+		Outside:  &runtime.Outside{Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,
@@ -155,6 +152,19 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 			d.app.setDriving(position{d.id, d.seq})
 		},
 	}
+	failed := (<-chan error)(nil) // by a child
+	if d.near != nil {
+		driver.Outside, failed = &d.near.Outside, d.near.failed
+	}
+	go func() {
+		select {
+		case err := <-d.output.failed:
+			cancel(err)
+		case err := <-failed:
+			cancel(err)
+		case <-finished:
+		}
+	}()
 	if d.output.stdout != nil {
 		driver.OnYield = func(value []byte) []byte {
 			_, _ = d.output.stdout.Write(append(value[:len(value):len(value)], '\n'))
@@ -169,6 +179,9 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	}
 	closeErr := c.Close()
 	d.app.setDriving(position{})
+	if err == nil && status.Ended() && d.near != nil {
+		d.near.drain(ctx, d.app, d.id)
+	}
 
 	if err != nil {
 		if status = ""; d.seq > 0 {

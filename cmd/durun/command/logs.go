@@ -72,7 +72,7 @@ func runLogs(ctx context.Context, a *app, o logsOptions, arg string) (err error)
 	err = store.Logs(ctx, id, stdout, stderr)
 	if o.format == formatJSON {
 		for i := range stretches {
-			stretches[i].encode()
+			stretches[i].dataJSON = encodeData(stretches[i].Base64)
 		}
 		if jerr := writeJSON(a.Stdout, stretches); err == nil {
 			err = jerr
@@ -83,16 +83,22 @@ func runLogs(ctx context.Context, a *app, o logsOptions, arg string) (err error)
 
 // stretch is what a coroutine wrote to one stream before it wrote to the other, as JSON.
 type stretch struct {
-	Stream string  `json:"stream"`
+	Stream string `json:"stream"`
+	dataJSON
+}
+
+// dataJSON is bytes as JSON: as text if they are.
+type dataJSON struct {
 	Data   *string `json:"data,omitempty"`
 	Base64 []byte  `json:"base64,omitempty"`
 }
 
-func (s *stretch) encode() {
-	if utf8.Valid(s.Base64) {
-		text := string(s.Base64)
-		s.Data, s.Base64 = &text, nil
+func encodeData(b []byte) dataJSON {
+	if !utf8.Valid(b) {
+		return dataJSON{Base64: b}
 	}
+	text := string(b)
+	return dataJSON{Data: &text}
 }
 
 // gatherer gathers a stream's output.

@@ -246,9 +246,9 @@ begins with it.
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"drive", "Drive coroutines:", []*cobra.Command{newRunCommand(a), newResumeCommand(a)}},
+		{"drive", "Drive coroutines:", []*cobra.Command{newRunCommand(a), newResumeCommand(a), newSendCommand(a), newCancelCommand(a)}},
 		{"look", "Look at them:", []*cobra.Command{
-			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a),
+			newPsCommand(a), newInspectCommand(a), newStackCommand(a), newHistoryCommand(a), newLogsCommand(a), newResultCommand(a),
 		}},
 		{"move", "Move and remove them:", []*cobra.Command{newExportCommand(a), newImportCommand(a), newRmCommand(a)}},
 		{"keep", "Keep house in the store:", []*cobra.Command{newGCCommand(a), newCheckCommand(a), newBaseCommand(a), newKeyCommand(a), newRekeyCommand(a)}},

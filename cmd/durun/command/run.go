@@ -17,7 +17,8 @@ import (
 
 type runOptions struct {
 	driveFlags
-	limitFlags
+	outsideFlags
+	maxFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
@@ -83,11 +84,18 @@ both, those that neither keeps. The last stays, and those that another one
 builds on. Output is never dropped. What can't be dropped stays, and the program
 goes on.
 
+` + handlersHelp + `
+
+--module NAME=FILE gives a module that the program can start coroutines of, as
+module:NAME. All that a run is given outside is recorded in the store, and given
+again by "durun resume".
+
 The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
-  durun run -d --env TOKEN --input @request.json handler.wasm
+  durun run -d --env TOKEN --input @request.json serve.wasm
+  durun run --handler mail=https://mail.example/send --limit mail=rate=50/s notify.wasm
   echo Ada | durun run --base greeter python.wasm -c 'import json, re; print("hello", input())'`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -115,21 +123,33 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	_ = cmd.RegisterFlagCompletionFunc("base", completeBases(a))
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.driveFlags.add(cmd)
-	o.limitFlags.add(cmd)
+	o.outsideFlags.add(cmd)
+	o.maxFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.maxFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
 	if err != nil {
 		return err
 	}
-	grants = append(grants, o.limits().Grants()...)
+	given, err := o.outsideFlags.read()
+	if err != nil {
+		return err
+	}
+	grants = append(append(grants, given.grants...), o.maxFlags.limits().Grants()...)
+	if err := given.check(grants); err != nil {
+		return err
+	}
+	handlers, err := newHandlers(grants, a.Stderr)
+	if err != nil {
+		return err
+	}
 	env, err := parseEnvironment(o.env)
 	if err != nil {
 		return err
@@ -182,13 +202,22 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err := store.KeepModule(ctx, module.Hash(), binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
+	if err := given.keep(ctx, store.Store); err != nil {
+		return err
+	}
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants, limits: o.limits(),
+		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.maxFlags.limits(),
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
 		if base, err = a.base(ctx, store, o.base, p); err != nil {
+			return err
+		}
+		err := missingHandlers(base.Root, grants, "run: base "+o.base, func(flags ...string) string {
+			return a.commandLine("run", append(flags, "--base", o.base, quoted(path))...)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -218,10 +247,19 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base)}
+	d := drive{
+		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
+	}
+	if !o.detach {
+		d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+		defer closeInto(&err, func() error { return d.near.close(ctx) })
+	}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
-		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin}, store, lease, o.id)
+		if d.near != nil {
+			_ = d.near.close(ctx) // what it drove is driven anew
+		}
+		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
 	}
 	if !o.detach {
 		return err

@@ -16,7 +16,7 @@ type systemConfig struct {
 }
 
 func newSystem(c systemConfig) (*wasi.Instance, error) {
-	config := wasi.Config{Args: c.args, Env: c.env, TTY: c.tty, Stdin: c.stdin}
+	config := wasi.Config{Args: c.args, Env: c.env, TTY: c.tty, Durun: true, Stdin: c.stdin}
 	for _, g := range c.grants {
 		if g.Kind == grantDir {
 			config.Mounts = append(config.Mounts, wasi.Mount{Host: g.Value, Guest: g.Name, ReadOnly: g.Flags == flagReadOnly})

@@ -19,7 +19,11 @@ export function args(): string[] {
   const pointers = new StaticArray<u32>(load<u32>(sizes)), texts = new Uint8Array(load<u32>(sizes, 4));
   const list: string[] = [];
   if (args_get(changetype<usize>(pointers), texts.dataStart) != 0) return list;
-  for (let i = 0; i < pointers.length; i++) list.push(String.UTF8.decodeUnsafe(pointers[i], i32.MAX_VALUE, true));
+  for (let i = 0; i < pointers.length; i++) {
+    let end: usize = pointers[i];
+    while (load<u8>(end) != 0) end++; // each has a NUL after it
+    list.push(String.UTF8.decodeUnsafe(pointers[i], end - pointers[i]));
+  }
   return list;
 }
 
@@ -29,7 +33,8 @@ let ahead: u8[] = [];
 /** Waits for a line of standard input, and returns it without its end; null when there are no more. */
 export function readLine(): string | null {
   const chunk = new Uint8Array(4096), iovec = memory.data(8), read = memory.data(4);
-  for (let from = 0; ; ) {
+  let from = 0;
+  while (true) {
     const end = ahead.indexOf(0x0a, from);
     if (end >= 0) return line(end, end + 1);
     from = ahead.length;

@@ -62,7 +62,7 @@ func Spawn(target string, input []byte, args ...string) *Op {
 	for _, arg := range args {
 		name += "\x00" + arg
 	}
-	return begin(spawn, name, strings.Join(append([]string{target}, args...), " "), input)
+	return begin(spawn, name, strings.TrimSpace(target+" "+strings.Join(args, " ")), input)
 }
 
 // Self is the target of [Spawn] that stands for the program itself.

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) bucket.Bucket) {
 		{"PutWhileFoldersVanish", testPutWhileDeleting},
 		{"Locks", testLocks},
 		{"Clock", testClock},
+		{"Watch", testWatch},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := open(t)

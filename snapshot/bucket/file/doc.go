@@ -19,4 +19,7 @@
 // All file work goes through one small interface, fsys, that tests replace in order to fail, to crash at each step and
 // to lose what was never synced. Where a platform has no fsync of folders (Windows), the file system's journal has to do.
 // With [Options].NoSync nothing is fsynced.
+//
+// On Linux a bucket can watch folders, with inotify(7). Elsewhere, and for what comes from other machines, who waits for
+// objects lists now and then.
 package file

@@ -40,7 +40,8 @@ const (
 
 var errHeld = errors.New("held")
 
-// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker], [bucket.Syncer] and [bucket.Spooler].
+// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker], [bucket.Syncer] and [bucket.Spooler], and
+// on Linux [bucket.Watcher].
 // Any number of goroutines and processes may use a folder at once.
 type Bucket struct {
 	root   string

@@ -68,7 +68,7 @@ impl fmt::Display for Code {
 }
 
 /// How an operation failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     code: Code,
     message: String,
@@ -103,6 +103,13 @@ impl fmt::Display for Error {
         } else {
             write!(f, "{}: {}", self.code, self.message)
         }
+    }
+}
+
+/// The same as Display, for a `main` that returns one.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

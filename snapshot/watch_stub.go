@@ -1,5 +1,0 @@
-package snapshot
-
-type InboxWatcher struct{}
-
-func (w *InboxWatcher) Watch(id string, f func()) func() { return func() {} }
