@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"sync/atomic"
 	"testing"
 	"time"
 
