@@ -279,6 +279,7 @@ func runApproval(t *testing.T, p *program) {
 	}
 	p.each(t, "yes", func() *run { return &run{messages: message(`"yes"`)} }, printed("approved\n"))
 	p.each(t, "no", func() *run { return &run{messages: message(`"no"`)} }, printed("declined\n"))
+	p.each(t, "neither", func() *run { return &run{input: `{"timeout": 1e300}`, messages: message(`yes"`)} }, printed("declined\n"))
 	p.each(t, "timeout", func() *run { return &run{input: `{"timeout": 0.1}`, messages: message(`"yes"`)[:1]} }, printed("timed out\n"))
 	p.each(t, "cancelled", func() *run {
 		return &run{input: `{"timeout": 3600}`, cancelled: true}

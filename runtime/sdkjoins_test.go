@@ -51,6 +51,7 @@ func joinsRun() *run {
 	set.Handle("fail", func(_ context.Context, c handler.Call) ([]byte, error) {
 		return nil, handler.Final(fmt.Errorf("no %s", c.Body))
 	}, handler.Policy{})
+	set.Handle("silent", func(context.Context, handler.Call) ([]byte, error) { return nil, nil }, handler.Policy{})
 	set.Handle("block", func(ctx context.Context, _ handler.Call) ([]byte, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
