@@ -29,7 +29,7 @@ GUEST := GOOS=wasip1 GOARCH=wasm
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## build bin/durun
@@ -132,6 +132,10 @@ clean-tree: ## fail if something is not committed
 .PHONY: guests
 guests: ## build guests/ and testdata/wat into testdata (clang, wasi-libc, rustc, wabt: see .ci/run)
 	$(GO) run ./guests/mkguests
+
+.PHONY: guests-check
+guests-check: ## build them elsewhere, and fail if testdata has others; not those of which the toolchain is another
+	$(GO) run ./guests/mkguests -check
 
 .PHONY: python
 python: ## fetch CPython 3.12 for WASI into the cache (npm; 26 MB, once)

@@ -24,7 +24,7 @@ func TestOutsideFlags(t *testing.T) {
 	}
 	flags := outsideFlags{
 		handlers: []string{"a=http://localhost/x=y", "b=exec:cat | sort", "c d=deny"},
-		policies:   []string{"a=rate=5/s,attempts=2"},
+		policies: []string{"a=rate=5/s,attempts=2"},
 		modules:  []string{"m=" + filepath.Join(dir, "m.wasm")},
 	}
 	got, err := flags.read()

@@ -224,6 +224,11 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		f.Tables = append(f.Tables, tableFacts{t.Index, len(t.Elements)})
 	}
 	for _, h := range s.Host {
+		// Parts of a module's state come after it.
+		if k := len(f.Host) - 1; k >= 0 && strings.HasPrefix(h.Name, f.Host[k].Name+"#") {
+			f.Host[k].Bytes += len(h.Data)
+			continue
+		}
 		f.Host = append(f.Host, hostFacts{h.Name, h.Version, len(h.Data)})
 	}
 	for _, out := range s.Output {

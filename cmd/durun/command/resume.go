@@ -280,6 +280,9 @@ func restoreError(a *app, id string, err error) error {
 	if limit := (*runtime.LimitError)(nil); errors.As(err, &limit) {
 		return &exitError{code: exitUsage, err: err, advice: "give it more: " + a.commandLine("resume", "--max-memory SIZE", id)}
 	}
+	if errors.As(err, new(*wasi.VolumeMountError)) {
+		return usageError("%w", err)
+	}
 	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}
