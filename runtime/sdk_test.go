@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,17 +79,7 @@ func goExample(flags ...string) func(*testing.T, string) ([]byte, error) {
 func TestSDKs(t *testing.T) {
 	for _, sdk := range sdks {
 		t.Run(sdk.name, func(t *testing.T) {
-			for _, example := range []struct {
-				name string
-				runs func(*testing.T, *program)
-			}{
-				{"generator", runGenerator},
-				{"sleep", runSleep},
-				{"notify_users", runNotifyUsers},
-				{"approval", runApproval},
-				{"fanout", runFanout},
-				{"joins", sdk.joins},
-			} {
+			for _, example := range append(sdkExamples, sdkExample{"joins", sdk.joins}) {
 				t.Run(example.name, func(t *testing.T) {
 					if example.runs == nil {
 						t.Skip("there is none in this language")
@@ -121,12 +112,28 @@ func compileExample(t *testing.T, sdk, example string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &program{name: example, module: module}
+	return &program{args: []string{example}, module: module}
+}
+
+// sdkExample is a program that there is in each language, or in some.
+type sdkExample struct {
+	name string
+	runs func(*testing.T, *program)
+}
+
+// sdkExamples are the examples that there are in each language.
+var sdkExamples = []sdkExample{
+	{"generator", runGenerator},
+	{"sleep", runSleep},
+	{"notify_users", runNotifyUsers},
+	{"approval", runApproval},
+	{"fanout", runFanout},
 }
 
 // program is an example, compiled.
 type program struct {
-	name   string
+	args   []string // with its name
+	env    []string
 	module *runtime.Module
 }
 
@@ -136,9 +143,11 @@ type run struct {
 	handlers  *handler.Set
 	messages  []snapshot.Message // in the inbox from the start
 	reply     string             // to each value that the program yields
+	echo      bool               // the reply is the value
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
 	stdin     string
+	stop      atomic.Bool // it is cancelled after the next commit
 
 	yielded []string        // without those that came twice
 	store   *snapshot.Store // where it is kept, once it runs
@@ -393,7 +402,7 @@ func (p *program) run(t *testing.T, r *run) outcome {
 	inbox := snapshot.NewInboxWatcher(r.store, snapshot.InboxWatcherOptions{})
 	defer inbox.Close()
 	family := &family{t: t, program: p, run: r, store: r.store, inbox: inbox, stdin: wasi.NewStdin(strings.NewReader(r.stdin))}
-	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, []string{p.name})
+	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, p.args)
 }
 
 // family drives a coroutine, and the children that it has.
@@ -403,15 +412,15 @@ type family struct {
 	run     *run
 	store   *snapshot.Store
 	inbox   *snapshot.InboxWatcher
-<<<<<<< HEAD
 	stdin   *wasi.Stdin
-=======
->>>>>>> d8568c0f05839abc88b98477b449b4f246279ad8
 }
 
 // Spawn implements runtime.Children, for children of the parent's module.
 func (f *family) Spawn(ctx context.Context, child runtime.Child, done func([]byte, error)) {
-	args := append([]string{f.program.name}, child.Args...)
+	args := f.program.args
+	if child.Args != nil {
+		args = append(slices.Clone(args[:1]), child.Args...)
+	}
 	go func() {
 		end := f.drive(ctx, runtime.StartConfig{ID: child.ID, Entry: child.Target, Input: child.Input}, args)
 		switch {
@@ -467,7 +476,11 @@ func (f *family) outcome(ctx context.Context, id string) (outcome, error) {
 
 // live drives a coroutine in one process.
 func (f *family) live(ctx context.Context, config runtime.StartConfig, args []string) error {
-	host, err := wasi.New(wasi.Config{Args: args, Durun: true, Stdin: f.stdin})
+	env := f.program.env
+	if parent, _, is := strings.Cut(config.ID, "."); is {
+		env = append(slices.Clone(env), "DURUN_PARENT="+parent)
+	}
+	host, err := wasi.New(wasi.Config{Args: args, Env: env, Durun: true, Stdin: f.stdin})
 	if err != nil {
 		return err
 	}
@@ -489,14 +502,13 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 	r := f.run
 	driver := runtime.Driver{
 		Store:   f.store,
-<<<<<<< HEAD
 		Outside: &runtime.Outside{Handlers: r.handlers, Inbox: f.inbox, Children: f},
-=======
-		Outside: &runtime.Outside{Handlers: r.handlers, Children: f, Inbox: f.inbox},
->>>>>>> d8568c0f05839abc88b98477b449b4f246279ad8
 		OnYield: func(value []byte) []byte {
 			if n := len(r.yielded); n == 0 || r.yielded[n-1] != string(value) {
 				r.yielded = append(r.yielded, string(value))
+			}
+			if r.echo {
+				return value
 			}
 			return []byte(r.reply)
 		},
@@ -509,7 +521,7 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 				}
 			}
 			switch {
-			case r.cancelled && c.Status() == snapshot.Suspended:
+			case (r.cancelled || config.ID == "sdk" && r.stop.Load()) && c.Status() == snapshot.Suspended:
 				c.Cancel()
 			case r.crashes:
 				crash()
