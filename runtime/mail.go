@@ -217,3 +217,16 @@ func (o *operator) acknowledge() {
 		f()
 	})
 }
+
+// deleteRest deletes the messages whose receipt is committed and which no goroutine has deleted, when there are no more of
+// those. What can't be deleted stays for who drives the coroutine next; one that has ended is removed with its messages.
+func (o *operator) deleteRest() {
+	r := &o.c.abi.received
+	r.deleted(o.deleted)
+	if o.store == nil || len(r.undeleted) == 0 {
+		return
+	}
+	if o.store.Acknowledge(o.ctx, o.id, r.undeleted...) == nil {
+		r.undeleted = nil
+	}
+}

@@ -30,8 +30,8 @@ unless it exits with 0 all the same, and its children are cancelled with it.
 If somebody drives the coroutine, that driver sees to it, and cancel doesn't
 wait for the end. Else cancel drives it on itself, in the foreground, until it
 has ended, as "durun resume" does and with the same flags: it needs its folders
-to clean up. The request stays with the coroutine in any case: if cancel is
-stopped, "durun resume" goes on with it.
+and handlers to clean up. The request stays with the coroutine in any case: if
+cancel is stopped, "durun resume" goes on with it.
 
 With --force the coroutine is not asked, and does not run again: it ends at its
 last commit, and so do its children that have not ended. For one that doesn't

@@ -128,30 +128,12 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	defer cancel(nil)
 	finished := make(chan struct{})
 	defer close(finished)
-	held, stop := d.lease.Context(ctx)
-	defer stop()
-	go func() {
-		<-held.Done()
-		// A guest that computes doesn't notice that the coroutine is somebody else's now.
-		if lost := d.lease.Err(); lost != nil {
-			select {
-			case <-finished:
-			case <-time.After(grace):
-				d.app.abandon(fmt.Errorf("drive %s: %w", d.id, d.app.lost(lost)))
-			}
-		}
-	}()
 
 	ctx, progressEnd := d.app.withSnapshotProgress(ctx, d.id)
 	defer progressEnd()
 	d.app.setDriving(position{d.id, d.seq})
-	gc := quiet()
-	defer gc.stop()
-	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
-	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
-		Outside:  &runtime.Outside{Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,
@@ -166,7 +148,6 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
 			d.app.setDriving(position{d.id, d.seq})
-			gc.rest()
 		},
 	}
 	failed := (<-chan error)(nil) // by a child
