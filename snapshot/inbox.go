@@ -355,11 +355,11 @@ func (l *Lease) Acknowledge(ctx context.Context, keys ...string) error {
 }
 
 // Cancel ends the coroutine as it stands, without running it: it makes a commit, as the newest, whose status is Cancelled and
-// whose error is the reason. The commit has the state of the hosts, so that what is known of operations and children
+// with an exit code, and whose error is the reason. The commit has the state of the hosts, so that what is known of operations and children
 // stays known; globals and memory are gone. What waits in the inbox stays, and is nobody's ([Store.Collect]).
 //
 // Errors: [ErrNotFound]; [ErrEnded]; [ErrCorrupt], [ErrVersion] and [ErrKey] of the newest commit; as [Lease.Commit].
-func (l *Lease) Cancel(ctx context.Context, reason string) (Commit, error) {
+func (l *Lease) Cancel(ctx context.Context, exitCode uint32, reason string) (Commit, error) {
 	fail := func(err error) (Commit, error) {
 		return Commit{}, fmt.Errorf("cancel coroutine %s: %w", l.id, err)
 	}
@@ -377,7 +377,7 @@ func (l *Lease) Cancel(ctx context.Context, reason string) (Commit, error) {
 	end := &Snapshot{
 		Module: last.Module, ModuleName: last.ModuleName, Coroutine: l.id,
 		Seq: chain.Commit.Seq + 1, Parent: chain.Commit.AsParent(), Time: time.Now().Round(0).UTC(),
-		Status: Cancelled, Error: reason,
+		Status: Cancelled, ExitCode: exitCode, Error: reason,
 		Entry: last.Entry, Args: last.Args, Host: last.Host, Grants: last.Grants,
 	}
 	return l.Commit(ctx, end)

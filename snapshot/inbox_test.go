@@ -561,15 +561,15 @@ func TestCancel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer lease.Release()
-		c, err := lease.Cancel(ctx, "by hand")
+		c, err := lease.Cancel(ctx, 143, "by hand")
 		if err != nil || c.Seq != 3 || c.Status != Cancelled || *c.Parent != *c2.AsParent() {
 			t.Fatalf("%+v, %v", c, err)
 		}
 		snap, _, err := s.Latest(ctx, "p")
-		if err != nil || snap.Error != "by hand" || len(snap.Host) != 1 || len(snap.Memory.Pages) != 0 {
+		if err != nil || snap.Error != "by hand" || snap.ExitCode != 143 || len(snap.Host) != 1 || len(snap.Memory.Pages) != 0 {
 			t.Errorf("%+v, %v", snap, err)
 		}
-		if _, err := lease.Cancel(ctx, "again"); !errors.Is(err, ErrEnded) {
+		if _, err := lease.Cancel(ctx, 143, "again"); !errors.Is(err, ErrEnded) {
 			t.Errorf("cancelled again: %v", err)
 		}
 		if got := logsOf(t, s, "p"); got != outputOf(1, 2) {

@@ -269,7 +269,7 @@ func (a *alternation) round(cur *driver) *driver {
 func (a *alternation) ended(d *driver) bool {
 	a.t.Helper()
 	code := d.rest()
-	if code == 7 || code == 64 && strings.Contains(d.err.String(), "it has ended: completed, exit code 7") {
+	if code == 7 || code == 64 && strings.Contains(d.err.String(), "coroutine has ended: completed, exit code 7") {
 		return true
 	}
 	a.expect(d, code)

@@ -284,6 +284,9 @@ func checkStrings(args, env []string) error {
 	return nil
 }
 
+// Program returns the guest's arguments and environment, which its children take over. They must not be changed.
+func (i *Instance) Program() (args, env []string) { return i.args, i.env }
+
 // Module returns [Module].
 func (i *Instance) Module() *hostabi.Module { return Module }
 

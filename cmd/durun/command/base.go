@@ -26,6 +26,8 @@ type program struct {
 	args   []string // with the program's name
 	env    []string
 	grants []snapshot.Grant
+	given  *outside
+	limits runtime.Limits
 
 	volumes  []wasi.Mount // in memory
 	messages bool         // standard input comes from messages
@@ -56,7 +58,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 		return err
 	}
 	c, err := p.module.Start(ctx, runtime.StartConfig{
-		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system},
+		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system}, Limits: p.limits,
 	})
 	if err != nil {
 		return startError(p.name, p.entry, err)
@@ -177,6 +179,9 @@ func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Contex
 	return func(ctx context.Context) error {
 		if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
 			return fmt.Errorf("keep module %s: %w", p.name, err)
+		}
+		if err := p.given.keep(ctx, store.Store); err != nil {
+			return err
 		}
 		if base == nil {
 			return nil

@@ -29,8 +29,9 @@ const (
 const exitCodesHelp = `Exit codes:
   0-255  run, resume: the guest's own exit code, once it has ended; 134 for a trap
   64     usage: an unknown command, flag or argument; an id that is taken; a
-         folder that the program needs and nobody gave; a key that something is
-         encrypted under and nobody gave; a coroutine that has ended, to resume
+         folder or a handler that the program needs and nobody gave; a key that
+         something is encrypted under and nobody gave; a coroutine that has
+         ended, to resume, to send to or to cancel
   65     a bad module, snapshot or bundle, or one that doesn't fit the other; a
          program that waits in a state that no snapshot can hold
   66     no such coroutine or commit, or a file that can't be read
@@ -140,7 +141,7 @@ func classify(err error) *exitError {
 		errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrInvalid):
 		e.code = exitData
 	case errors.Is(err, snapshot.ErrID), errors.Is(err, snapshot.ErrAmbiguous), errors.Is(err, snapshot.ErrExist),
-		errors.Is(err, runtime.ErrEnded), errors.As(err, &missing):
+		errors.Is(err, runtime.ErrEnded), errors.Is(err, snapshot.ErrEnded), errors.Is(err, snapshot.ErrMessage), errors.As(err, &missing):
 		e.code = exitUsage
 	case errors.Is(err, snapshot.ErrNotFound):
 		e.code = exitNoInput

@@ -22,9 +22,10 @@ func newExportCommand(a *app) *cobra.Command {
 		Use:   "export ID[@SEQ] -o FILE",
 		Short: "Write a coroutine to one file",
 		Long: `Write the last commit of a coroutine, or commit SEQ, to one self-contained file:
-with the module and the output so far. "durun import" makes a coroutine of it,
-in another store or on another machine. The coroutine itself stays as it is;
-what the copy does from there on is its own.
+with the module and the output so far, and without messages that it has not
+received. "durun import" makes a coroutine of it, in another store or on another
+machine. The coroutine itself stays as it is; what the copy does from there on
+is its own.
 
 FILE appears whole or not at all; - is standard output. The folders that the run
 was given with --dir are not in it: the one who resumes the copy decides about

@@ -28,8 +28,9 @@ func newGCCommand(a *app) *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what nobody needs any more",
 		Long: `Remove from the store what nobody needs: modules that no coroutine is made of,
-what a deletion or an import has left that was cut short, and, if asked for, old
-commits. It can run at any time, beside coroutines that are driven.
+what a deletion or an import has left that was cut short, messages to coroutines
+that have ended, and, if asked for, old commits. It can run at any time, beside
+coroutines that are driven.
 
 With --keep or --keep-for commits of all coroutines are dropped: those that
 are not among the newest N, and older than D. The last commit stays, and so do

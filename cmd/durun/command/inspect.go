@@ -38,7 +38,9 @@ read to restore it; else null), in_start, frames, memory, globals, tables,
 dropped_data, dropped_elements, host, operations (an array of objects with
 number, kind, name, key, begun, due, attempts, status, message and bytes; due
 is null where there is none, and status is pending, ok or why it failed),
-result (its length in bytes), output and grants.`,
+result (its length in bytes), messages (an array of objects with name, key,
+sent, bytes and problem, why it can't be read, or empty; those that wait now, if
+this is the last commit), output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,6 +75,7 @@ type facts struct {
 	Host            []hostFacts  `json:"host"`
 	Operations      []operation  `json:"operations"`
 	Result          int          `json:"result"` // bytes
+	Messages        []message    `json:"messages"`
 	Output          outputFacts  `json:"output"`
 	Grants          []grantFacts `json:"grants"`
 }
@@ -126,6 +129,15 @@ type operation struct {
 	Bytes    int     `json:"bytes"` // of the body, or the result once it has ended
 }
 
+// message is one that waits for the coroutine.
+type message struct {
+	Name    string `json:"name"`
+	Key     string `json:"key"`
+	Sent    moment `json:"sent"`
+	Bytes   int64  `json:"bytes"`
+	Problem string `json:"problem"` // why it can't be read; then only Key, which is its object's name, and Sent are known
+}
+
 // outputFacts are the bytes written since the commit before.
 type outputFacts struct {
 	Stdout int `json:"stdout"`
@@ -152,7 +164,11 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err 
 	// A commit is running if it is the last one of a coroutine that somebody drives.
 	running := false
 	var by snapshot.Holder
+	var waiting []snapshot.Message
 	if head, err := store.Head(ctx, c.Coroutine); err == nil && head.Seq == c.Seq {
+		if waiting, err = store.PeekInbox(ctx, c.Coroutine); err != nil {
+			return err
+		}
 		driven, err := store.Driven(ctx)
 		if err != nil {
 			return err
@@ -162,6 +178,9 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err 
 	f := gatherFacts(s, c, running)
 	if err := f.gatherOperations(s); err != nil {
 		return err
+	}
+	for _, m := range waiting {
+		f.Messages = append(f.Messages, describeMessage(m))
 	}
 	if running && by.PID != 0 {
 		f.Driver = &driverFacts{by.Host, by.PID, moment{by.Since}}
@@ -192,6 +211,7 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		DroppedData:     len(s.DroppedData),
 		DroppedElements: len(s.DroppedElements),
 		Host:            []hostFacts{},
+		Messages:        []message{},
 		Grants:          []grantFacts{},
 	}
 	if s.Parent != nil {
@@ -220,6 +240,9 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		}
 	}
 	for _, g := range s.Grants {
+		if g.Kind == grantHandler {
+			g.Value = handlerText(g.Value)
+		}
 		f.Grants = append(f.Grants, grantFacts{g.Kind, g.Name, g.Value, g.Flags})
 	}
 	return f
@@ -249,7 +272,15 @@ func (f *facts) gatherOperations(s *snapshot.Snapshot) error {
 	return err
 }
 
-// maxOperationLines is how many operations are listed for people.
+func describeMessage(m snapshot.Message) message {
+	described := message{Name: m.Name, Key: m.Key, Sent: moment{m.Sent}, Bytes: m.Bytes}
+	if m.Err != nil {
+		described.Problem = m.Err.Error()
+	}
+	return described
+}
+
+// maxOperationLines is how many operations, and how many messages, are listed for people.
 const maxOperationLines = 20
 
 // text is for people.
@@ -359,10 +390,31 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	if f.Result > 0 {
 		line("result", "%s", humanBytes(uint64(f.Result)))
 	}
+	for i, m := range f.Messages {
+		if i == maxOperationLines {
+			line("", "and %d more messages", len(f.Messages)-i)
+			break
+		}
+		what := fmt.Sprintf("%s, %s", cell(m.Name), humanBytes(uint64(m.Bytes)))
+		if m.Problem != "" {
+			what = "unreadable: " + cell(m.Problem)
+		}
+		line("message", "%s, sent %s", what, humanTime(m.Sent.Time, now))
+	}
 	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
 	for _, g := range f.Grants {
 		text := printable(g.Value) + " as " + printable(g.Name)
-		if g.Flags != "" {
+		switch g.Kind {
+		case grantPolicy:
+			text = printable(g.Value) + " for " + printable(g.Name)
+		case runtime.GrantLimit:
+			text = printable(g.Name) + " " + printable(g.Value)
+		}
+		switch {
+		case g.Flags == "":
+		case g.Kind == grantHandler:
+			text += ", in " + printable(g.Flags)
+		default:
 			text += ", " + printable(g.Flags)
 		}
 		line("grant", "%s %s", printable(g.Kind), text)

@@ -39,6 +39,8 @@ func TestExitCodes(t *testing.T) {
 		{&snapshot.AmbiguousError{}, 64},
 		{snapshot.ErrExist, 64},
 		{runtime.ErrEnded, 64},
+		{snapshot.ErrEnded, 64},
+		{snapshot.ErrMessage, 64},
 		{&wasi.MissingMountError{Guests: []string{"/d"}}, 64},
 		{&bucket.Error{Op: "put", Kind: bucket.ErrFull, Err: syscall.ENOSPC}, 69},
 		{&bucket.Error{Op: "open", Kind: bucket.ErrPermission, Err: fs.ErrPermission}, 69},

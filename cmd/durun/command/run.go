@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,8 @@ import (
 
 type runOptions struct {
 	driveFlags
+	outsideFlags
+	limitFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
@@ -67,6 +70,12 @@ or by --input, which a base that waits in durun.yield does not take. Random
 numbers that the program has drawn before are the same in all of them. See
 "durun base --help".
 
+With --max-memory and --max-cpu the program has limits, in this run and whenever
+it is resumed from this store; so has each of its children. Memory beyond the
+limit it does not get, as if there were none left. Once it has computed for as
+long as it may, in all its runs together, it fails with exit code 134; the time
+in which it waits does not count.
+
 With --volume the program has a folder of its own that is part of the snapshot:
 what is in it comes back with the program, wherever it is resumed, as it was at
 that commit. It can hold SIZE bytes, all volumes together 256 MiB; each commit
@@ -87,11 +96,18 @@ both, those that neither keeps. The last stays, and those that another one
 builds on. Output is never dropped. What can't be dropped stays, and the program
 goes on.
 
+` + handlersHelp + `
+
+--module NAME=FILE gives a module that the program can start coroutines of, as
+module:NAME. All that a run is given outside is recorded in the store, and given
+again by "durun resume".
+
 The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
-  durun run -d --env TOKEN --input @request.json handler.wasm
+  durun run -d --env TOKEN --input @request.json serve.wasm
+  durun run --handler mail=https://mail.example/send --limit mail=rate=50/s notify.wasm
   echo Ada | durun run --base greeter python.wasm -c 'import json, re; print("hello", input())'`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -121,17 +137,31 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.base, "base", "", "start from the shared base of this `name`; make it first, at the program's first wait, if there is none")
 	_ = cmd.RegisterFlagCompletionFunc("base", completeBases(a))
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
-	o.add(cmd)
+	o.driveFlags.add(cmd)
+	o.outsideFlags.add(cmd)
+	o.limitFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
+	if err != nil {
+		return err
+	}
+	given, err := o.outsideFlags.read()
+	if err != nil {
+		return err
+	}
+	grants = slices.Concat(grants, given.grants, o.limits().Grants())
+	if err := given.check(grants); err != nil {
+		return err
+	}
+	handlers, err := newHandlers(grants, a.Stderr)
 	if err != nil {
 		return err
 	}
@@ -195,14 +225,23 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err := store.KeepModule(ctx, module.Hash(), binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
+	if err := given.keep(ctx, store.Store); err != nil {
+		return err
+	}
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants,
+		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.limits(),
 		volumes: volumes, messages: messages,
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
 		if base, err = a.base(ctx, store, o.base, p); err != nil {
+			return err
+		}
+		err := missingHandlers(base.Root, grants, "run: base "+o.base, func(flags ...string) string {
+			return a.commandLine("run", append(flags, "--base", o.base, quoted(path))...)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -234,10 +273,19 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base)}
+	d := drive{
+		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
+	}
+	if !o.detach {
+		d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+		defer closeInto(&err, func() error { return d.near.close(ctx) })
+	}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
-		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin}, store, lease, o.id)
+		if d.near != nil {
+			_ = d.near.close(ctx) // what it drove is driven anew
+		}
+		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
 	}
 	if !o.detach {
 		return err

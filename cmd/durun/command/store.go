@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -134,6 +135,21 @@ func (s *store) reference(ctx context.Context, arg string) (reference, error) {
 	}
 	r.id, err = s.resolve(ctx, prefix)
 	return r, err
+}
+
+// resolveAll returns the ids that prefixes mean, each once. All are looked up before anything is done to the first.
+func (s *store) resolveAll(ctx context.Context, args []string) ([]string, error) {
+	var ids []string
+	for _, arg := range args {
+		id, err := s.resolve(ctx, arg)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }
 
 // resolve returns the id that a prefix means.

@@ -1,0 +1,86 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket/file"
+)
+
+// TestKillWhileReceiving kills drivers with kill -9, again and again, while messages come: each twice, under the same key. Each
+// is received once, in order.
+func TestKillWhileReceiving(t *testing.T) {
+	t.Parallel()
+	const messages = 300
+	dir := t.TempDir()
+	durun(t, dir, 0, "run", "-d", "--id", "m", "testdata/messages.wasm")
+	b, err := file.Open(filepath.Join(dir, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	store := snapshot.NewStore(b)
+	var want strings.Builder
+	sent := make(chan error, 1)
+	for i := range messages {
+		fmt.Fprintf(&want, "message %d\n", i)
+	}
+	want.WriteString("quit\n")
+	go func() {
+		sent <- func() error {
+			for i := range messages {
+				m := snapshot.Message{Name: "line", Key: fmt.Sprint("key ", i), Data: fmt.Appendf(nil, "message %d", i)}
+				for range 2 {
+					if r, err := store.Send(t.Context(), "m", m); err != nil || r.Differs {
+						return fmt.Errorf("message %d: %+v, %w", i, r, err)
+					}
+				}
+			}
+			_, err := store.Send(t.Context(), "m", snapshot.Message{Name: "line", Data: []byte("quit")})
+			return err
+		}()
+	}()
+	kills := 0
+	for {
+		head, err := store.Head(t.Context(), "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head.Status.Ended() { // it was killed just after its last commit
+			break
+		}
+		p, _, line := startLines(t, dir, "resume", "m")
+		quit := false
+		for n := rand.IntN(40); n >= 0 && !quit; n-- {
+			quit = line() == "quit\n"
+		}
+		if quit {
+			if code := p.end(t); code != 0 {
+				t.Fatalf("exit code %d; stderr:\n%s", code, p.err.String())
+			}
+			break
+		}
+		if err := p.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		p.end(t)
+		kills++
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), durun(t, dir, 0, "logs", "m")); diff != "" {
+		t.Errorf("killed %d times (-want +got):\n%s", kills, diff)
+	}
+	if out := durun(t, dir, 0, "check"); strings.Contains(out, "damaged") {
+		t.Error(out)
+	}
+}
