@@ -80,7 +80,8 @@ func TestPythonModule(t *testing.T) {
 		r = &run{
 			input: `{"ä": [1, 2.5, null]}`, handlers: set, echo: true,
 			messages: []snapshot.Message{
-				{Name: "word", Key: "1", Data: []byte(`"one"`)}, {Name: "word", Key: "2", Data: []byte(`{"two": 2}`)},
+				{Name: "word", Key: "1", Data: []byte(`"one"`)},
+				{Name: "word", Key: "2", Data: []byte(`{"two": 2}`)},
 				{Name: "raw", Key: "3", Data: []byte("not JSON")},
 			},
 		}
