@@ -27,7 +27,7 @@ const testdata = "../testdata"
 var update = flag.Bool("update", false, "write down what the guests do on plain wazero")
 
 // TestManifest checks that what is committed is what was built: each module is in the manifest with its hash, each source
-// has a module, and each guest has a case, but for the SDKs' examples, which [TestExamples] runs.
+// has a module, and each guest has a case, but for the SDKs' examples, which TestSDKs of package runtime runs.
 func TestManifest(t *testing.T) {
 	manifest, err := guests.Manifest(testdata)
 	if err != nil {

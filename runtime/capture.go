@@ -182,7 +182,7 @@ func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
 		}
 		s.Host = append(s.Host, snapshot.Section{Name: h.Module().Name, Version: version, Data: data})
 		parted, ok := h.(hostabi.PartedInstance)
-		if !ok {
+		if !ok || s.Status.Ended() { // nobody goes on with it
 			continue
 		}
 		parts, err := parted.SaveParts()
@@ -579,7 +579,7 @@ func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine,
 	if err != nil {
 		return fail(err)
 	}
-	c.name = config.ModuleName
+	c.name, c.abi.cpu = config.ModuleName, 0 // what the base has computed is not its own
 	if config.Input != nil {
 		c.abi.input = config.Input
 	}
@@ -607,14 +607,18 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 	}
 	c.module, c.name, c.entry, c.args, c.grants = m, s.ModuleName, s.Entry, s.Args, config.Grants
 	c.stdout, c.stderr, c.status, c.inStart = config.Stdout, config.Stderr, snapshot.Suspended, s.InStart
-	c.abi, c.frames, c.limits = newABI(c.id, nil), s.Frames, config.Limits
+	c.abi, c.frames = newABI(c.id, nil), s.Frames
+	var err error
+	if c.limits, err = config.Limits.with(config.Grants); err != nil {
+		return err
+	}
 	room, err := m.room(c.limits, s)
 	if err != nil {
 		return err
 	}
 	await, err := c.restoreAwait(s)
 	if err == nil {
-		c.linear, err = m.restoreMemory(ctx, from, config.Limits)
+		c.linear, err = m.restoreMemory(ctx, from, c.limits)
 	}
 	if err == nil {
 		err = c.init(ctx, config.Hosts)

@@ -101,7 +101,7 @@ func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
 		return nil
 	}
 	s.mu.Unlock()
-	err := s.Send(ctx, c.ID, cancelRequest)
+	_, err := s.Send(ctx, c.ID, cancelRequest)
 	if errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, snapshot.ErrEnded) {
 		return nil
 	}

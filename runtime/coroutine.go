@@ -146,9 +146,12 @@ func (m *Module) Start(ctx context.Context, config StartConfig) (*Coroutine, err
 	}
 	c := &Coroutine{
 		module: m, id: config.ID, name: config.ModuleName, entry: config.Entry, args: args, grants: config.Grants,
-		stdout: config.Stdout, stderr: config.Stderr, limits: config.Limits, status: snapshot.Suspended, abi: newABI(config.ID, config.Input),
+		stdout: config.Stdout, stderr: config.Stderr, status: snapshot.Suspended, abi: newABI(config.ID, config.Input),
 	}
-	room, err := m.room(c.limits, nil)
+	room := int64(0)
+	if c.limits, err = config.Limits.with(config.Grants); err == nil {
+		room, err = m.room(c.limits, nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start coroutine %s: %w", config.ID, err)
 	}

@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -11,8 +13,8 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// Limits bound what a coroutine may take for itself. The zero value bounds nothing. They are the process's and no part of a
-// snapshot, but for the time that was used.
+// Limits bound what a coroutine may take for itself. The zero value bounds nothing. A coroutine that has them also as grants, see
+// [Limits.Grants], has the lower ones: these are recorded, and hold wherever it goes on with its grants, and for its children.
 type Limits struct {
 	// Memory is how many bytes the guest's linear memory and its tables may take together, an element of a table as 8; 0 for no
 	// limit but the engine's. To grow beyond fails in the guest, as the language has it: memory.grow and table.grow return -1. A
@@ -32,6 +34,61 @@ type LimitError struct {
 
 // Error implements error.
 func (e *LimitError) Error() string { return e.Msg }
+
+// GrantLimit is the kind of a grant that is one of a coroutine's [Limits]. Its Name is "memory" or "cpu", its Value a number of
+// bytes or a duration, as [time.ParseDuration] reads it.
+const GrantLimit = "limit"
+
+// Grants returns the limits as grants, to be recorded.
+func (l Limits) Grants() []snapshot.Grant {
+	var grants []snapshot.Grant
+	if l.Memory > 0 {
+		grants = append(grants, snapshot.Grant{Kind: GrantLimit, Name: "memory", Value: strconv.FormatInt(l.Memory, 10)})
+	}
+	if l.CPU > 0 {
+		grants = append(grants, snapshot.Grant{Kind: GrantLimit, Name: "cpu", Value: l.CPU.String()})
+	}
+	return grants
+}
+
+// with returns the lower of the limits and those that grants have. A limit that this version doesn't know is an error: the coroutine
+// was to have it.
+func (l Limits) with(grants []snapshot.Grant) (Limits, error) {
+	for _, g := range grants {
+		if g.Kind != GrantLimit {
+			continue
+		}
+		granted, err := parseLimit(g)
+		if err != nil {
+			return Limits{}, fmt.Errorf("the granted limit %q, %q: %w", g.Name, g.Value, err)
+		}
+		l.Memory, l.CPU = lower(l.Memory, granted.Memory), lower(l.CPU, granted.CPU)
+	}
+	return l, nil
+}
+
+// lower returns the lower one of two limits, of which any may be none.
+func lower[N ~int64](a, b N) N {
+	if a <= 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func parseLimit(g snapshot.Grant) (l Limits, err error) {
+	switch g.Name {
+	case "memory":
+		l.Memory, err = strconv.ParseInt(g.Value, 10, 64)
+	case "cpu":
+		l.CPU, err = time.ParseDuration(g.Value)
+	default:
+		err = errors.New("no such limit")
+	}
+	if err == nil && l.Memory <= 0 && l.CPU <= 0 {
+		err = errors.New("it is not positive")
+	}
+	return l, err
+}
 
 // room returns how far memory and tables may grow, in bytes, from what they are in a state, nil for the module's own. It returns
 // a *LimitError if they are too large already.

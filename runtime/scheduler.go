@@ -83,8 +83,9 @@ type Outcome struct {
 	Err error
 }
 
-// ErrNotDriven is returned by [Scheduler.Wait] for a coroutine that has not ended and that the scheduler doesn't drive.
-var ErrNotDriven = errors.New("nobody drives the coroutine here")
+// ErrNotEnded is returned by [Scheduler.Outcome] for a coroutine that has not ended, and by [Scheduler.Wait] if moreover the
+// scheduler doesn't drive it.
+var ErrNotEnded = errors.New("the coroutine has not ended")
 
 // Scheduler drives any number of coroutines of one store, on few threads. One that waits costs it a few hundred bytes, and
 // its memory only as long as there is room for it. A ready one runs to its next await, and is committed; then it is the turn
@@ -199,6 +200,47 @@ func (s *Scheduler) Resume(ctx context.Context, id string) error {
 
 var errClosedScheduler = fmt.Errorf("the scheduler is %w", ErrClosed)
 
+// ResumeAll takes on all coroutines of the store that have not ended. It returns how many they are, and those that can't be
+// taken on, with why, as an error; with any other error it has not seen all. What it is for is the start of a program that has died.
+func (s *Scheduler) ResumeAll(ctx context.Context) (n int, err error) {
+	var errs []error
+	for c, err := range s.config.Store.List(ctx) {
+		if err != nil {
+			return n, errors.Join(append(errs, fmt.Errorf("resume all coroutines: %w", err))...)
+		}
+		if err = c.Err; err == nil && c.Status.Ended() {
+			continue
+		}
+		if err == nil {
+			_, err = s.add(c.Coroutine, func() *task { return &task{id: c.Coroutine} }, false)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("resume coroutine %s: %w", c.Coroutine, err))
+			continue
+		}
+		n++
+	}
+	return n, errors.Join(errs...)
+}
+
+// Drain waits until the scheduler drives nothing any more. Errors: ctx's; [ErrClosed] if the scheduler is closed before.
+func (s *Scheduler) Drain(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		var last *task
+		for _, last = range s.tasks {
+			break
+		}
+		s.mu.Unlock()
+		if last == nil {
+			return nil
+		}
+		if _, err := s.Wait(ctx, last.id); err != nil && (ctx.Err() != nil || errors.Is(err, ErrClosed)) {
+			return err
+		}
+	}
+}
+
 // errTooMany is for one coroutine more than a scheduler takes on.
 var errTooMany = errors.New("the scheduler has as many coroutines as it takes on")
 
@@ -230,17 +272,13 @@ func (s *Scheduler) take(t *task) {
 
 // Wait waits until a coroutine has ended, or is given up, and says how.
 //
-// Errors: ctx's; [ErrClosed] if the scheduler is closed before; [ErrNotDriven]; those of the store, for a coroutine that the
+// Errors: ctx's; [ErrClosed] if the scheduler is closed before; [ErrNotEnded]; those of the store, for a coroutine that the
 // scheduler doesn't drive, among them [snapshot.ErrNotFound].
 func (s *Scheduler) Wait(ctx context.Context, id string) (Outcome, error) {
 	ended := make(chan ending, 1)
 	forget, ok := s.whenEnded(id, func(e ending) { ended <- e })
 	if !ok {
-		o, err := s.outcome(ctx, id)
-		if err != nil {
-			return o, fmt.Errorf("wait for coroutine %s: %w", id, err)
-		}
-		return o, nil
+		return s.Outcome(ctx, id)
 	}
 	defer forget()
 	select {
@@ -266,8 +304,12 @@ func (s *Scheduler) whenEnded(id string, f func(ending)) (forget func(), ok bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.tasks[id]
-	if t == nil || s.closing {
+	if t == nil {
 		return nil, false
+	}
+	if s.closing {
+		f(ending{closed: true})
+		return func() {}, true
 	}
 	return s.addEnd(t, f), true
 }
@@ -283,18 +325,20 @@ func (s *Scheduler) addEnd(t *task, f func(ending)) (forget func()) {
 	}
 }
 
-// outcome reads from the store how a coroutine has ended.
-func (s *Scheduler) outcome(ctx context.Context, id string) (Outcome, error) {
+// Outcome reads from the store how a coroutine has ended, whoever has driven it. Errors: [ErrNotEnded] if it has not, and those of
+// [snapshot.Store.Chain], among them [snapshot.ErrNotFound].
+func (s *Scheduler) Outcome(ctx context.Context, id string) (Outcome, error) {
+	fail := func(err error) (Outcome, error) { return Outcome{}, fmt.Errorf("outcome of coroutine %s: %w", id, err) }
 	chain, err := s.config.Store.Chain(ctx, id, 0, nil)
 	if err != nil {
-		return Outcome{}, err
+		return fail(err)
 	}
 	state, err := chain.State()
 	if err != nil {
-		return Outcome{}, err
+		return fail(err)
 	}
 	if !state.Status.Ended() {
-		return Outcome{}, ErrNotDriven
+		return fail(ErrNotEnded)
 	}
 	return outcomeOf(state)
 }
@@ -314,9 +358,10 @@ func outcomeOf(state *snapshot.Snapshot) (Outcome, error) {
 
 // Send leaves a message for a coroutine, as [snapshot.Store.Send] does, and wakes it if it is the scheduler's. Then the message
 // is received even where the scheduler has no [Outside].Inbox.
-func (s *Scheduler) Send(ctx context.Context, id string, m snapshot.Message) error {
-	if _, err := s.config.Store.Send(ctx, id, m); err != nil {
-		return err
+func (s *Scheduler) Send(ctx context.Context, id string, m snapshot.Message) (snapshot.Receipt, error) {
+	receipt, err := s.config.Store.Send(ctx, id, m)
+	if err != nil {
+		return receipt, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -324,13 +369,14 @@ func (s *Scheduler) Send(ctx context.Context, id string, m snapshot.Message) err
 		t.mail.Store(true)
 		s.rouse(t)
 	}
-	return nil
+	return receipt, nil
 }
 
 // Cancel asks a coroutine to end. It is told in its wait, where it can clean up; see hostabi/ABI.md. The request is a message,
 // so it outlives the process. Errors: as of Send.
 func (s *Scheduler) Cancel(ctx context.Context, id string) error {
-	return s.Send(ctx, id, cancelRequest)
+	_, err := s.Send(ctx, id, cancelRequest)
+	return err
 }
 
 // Stats say what a scheduler has to do.

@@ -241,7 +241,7 @@ func TestSchedulerRestart(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(15+lives)*time.Millisecond) // or else they might never get on
 		if _, err := s.Wait(ctx, left[0]); errors.Is(err, context.DeadlineExceeded) {
 			err = nil
-		} else if err != nil && !errors.Is(err, ErrNotDriven) {
+		} else if err != nil && !errors.Is(err, ErrNotEnded) {
 			t.Fatal(err)
 		}
 		cancel()
@@ -294,7 +294,7 @@ func TestSchedulerMessages(t *testing.T) {
 			if o := ends(t, s, "late"); o.Status != snapshot.Completed || len(o.Result) != 0 {
 				t.Errorf("without a message: %+v", o)
 			}
-			if err := s.Send(t.Context(), "asked", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			if _, err := s.Send(t.Context(), "asked", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
 				t.Fatal(err)
 			}
 			if o := ends(t, s, "asked"); string(o.Result) != "yes" {
@@ -320,12 +320,47 @@ func TestSchedulerMessages(t *testing.T) {
 				t.Errorf("the child of one that has ended: %v, %v", head.Status, err)
 			}
 			<-begun
-			if err := s.Send(t.Context(), "parent.1", snapshot.Message{Name: "approval", Data: []byte("to the child")}); err != nil {
+			if _, err := s.Send(t.Context(), "parent.1", snapshot.Message{Name: "approval", Data: []byte("to the child")}); err != nil {
 				t.Fatal(err)
 			}
 			if o := ends(t, s, "parent"); string(o.Result) != "to the child" {
 				t.Errorf("the parent of one that got a message: %+v", o)
 			}
 		})
+	}
+}
+
+// TestSchedulerFairness has guests compute for ever, more than there are workers, beside one that has something to do. When the
+// scheduler is closed they are stopped.
+func TestSchedulerFairness(t *testing.T) {
+	m := waiters(t)
+	s := NewScheduler(m.runtime, SchedulerConfig{
+		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Outside: Outside{Handlers: echoing(answer)},
+	})
+	spinning := make(chan error)
+	for i := range 5 {
+		go func() {
+			_, err := s.Start(context.Background(), Program{ID: fmt.Sprintf("spin-%d", i), Module: m, Entry: "spin"})
+			spinning <- err
+		}()
+	}
+	for s.Stats().Running < 2 || s.Stats().Ready < 3 {
+		goruntime.Gosched()
+	}
+	if _, err := s.Start(t.Context(), Program{ID: "steps", Module: m, Entry: "steps", Input: number32(5)}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "steps"); fmt.Sprint(numbers(o.Result)) != "[10]" {
+		t.Errorf("beside them: %+v", o)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	for range 5 {
+		if err := <-spinning; err == nil {
+			t.Error("one that computes for ever was started")
+		}
 	}
 }

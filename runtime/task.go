@@ -31,6 +31,7 @@ type task struct {
 	outside   *operator   // what goes on outside while the coroutine is not in memory; nil for nothing
 	unwatch   func()      // the inbox, while neither is there
 	host      *hostWait   // of the pending call's host module, while that waits
+	since     time.Time   // when the present slice of its turn began
 	failures  uint8       // in a row
 	looked    bool        // at what has become of its parent
 	mail      atomic.Bool // somebody has left a message
@@ -117,6 +118,7 @@ func (s *Scheduler) turn(t *task) plan {
 		t.session.op.fetch()
 	}
 	stepped, idle := false, false // idle: the last step has changed nothing
+	t.since = time.Now()
 	for {
 		v, until, host := t.session.poll()
 		p := t.session.c.Pending()
@@ -171,6 +173,19 @@ func (s *Scheduler) turn(t *task) plan {
 	}
 }
 
+// sliceTime is how long a guest computes before others have their turn, if there are any.
+const sliceTime = 10 * time.Millisecond
+
+// slice returns what a guest calls every so often while it computes.
+func (s *Scheduler) slice(t *task) func() {
+	return func() {
+		if time.Since(t.since) > sliceTime {
+			s.giveWay()
+			t.since = time.Now()
+		}
+	}
+}
+
 // endOf is how a coroutine has ended.
 func endOf(c *Coroutine) *Outcome {
 	return &Outcome{Status: c.Status(), ExitCode: c.ExitCode(), Result: c.Result(), Err: c.Err()}
@@ -219,6 +234,7 @@ func (s *Scheduler) enter(t *task) (*Outcome, error) {
 	if t.isRoot() {
 		d.Ensure = func(ctx context.Context) error { return t.module.keep(ctx, s.config.Store) }
 	}
+	c.onTick = s.slice(t)
 	t.session = newSession(ctx, d, c, func() { s.wake(t) })
 	if t.outside != nil {
 		t.session.takeOver(t.outside)
@@ -297,11 +313,15 @@ func (s *Scheduler) restore(ctx context.Context, t *task, chain *snapshot.Chain)
 		end, err := outcomeOf(state)
 		return nil, &end, err
 	}
-	hosts, err := s.config.Hosts(ctx, HostsRequest{ID: t.id, Grants: state.Grants, Restored: true})
+	grants := state.Grants
+	if t.beginning != nil { // what its parent has now counts, not what that had when it was started
+		grants = t.beginning.child.Grants
+	}
+	hosts, err := s.config.Hosts(ctx, HostsRequest{ID: t.id, Grants: grants, Restored: true})
 	if err != nil {
 		return nil, nil, err
 	}
-	config := RestoreConfig{Hosts: hosts, Grants: state.Grants}
+	config := RestoreConfig{Hosts: hosts, Grants: grants}
 	config.Stdout, config.Stderr = s.config.Output(t.id)
 	c, err := t.module.RestoreChain(ctx, chain, config)
 	if err != nil {

@@ -88,6 +88,12 @@ func (s *Store) listHead(ctx context.Context, id string) head {
 	return head{c, err}
 }
 
+// IDs iterates over the ids of coroutines that start with a prefix, ascending. It looks at none of them: one may be about to be
+// removed.
+func (s *Store) IDs(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return s.ids(ctx, prefix)
+}
+
 // ids iterates over the ids that start with a prefix and have a folder.
 func (s *Store) ids(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {

@@ -149,9 +149,10 @@ type Output struct {
 	Data   []byte
 }
 
-// Grant is something outside that the run was given: a mounted folder.
+// Grant is something outside that the run was given: a mounted folder, a handler. What kinds there are, and what the texts
+// mean, is between those who start and who resume.
 type Grant struct {
-	Kind  string // "dir"
+	Kind  string // for example "dir"
 	Name  string // the guest's name for it: a path
 	Value string // the host's: a path
 	Flags string // "ro"

@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/durun/durun/guests"
 )
 
 // process is a durun in a process of its own, on a store of the test's.
@@ -247,9 +245,6 @@ func TestSignals(t *testing.T) {
 		{"too early, terminated", "1 . cr begin 0 until", 0, []os.Signal{syscall.SIGTERM}, 143, "nothing of coroutine x has been committed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if computes := strings.Contains(test.program, "begin 0 until"); computes && guests.RaceEnabled {
-				t.Skip("left out: what the race detector allocates starts Go's collector while the guest computes, see command/collector.go; make test runs it without")
-			}
 			t.Parallel()
 			dir := t.TempDir()
 			p, _, line := startLines(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", test.program)

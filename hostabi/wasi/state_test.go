@@ -369,11 +369,11 @@ func TestStateGolden(t *testing.T) {
 	if want := content(t, name); string(got) != want {
 		t.Errorf("the encoding changed: a new version is due.\n got %x\nwant %x", got, want)
 	}
-	args, env, err := Program(StateVersion, got)
-	if err != nil || !slices.Equal(args, []string{"prog", "x"}) || !slices.Equal(env, []string{"A=1"}) {
-		t.Errorf("the program's arguments are %q, its environment %q, %v", args, env, err)
+	c, err := Program(StateVersion, got)
+	if err != nil || !slices.Equal(c.Args, []string{"prog", "x"}) || !slices.Equal(c.Env, []string{"A=1"}) {
+		t.Errorf("the program's arguments are %q, its environment %q, %v", c.Args, c.Env, err)
 	}
-	if _, _, err := Program(StateVersion, got[:len(got)-1]); err == nil {
+	if _, err := Program(StateVersion, got[:len(got)-1]); err == nil {
 		t.Error("half a state is taken for one")
 	}
 	g.restore(nil)

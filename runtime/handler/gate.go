@@ -12,7 +12,7 @@ import (
 // way, and until the pace allows for one more. Those that wait share one timer.
 //
 // Starts are paced strictly: next is at least an interval after the last start, as it really was, with no credit for time in
-// which there was none.
+// which there was none, but for what is lost to timers where intervals are as short as that.
 //
 // After throttling there is a pause for all, and the pace is cut to half of what it was: AIMD, as TCP's. After the pause it
 // grows linearly with time, so fast that it takes seconds to be the policy's rate again, or the fastest pace that was seen
@@ -166,7 +166,14 @@ func (g *gate) hold(t time.Time) {
 
 // started counts a start.
 func (g *gate) started(now time.Time) {
-	g.hold(now.Add(g.interval(now)))
+	from, interval := now, g.interval(now)
+	if interval > 0 && interval < grain {
+		// One by one they would be no faster than timers. So one that is late doesn't delay the next.
+		if from = g.next; from.Before(now.Add(-grain)) {
+			from = now.Add(-grain)
+		}
+	}
+	g.hold(from.Add(interval))
 	if age := now.Sub(g.window); age >= time.Second {
 		g.past = 0
 		if age < 2*time.Second {
@@ -199,8 +206,10 @@ func (g *gate) interval(now time.Time) time.Duration {
 }
 
 const (
+	// grain is what timers can do: it takes some such time longer until they wake somebody.
+	grain = time.Millisecond
 	// recovery is how long the pace takes to grow from zero to all, in seconds.
-	recovery = 5
+	recovery = 3
 	// minPace is the slowest pace that throttling leads to, in starts a second: pauses do the rest.
 	minPace = 1
 )

@@ -114,6 +114,29 @@ func TestRateIsUsed(t *testing.T) {
 	})
 }
 
+// Where intervals are shorter than what timers can do, what they lose is made up for, and no more.
+func TestRateBeyondTimers(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		rate       float64
+		late, next time.Duration // how late the start is, and when the next one may come
+	}{
+		{100, 0, 10 * time.Millisecond},
+		{100, 500 * time.Microsecond, 10 * time.Millisecond},
+		{100, time.Hour, 10 * time.Millisecond},
+		{10_000, 0, 100 * time.Microsecond},
+		{10_000, 70 * time.Microsecond, 30 * time.Microsecond},
+		{10_000, time.Millisecond, -900 * time.Microsecond},
+		{10_000, time.Hour, -900 * time.Microsecond},
+	} {
+		g := gate{rate: c.rate, next: now.Add(-c.late)}
+		g.started(now)
+		if got := g.next.Sub(now).Round(time.Microsecond); got != c.next {
+			t.Errorf("at %v/s, %v late: the next one may come after %v, want %v", c.rate, c.late, got, c.next)
+		}
+	}
+}
+
 // A new limit is for calls that wait already, and the old starts count.
 func TestRateChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -174,7 +197,7 @@ func TestThrottled(t *testing.T) {
 				if n := r.within(first.Add(200*time.Millisecond), resumed); n != 0 {
 					t.Errorf("%d starts in the pause", n)
 				}
-				for _, c := range []struct{ second, least, most int }{{0, 50, 65}, {1, 70, 85}, {3, 95, 100}, {15, 95, 100}} {
+				for _, c := range []struct{ second, least, most int }{{0, 50, 70}, {1, 85, 98}, {3, 95, 100}, {15, 95, 100}} {
 					if n := r.within(second(c.second)); n < c.least || n > c.most {
 						t.Errorf("%d starts in second %d after the pause, want %d to %d", n, c.second, c.least, c.most)
 					}

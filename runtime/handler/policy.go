@@ -26,7 +26,8 @@ type Policy struct {
 	Backoff, MaxBackoff time.Duration
 	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit. They are
 	// spread evenly: two starts are at least 1/Rate seconds apart, and the first comes that long after [Set.Handle]. So
-	// within t seconds there are at most Rate·t+1, also when the process is killed and started again.
+	// within t seconds there are at most Rate·t+1, also when the process is killed and started again. Above 1,000 a second,
+	// where intervals are shorter than what timers can do, it is that for t and a millisecond.
 	Rate float64
 	// Concurrency is how many attempts may be under way at once, 64 if 0.
 	Concurrency int
@@ -116,7 +117,7 @@ func ParsePolicy(s string) (Policy, error) {
 		case "max-backoff":
 			p.MaxBackoff, err = parseTime(value)
 		default:
-			return Policy{}, fmt.Errorf("unknown setting %q; there are %s", name, strings.Join(policySettings, ", "))
+			return Policy{}, fmt.Errorf("unknown setting %q; there are %s", name, strings.Join(Settings(), ", "))
 		}
 		if err != nil {
 			return Policy{}, fmt.Errorf("%s=%s: %w", name, value, err)
@@ -125,7 +126,10 @@ func ParsePolicy(s string) (Policy, error) {
 	return p, nil
 }
 
-var policySettings = []string{"rate", "concurrency", "attempts", "timeout", "total", "backoff", "max-backoff"}
+// Settings returns the names of the settings that [ParsePolicy] knows.
+func Settings() []string {
+	return []string{"rate", "concurrency", "attempts", "timeout", "total", "backoff", "max-backoff"}
+}
 
 func parseCount(s string) (int, error) {
 	n, err := strconv.ParseInt(s, 10, 32)

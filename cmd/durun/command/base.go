@@ -26,6 +26,11 @@ type program struct {
 	args   []string // with the program's name
 	env    []string
 	grants []snapshot.Grant
+	given  *outside
+	limits runtime.Limits
+
+	volumes  []wasi.Mount // in memory
+	messages bool         // standard input comes from messages
 }
 
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
@@ -48,12 +53,12 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 	// The base belongs to nobody, so nobody's input must get into it.
 	never, hold := io.Pipe()
 	defer hold.Close()
-	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, stdin: never})
+	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, volumes: p.volumes, stdin: never, messages: p.messages})
 	if err != nil {
 		return err
 	}
 	c, err := p.module.Start(ctx, runtime.StartConfig{
-		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system},
+		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system}, Limits: p.limits,
 	})
 	if err != nil {
 		return startError(p.name, p.entry, err)
@@ -113,15 +118,22 @@ func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
 		if sec.Name != wasi.Module.Name {
 			continue
 		}
-		args, env, err := wasi.Program(sec.Version, sec.Data)
+		was, err := wasi.Program(sec.Version, sec.Data)
 		if err != nil {
 			return fmt.Errorf("base %s: %w", name, err)
 		}
+		args, env := was.Args, was.Env
 		if len(args) == 0 || len(p.args) == 0 || !slices.Equal(args[1:], p.args[1:]) {
 			return differs("list of arguments", differentArguments(args[min(1, len(args)):], p.args[min(1, len(p.args)):]))
 		}
 		if !slices.Equal(env, p.env) {
 			return differs("environment", differentVariables(env, p.env))
+		}
+		if !slices.Equal(was.Mounts, p.volumes) {
+			return differs("--volume", fmt.Sprintf("%s, not %s", describeVolumes(was.Mounts), describeVolumes(p.volumes)))
+		}
+		if was.StdinMessages != p.messages {
+			return differs("--stdin", fmt.Sprintf("%s, not %s", stdinName(was.StdinMessages), stdinName(p.messages)))
 		}
 	}
 	return nil
@@ -167,6 +179,9 @@ func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Contex
 	return func(ctx context.Context) error {
 		if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
 			return fmt.Errorf("keep module %s: %w", p.name, err)
+		}
+		if err := p.given.keep(ctx, store.Store); err != nil {
+			return err
 		}
 		if base == nil {
 			return nil

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/durun/durun/hostabi"
-	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
@@ -55,18 +54,17 @@ exit code is the first that is not 0; what a coroutine exits with doesn't count.
 }
 
 func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) (err error) {
-	if err := o.check(); err != nil {
+	if err := o.read(a); err != nil {
 		return err
 	}
-	if o.grants, err = parseMounts(o.dirs); err != nil {
-		return err
-	}
-	o.stdin = wasi.NewStdin(a.Stdin)
 	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeInto(&err, store.Close)
+	if err := o.given.keep(ctx, store.Store); err != nil {
+		return err
+	}
 	ids, err := store.resolveAll(ctx, args)
 	if err != nil {
 		return err

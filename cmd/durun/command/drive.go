@@ -117,6 +117,8 @@ type drive struct {
 	output *output
 	once   bool                        // return after the first commit
 	ensure func(context.Context) error // see [runtime.Driver]
+
+	near *surroundings // nil where nothing outside is begun
 }
 
 // run drives c until it ends or ctx is done, closes it, and returns the status of its last commit, empty if there is
@@ -126,37 +128,12 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	defer cancel(nil)
 	finished := make(chan struct{})
 	defer close(finished)
-	go func() {
-		select {
-		case err := <-d.output.failed:
-			cancel(err)
-		case <-finished:
-		}
-	}()
-	held, stop := d.lease.Context(ctx)
-	defer stop()
-	go func() {
-		<-held.Done()
-		// A guest that computes doesn't notice that the coroutine is somebody else's now.
-		if lost := d.lease.Err(); lost != nil {
-			select {
-			case <-finished:
-			case <-time.After(grace):
-				d.app.abandon(fmt.Errorf("drive %s: %w", d.id, d.app.lost(lost)))
-			}
-		}
-	}()
 
 	ctx, progressEnd := d.app.withSnapshotProgress(ctx, d.id)
 	defer progressEnd()
 	d.app.setDriving(position{d.id, d.seq})
-	gc := quiet()
-	defer gc.stop()
-	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
-	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
-		Outside:  &runtime.Outside{Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,
@@ -171,9 +148,21 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
 			d.app.setDriving(position{d.id, d.seq})
-			gc.rest()
 		},
 	}
+	failed := (<-chan error)(nil) // by a child
+	if d.near != nil {
+		driver.Outside, failed = &d.near.Outside, d.near.failed
+	}
+	go func() {
+		select {
+		case err := <-d.output.failed:
+			cancel(err)
+		case err := <-failed:
+			cancel(err)
+		case <-finished:
+		}
+	}()
 	if d.output.stdout != nil {
 		driver.OnYield = func(value []byte) []byte {
 			_, _ = d.output.stdout.Write(append(value[:len(value):len(value)], '\n'))
@@ -188,6 +177,9 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	}
 	closeErr := c.Close()
 	d.app.setDriving(position{})
+	if err == nil && status.Ended() && d.near != nil {
+		d.near.drain(ctx, d.app, d.id)
+	}
 
 	if err != nil {
 		if status = ""; d.seq > 0 {

@@ -29,9 +29,9 @@ const (
 const exitCodesHelp = `Exit codes:
   0-255  run, resume: the guest's own exit code, once it has ended; 134 for a trap
   64     usage: an unknown command, flag or argument; an id that is taken; a
-         folder that the program needs and nobody gave; a key that something is
-         encrypted under and nobody gave; a coroutine that has ended, to resume,
-         to send to or to cancel
+         folder or a handler that the program needs and nobody gave; a key that
+         something is encrypted under and nobody gave; a coroutine that has
+         ended, to resume, to send to or to cancel
   65     a bad module, snapshot or bundle, or one that doesn't fit the other; a
          program that waits in a state that no snapshot can hold
   66     no such coroutine or commit, or a file that can't be read

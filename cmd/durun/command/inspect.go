@@ -224,6 +224,11 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		f.Tables = append(f.Tables, tableFacts{t.Index, len(t.Elements)})
 	}
 	for _, h := range s.Host {
+		// Parts of a module's state come after it.
+		if k := len(f.Host) - 1; k >= 0 && strings.HasPrefix(h.Name, f.Host[k].Name+"#") {
+			f.Host[k].Bytes += len(h.Data)
+			continue
+		}
 		f.Host = append(f.Host, hostFacts{h.Name, h.Version, len(h.Data)})
 	}
 	for _, out := range s.Output {
@@ -235,6 +240,9 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		}
 	}
 	for _, g := range s.Grants {
+		if g.Kind == grantHandler {
+			g.Value = handlerText(g.Value)
+		}
 		f.Grants = append(f.Grants, grantFacts{g.Kind, g.Name, g.Value, g.Flags})
 	}
 	return f
@@ -396,7 +404,17 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
 	for _, g := range f.Grants {
 		text := printable(g.Value) + " as " + printable(g.Name)
-		if g.Flags != "" {
+		switch g.Kind {
+		case grantPolicy:
+			text = printable(g.Value) + " for " + printable(g.Name)
+		case runtime.GrantLimit:
+			text = printable(g.Name) + " " + printable(g.Value)
+		}
+		switch {
+		case g.Flags == "":
+		case g.Kind == grantHandler:
+			text += ", in " + printable(g.Flags)
+		default:
 			text += ", " + printable(g.Flags)
 		}
 		line("grant", "%s %s", printable(g.Kind), text)

@@ -63,11 +63,3 @@ func (a *app) lost(err error) error {
 		advice: "what this one has done since its last commit doesn't count; where the coroutine is now: " + a.commandLine("inspect", p.id),
 	}
 }
-
-// abandon ends the program with an error, although the command goes on.
-func (a *app) abandon(err error) {
-	select {
-	case a.abandoned <- err:
-	default:
-	}
-}

@@ -1,9 +1,11 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 
 type psOptions struct {
 	all    bool
+	tree   bool
 	format format
 }
 
@@ -30,17 +33,21 @@ last commit: suspended, completed, failed or cancelled; unreadable, if that
 commit is damaged. SEQ is the number of that commit, and WAITING what the
 program waits for.
 
+With --tree children are listed below their parents, as far as those are listed.
+A child's id is its parent's, a dot, and a number.
+
 JSON is an array of objects with the keys id, status, module (SHA-256),
 module_name, seq, waiting (an object with kind, detail and until, or null),
 exit_code (null until the end), updated (null if unreadable) and, where there is
-one, error.`,
-		Example: "  durun ps\n  durun ps -a -o json",
+one, parent (the parent's id) and error.`,
+		Example: "  durun ps\n  durun ps -a --tree\n  durun ps -a -o json",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runPs(cmd.Context(), a, o)
 		},
 	}
 	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "also list coroutines that have ended")
+	cmd.Flags().BoolVar(&o.tree, "tree", false, "list children below their parents")
 	addFormatFlag(cmd, &o.format)
 	return cmd
 }
@@ -52,6 +59,9 @@ func runPs(ctx context.Context, a *app, o psOptions) error {
 	}
 	shown := slices.DeleteFunc(list, func(c coroutine) bool { return c.Status.Ended() && !o.all })
 	slices.SortStableFunc(shown, func(a, b coroutine) int { return b.Updated.Compare(a.Updated.Time) })
+	if o.tree {
+		shown = asTree(shown)
+	}
 	if o.format == formatJSON {
 		return writeJSON(a.Stdout, shown)
 	}
@@ -62,7 +72,7 @@ func runPs(ctx context.Context, a *app, o psOptions) error {
 		if c.ExitCode != nil {
 			status += " (" + strconv.FormatUint(uint64(*c.ExitCode), 10) + ")"
 		}
-		rows = append(rows, []string{c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated.Time, now)})
+		rows = append(rows, []string{strings.Repeat("  ", c.depth) + c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated.Time, now)})
 	}
 	return writeTable(a.Stdout, rows)
 }
@@ -77,9 +87,11 @@ type coroutine struct {
 	Waiting    *waiting        `json:"waiting"`
 	ExitCode   *uint32         `json:"exit_code"` // nil until the end
 	Updated    moment          `json:"updated"`
+	Parent     string          `json:"parent,omitempty"`
 	Error      string          `json:"error,omitempty"` // why it failed, or can't be read
 
 	moduleText string
+	depth      int // below the one that is shown without a parent, in a tree
 }
 
 // waiting is what a suspended coroutine waits for.
@@ -91,6 +103,54 @@ type waiting struct {
 
 // statusUnreadable is that of a coroutine whose last commit is damaged, or was written by a newer durun.
 const statusUnreadable snapshot.Status = "unreadable"
+
+// asTree puts children below their parents, in the order of their numbers, where those are in the list.
+func asTree(list []coroutine) []coroutine {
+	there := map[string]bool{}
+	for _, c := range list {
+		there[c.ID] = true
+	}
+	children := map[string][]coroutine{} // by parent; those without one under ""
+	for _, c := range list {
+		parent := c.Parent
+		if !there[parent] {
+			parent = ""
+		}
+		children[parent] = append(children[parent], c)
+	}
+	tree := make([]coroutine, 0, len(list))
+	var add func(parent string, depth int)
+	add = func(parent string, depth int) {
+		below := children[parent]
+		if parent != "" {
+			slices.SortFunc(below, func(a, b coroutine) int {
+				_, i, _ := parentID(a.ID)
+				_, k, _ := parentID(b.ID)
+				return cmp.Compare(i, k)
+			})
+		}
+		for _, c := range below {
+			c.depth = depth
+			tree = append(tree, c)
+			add(c.ID, depth+1)
+		}
+	}
+	add("", 0)
+	return tree
+}
+
+// setParents notes whose child each is, by their ids.
+func setParents(list []coroutine) {
+	there := map[string]bool{}
+	for _, c := range list {
+		there[c.ID] = true
+	}
+	for i := range list {
+		if parent, _, ok := parentID(list[i].ID); ok && there[parent] {
+			list[i].Parent = parent
+		}
+	}
+}
 
 // list returns the store's coroutines, by id. It is not nil.
 func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
@@ -118,6 +178,7 @@ func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
 			list = append(list, describe(c.Manifest, running))
 		}
 	}
+	setParents(list)
 	return list, nil
 }
 

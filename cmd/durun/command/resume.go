@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,11 +17,15 @@ import (
 
 type resumeOptions struct {
 	driveFlags
-	dirs    []string
-	noCache bool
+	outsideFlags
+	limitFlags
+	dirs       []string
+	trustStore bool
+	noCache    bool
 
-	grants []snapshot.Grant // of dirs
-	stdin  *wasi.Stdin      // goes from one coroutine to the next, with what was read and not consumed
+	grants []snapshot.Grant // of all flags
+	given  *outside
+	stdin  *wasi.Stdin // goes from one coroutine to the next, with what was read and not consumed
 }
 
 func newResumeCommand(a *app) *cobra.Command {
@@ -39,10 +44,16 @@ that died on another machine is known to be dead when its lease runs out, and
 resume says whom it waits for, and how long. A driver that has lost its lease
 to somebody else, because it was paused or cut off, stops with exit code 75.
 
-Folders that the run was given with --dir are given to it again. A coroutine
-that came by "durun import" has lost them: give them again with --dir
-HOST:GUEST, as the message of durun that names them says. A --dir also replaces
-a recorded folder of the same name; it is recorded from the next commit on.
+What the run was given with --dir, --handler, --limit and --module is given to
+it again. A coroutine that came by "durun import" has lost that: give it again,
+as the message of durun says that names what is missing. What is given here also
+replaces what is recorded under the same name, and is recorded from the next
+commit on; --max-memory and --max-cpu replace the limits of the run in the same
+way. "durun help run" explains handlers and limits.
+
+From a store that isn't a folder, folders and handlers are not given again on
+its word, for others may write to it: without --trust-store they have to be
+given here.
 
 Several coroutines are driven one after the other, each to its end; the exit
 code is the first that is not 0. To drive them at the same time, start several
@@ -54,6 +65,7 @@ What was committed with --sync=false before does not become durable by resuming
 without.`,
 		Example: `  durun resume job
   durun resume --dir ./data:/data job
+  durun resume --handler mail=https://mail.example/send job
   durun resume a b c`,
 		Args: arguments(1, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -72,15 +84,31 @@ func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	f.Var(&a.sync, "sync", syncUsage)
 	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
-	o.add(cmd)
+	f.BoolVar(&o.trustStore, "trust-store", false, "give the program what the store says that it was given, also where the store is no folder")
+	o.driveFlags.add(cmd)
+	o.outsideFlags.add(cmd)
+	o.limitFlags.add(cmd)
 }
 
-func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
-	if err := o.check(); err != nil {
+// read reads what the flags say. It returns an error for flags that make no sense.
+func (o *resumeOptions) read(a *app) error {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
 	if err != nil {
+		return err
+	}
+	if o.given, err = o.outsideFlags.read(); err != nil {
+		return err
+	}
+	o.grants = slices.Concat(grants, o.given.grants, o.limits().Grants())
+	o.stdin = wasi.NewStdin(a.Stdin)
+	return nil
+}
+
+func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
+	if err := o.read(a); err != nil {
 		return err
 	}
 	store, err := a.openStore(ctx)
@@ -88,11 +116,13 @@ func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err
 		return err
 	}
 	defer closeInto(&err, store.Close)
+	if err := o.given.keep(ctx, store.Store); err != nil {
+		return err
+	}
 	ids, err := store.resolveAll(ctx, args)
 	if err != nil {
 		return err
 	}
-	o.grants, o.stdin = grants, wasi.NewStdin(a.Stdin)
 	return a.each(ctx, ids, func(id string) error { return resumeOne(ctx, a, o, store, id) })
 }
 
@@ -177,6 +207,23 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 			advice: "its output: " + a.commandLine("logs", id),
 		}
 	}
+	if !store.trusts() && !o.trustStore {
+		if err := a.untrusted(id, s.Grants, o.grants); err != nil {
+			return err
+		}
+	}
+	grants := mergeGrants(s.Grants, o.grants)
+	if err := o.given.check(grants); err != nil {
+		return err
+	}
+	err = missingHandlers(s, grants, "resume "+id, func(flags ...string) string { return a.commandLine("resume", append(flags, id)...) })
+	if err != nil {
+		return err
+	}
+	handlers, err := newHandlers(grants, a.Stderr)
+	if err != nil {
+		return fmt.Errorf("resume %s: %w", id, err)
+	}
 	a.setDriving(position{id, s.Seq})
 	e, err := a.newEngine(ctx, moduleText(s.ModuleName, s.Module), o.noCache)
 	if err != nil {
@@ -187,7 +234,6 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}
-	grants := mergeGrants(s.Grants, o.grants)
 	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin})
 	if err != nil {
 		return &exitError{
@@ -207,7 +253,12 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return restoreError(a, id, err)
 	}
+	if err := a.askOrphan(ctx, store, s, c); err != nil {
+		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
+	}
 	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
+	d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err
 }
@@ -226,6 +277,12 @@ func restoreError(a *app, id string, err error) error {
 		}
 	}
 	err = fmt.Errorf("resume %s: %w", id, err)
+	if limit := (*runtime.LimitError)(nil); errors.As(err, &limit) {
+		return &exitError{code: exitUsage, err: err, advice: "give it more: " + a.commandLine("resume", "--max-memory SIZE", id)}
+	}
+	if errors.As(err, new(*wasi.VolumeMountError)) {
+		return usageError("%w", err)
+	}
 	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}

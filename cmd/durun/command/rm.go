@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/snapshot"
 )
 
 type rmOptions struct {
@@ -18,10 +20,11 @@ func newRmCommand(a *app) *cobra.Command {
 		Short: "Forget coroutines",
 		Long: `Remove coroutines from the store: their commits, output and messages, whether
 they have ended or not. It can't be undone; "durun export" keeps a copy, without
-the messages that wait. Modules stay, since other coroutines may need them.
+the messages that wait. Modules stay, since other coroutines may need them. The
+children of a coroutine are removed with it.
 
-A coroutine that somebody drives is not removed: stop its driver first (exit
-code 75). All ids are looked up before the first is removed. The ids of what was
+A coroutine that somebody drives is not removed, nor is one with such a child:
+stop the driver first (exit code 75). All ids are looked up before the first is removed. The ids of what was
 removed are printed.`,
 		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.status == \"completed\").id' | xargs -r durun rm",
 		Args:    arguments(1, -1, "a coroutine's ID"),
@@ -48,13 +51,20 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 		ID string `json:"id"`
 	}
 	list := []removed{}
+	gone := map[string]bool{}
 	for _, id := range ids {
-		if err = removeOne(ctx, a, store, id); err != nil {
-			break
+		if gone[id] {
+			continue // with its parent
 		}
-		list = append(list, removed{id})
-		if o.format == formatText {
-			fmt.Fprintln(a.Stdout, id)
+		err = removeOne(ctx, a, store, id, func(id string) {
+			gone[id] = true
+			list = append(list, removed{id})
+			if o.format == formatText {
+				fmt.Fprintln(a.Stdout, id)
+			}
+		})
+		if err != nil {
+			break
 		}
 	}
 	if o.format == formatJSON {
@@ -65,11 +75,37 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 	return err
 }
 
-func removeOne(ctx context.Context, a *app, store *store, id string) (err error) {
+// removeOne removes a coroutine and its children, and calls removed with each.
+func removeOne(ctx context.Context, a *app, store *store, id string, removed func(id string)) (err error) {
 	lease, err := a.acquire(ctx, store, id, 0)
 	if err != nil {
 		return fmt.Errorf("rm: %w", err)
 	}
 	defer closeInto(&err, a.release)
-	return lease.Delete(ctx)
+	children, unsure, err := store.descendants(ctx, id)
+	if err != nil {
+		return fmt.Errorf("rm: children of %s: %w", id, err)
+	}
+	for _, err := range unsure {
+		fmt.Fprintf(a.Stderr, "durun: what may be a child of %s is left: %v\n", id, err)
+	}
+	leases := make([]*snapshot.Lease, len(children))
+	for i, child := range children {
+		if leases[i], err = store.Acquire(ctx, child, snapshot.LeaseOptions{}); err != nil {
+			return fmt.Errorf("rm %s: %w", id, err)
+		}
+		defer closeInto(&err, leases[i].Release)
+	}
+	// Should this be cut short, the rest are still a family.
+	for i := len(children) - 1; i >= 0; i-- {
+		if err := leases[i].Delete(ctx); err != nil {
+			return err
+		}
+		removed(children[i])
+	}
+	if err := lease.Delete(ctx); err != nil {
+		return err
+	}
+	removed(id)
+	return nil
 }

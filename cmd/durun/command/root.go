@@ -31,29 +31,24 @@ type Config struct {
 }
 
 // Main runs the command with args, the command line without the program's name, and returns the exit code. It returns
-// early after a second signal, or when a command doesn't stop in time after the first, or after it has lost its coroutine;
-// the process should end then.
+// early after a second signal, or when a command doesn't stop in time after the first; the process should end then.
 func Main(config Config, args []string) int {
 	ctx, again, stop := listen(context.Background())
 	defer stop()
-	a := &app{Config: config, abandoned: make(chan error, 1)}
+	a := &app{Config: config}
 	done := make(chan int, 1)
 	go func() { done <- a.execute(ctx, newRoot(a), args) }()
-	var leave error
 	select {
 	case code := <-done:
 		return code
-	case err := <-a.abandoned:
-		leave = err
 	case <-again:
-		leave = a.interrupted(context.Cause(ctx))
 	}
 	if !a.end() {
 		return <-done
 	}
 	a.clearProgress()
 	_ = a.release() // which the command notices, and would report
-	return a.report(leave)
+	return a.report(a.interrupted(context.Cause(ctx)))
 }
 
 // app is what the commands share: the process's streams, the flags that all of them have, and what is being driven.
@@ -63,8 +58,7 @@ type app struct {
 	keyFile  string
 	sync     syncFlag
 
-	ended     atomic.Bool // see end
-	abandoned chan error  // takes the error of a command that can't be waited for
+	ended atomic.Bool // see end
 
 	mu       sync.Mutex
 	driving  position

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,10 +18,14 @@ import (
 
 type runOptions struct {
 	driveFlags
+	outsideFlags
+	limitFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
 	dirs    []string
+	volumes []string
+	stdin   string
 	env     []string
 	entry   string
 	input   string
@@ -65,6 +70,21 @@ or by --input, which a base that waits in durun.yield does not take. Random
 numbers that the program has drawn before are the same in all of them. See
 "durun base --help".
 
+With --max-memory and --max-cpu the program has limits, in this run and whenever
+it is resumed from this store; so has each of its children. Memory beyond the
+limit it does not get, as if there were none left. Once it has computed for as
+long as it may, in all its runs together, it fails with exit code 134; the time
+in which it waits does not count.
+
+With --volume the program has a folder of its own that is part of the snapshot:
+what is in it comes back with the program, wherever it is resumed, as it was at
+that commit. It can hold SIZE bytes, all volumes together 256 MiB; each commit
+has what was changed in it. "durun resume" needs no --volume.
+
+With --stdin messages what the program reads on standard input are the messages
+that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
+end. So the program waits for input without somebody who holds a pipe.
+
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
 done again from the last commit: it may write again to files and to those who
@@ -76,11 +96,18 @@ both, those that neither keeps. The last stays, and those that another one
 builds on. Output is never dropped. What can't be dropped stays, and the program
 goes on.
 
+` + handlersHelp + `
+
+--module NAME=FILE gives a module that the program can start coroutines of, as
+module:NAME. All that a run is given outside is recorded in the store, and given
+again by "durun resume".
+
 The first run of a big module takes seconds, to prepare it. Later ones find it
 in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
-  durun run -d --env TOKEN --input @request.json handler.wasm
+  durun run -d --env TOKEN --input @request.json serve.wasm
+  durun run --handler mail=https://mail.example/send --limit mail=rate=50/s notify.wasm
   echo Ada | durun run --base greeter python.wasm -c 'import json, re; print("hello", input())'`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -99,6 +126,9 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.id, "id", "", "the coroutine's `id` (default: a random one)")
 	f.BoolVarP(&o.detach, "detach", "d", false, "return when the program first waits, and print the id")
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:64MiB (default SIZE); may be repeated")
+	f.StringVar(&o.stdin, "stdin", stdinHere, "`where` standard input comes from: here, or messages, as \"durun send ID stdin\" sends them")
+	_ = cmd.RegisterFlagCompletionFunc("stdin", cobra.FixedCompletions([]string{stdinHere, stdinMessages}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringArrayVar(&o.env, "env", nil, "set an environment variable: `NAME=VALUE`, or NAME for the value it has here; may be repeated")
 	f.StringVar(&o.entry, "entry", "", "the `export` to call (default: _start, else main)")
 	f.StringVar(&o.input, "input", "", "what the program reads with durun.input: a `string`, or @FILE")
@@ -107,17 +137,39 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.base, "base", "", "start from the shared base of this `name`; make it first, at the program's first wait, if there is none")
 	_ = cmd.RegisterFlagCompletionFunc("base", completeBases(a))
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
-	o.add(cmd)
+	o.driveFlags.add(cmd)
+	o.outsideFlags.add(cmd)
+	o.limitFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
+	if err != nil {
+		return err
+	}
+	given, err := o.outsideFlags.read()
+	if err != nil {
+		return err
+	}
+	grants = slices.Concat(grants, given.grants, o.limits().Grants())
+	if err := given.check(grants); err != nil {
+		return err
+	}
+	handlers, err := newHandlers(grants, a.Stderr)
+	if err != nil {
+		return err
+	}
+	volumes, err := parseVolumes(o.volumes)
+	if err != nil {
+		return err
+	}
+	messages, err := parseStdin(o.stdin)
 	if err != nil {
 		return err
 	}
@@ -173,23 +225,35 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err := store.KeepModule(ctx, module.Hash(), binary); err != nil {
 		return fmt.Errorf("keep module %s: %w", name, err)
 	}
+	if err := given.keep(ctx, store.Store); err != nil {
+		return err
+	}
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants,
+		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.limits(),
+		volumes: volumes, messages: messages,
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
 		if base, err = a.base(ctx, store, o.base, p); err != nil {
 			return err
 		}
+		err := missingHandlers(base.Root, grants, "run: base "+o.base, func(flags ...string) string {
+			return a.commandLine("run", append(flags, "--base", o.base, quoted(path))...)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	stdin := wasi.NewStdin(a.Stdin)
 	system, err := newSystem(systemConfig{
-		args:   p.args,
-		env:    env,
-		tty:    [3]bool{isTerminal(a.Stdin), isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
-		grants: grants,
-		stdin:  stdin,
+		args:     p.args,
+		env:      env,
+		volumes:  volumes,
+		messages: messages,
+		tty:      [3]bool{isTerminal(a.Stdin) && !messages, isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
+		grants:   grants,
+		stdin:    stdin,
 	})
 	if err != nil {
 		return err
@@ -209,10 +273,19 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return startError(name, o.entry, err)
 	}
-	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base)}
+	d := drive{
+		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
+	}
+	if !o.detach {
+		d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+		defer closeInto(&err, func() error { return d.near.close(ctx) })
+	}
 	status, err := d.run(ctx, c)
 	if isLateCommit(err, lease) {
-		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin}, store, lease, o.id)
+		if d.near != nil {
+			_ = d.near.close(ctx) // what it drove is driven anew
+		}
+		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
 	}
 	if !o.detach {
 		return err

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// grace is how long a command that was told to stop may take. A guest that computes and calls no host function doesn't
-// notice; leaving it behind is safe, because all that counts is in the store.
+// grace is how long a command that was told to stop may take. The compilation of a module doesn't notice, nor does a file that
+// never answers; leaving it behind is safe, because all that counts is in the store.
 const grace = time.Second
 
 // interruptError is the cause of a context that a signal has cancelled.

@@ -19,7 +19,11 @@ export function args(): string[] {
   const pointers = new StaticArray<u32>(load<u32>(sizes)), texts = new Uint8Array(load<u32>(sizes, 4));
   const list: string[] = [];
   if (args_get(changetype<usize>(pointers), texts.dataStart) != 0) return list;
-  for (let i = 0; i < pointers.length; i++) list.push(String.UTF8.decodeUnsafe(pointers[i], i32.MAX_VALUE, true));
+  for (let i = 0; i < pointers.length; i++) {
+    let end: usize = pointers[i];
+    while (load<u8>(end) != 0) end++; // each has a NUL after it
+    list.push(String.UTF8.decodeUnsafe(pointers[i], end - pointers[i]));
+  }
   return list;
 }
 

@@ -11,7 +11,10 @@ export function _start(): void {
   // The addresses stay as they are written in the input, quotes and all.
   const sent = within(emails).map<Operation<string>>((email) => call("send_email", `{"to":${email}}`));
   const code = all(sent);
-  if (code != Code.Ok) throw new Error("send_email: " + codeName(code));
+  if (code != Code.Ok) {
+    const why = sent.map<string>((operation) => operation.message).filter((message) => message.length > 0);
+    throw new Error("send_email: " + codeName(code) + ": " + why.join("; "));
+  }
 
   const results = sent.map<string>((operation) => operation.value).join(",");
   call("store_results", `{"opid":${opid},"results":[${results}]}`).result();

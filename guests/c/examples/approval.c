@@ -21,7 +21,11 @@ int main(void) {
 		return 0;
 	}
 	char *message;
-	if (code < 0 || (len = durun_result_alloc(approval, &message)) < 0) return 1;
-	struct json answer = {message, (size_t)len};
+	if (code >= 0) code = durun_result_alloc(approval, &message);
+	if (code < 0) {
+		fprintf(stderr, "approval: %s\n", durun_code_name(code));
+		return 1;
+	}
+	struct json answer = {message, (size_t)code};
 	puts(json_is(json_next(&answer), "\"yes\"") ? "approved" : "declined");
 }

@@ -12,6 +12,16 @@ static int fail(const char *what, int32_t code) {
 	return 1;
 }
 
+// Says which of the operations failed, and why.
+static int why(const durun_op *ops, size_t n, int32_t code) {
+	for (size_t i = 0; i < n; i++) {
+		char *message;
+		if (durun_message_alloc(ops[i], &message) > 0) fprintf(stderr, "send_email: %s\n", message);
+		free(message);
+	}
+	return fail("send_email", code);
+}
+
 // Begins one call for each address. Returns how many; the operations are in *ops.
 static size_t send_all(struct json emails, durun_op **ops) {
 	size_t n = 0;
@@ -41,7 +51,7 @@ int main(void) {
 	durun_op *ops;
 	size_t n = send_all(json_get(input, "\"emails\""), &ops);
 	int32_t code = durun_try_all(ops, n, DURUN_FOREVER);
-	if (code < 0) return fail("send_email", code);
+	if (code < 0) return why(ops, n, code);
 
 	size_t size = opid.len + sizeof "{\"opid\":,\"results\":[]}";
 	for (size_t i = 0; i < n; i++) size += (size_t)durun_result(ops[i], NULL, 0) + 1;

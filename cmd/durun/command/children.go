@@ -1,0 +1,136 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime"
+	"github.com/durun/durun/runtime/handler"
+	"github.com/durun/durun/snapshot"
+)
+
+// surroundings are what a coroutine that a command drives can reach: handlers, messages and children. The children are driven
+// beside it, and their output is in "durun logs" only.
+type surroundings struct {
+	runtime.Outside
+	children *runtime.Scheduler
+	failed   chan error // gets why a child can't be driven on
+	closing  sync.Once
+}
+
+// newSurroundings makes the surroundings of a coroutine. The caller closes them before engine and store.
+func (a *app) newSurroundings(e *engine, store *store, o driveFlags, handlers *handler.Set) *surroundings {
+	s := &surroundings{failed: make(chan error, 1)}
+	s.Handlers, s.Inbox = handlers, snapshot.NewInboxWatcher(store.Store, snapshot.InboxWatcherOptions{})
+	s.children = runtime.NewScheduler(e.Runtime, runtime.SchedulerConfig{
+		Store: store.Store, Outside: s.Outside, Lease: o.lease, Retain: o.retain.policy(),
+		Hosts: func(_ context.Context, r runtime.HostsRequest) ([]hostabi.Instance, error) {
+			system, err := newSystem(systemConfig{args: r.Args, env: r.Env, grants: r.Grants})
+			if err != nil {
+				return nil, err
+			}
+			return []hostabi.Instance{system}, nil
+		},
+		OnEnd: func(id string, end runtime.Outcome) {
+			if end.Status != snapshot.Suspended || errors.As(end.Err, new(*hostabi.OperationError)) {
+				return
+			}
+			select {
+			case s.failed <- fmt.Errorf("the child %s can't be driven on: %w", id, end.Err):
+			default:
+			}
+		},
+	})
+	s.Children = s.children
+	return s
+}
+
+// close stops the children at their next await. It may be called more than once.
+func (s *surroundings) close(ctx context.Context) (err error) {
+	s.closing.Do(func() { err = errors.Join(s.children.Close(ctx), s.Inbox.Close()) })
+	return err
+}
+
+// drain waits until the children of a coroutine that has ended have ended, too: they were asked to.
+func (s *surroundings) drain(ctx context.Context, a *app, id string) {
+	if err := s.children.Drain(ctx); err != nil {
+		fmt.Fprintf(a.Stderr, "durun: %s has ended, and its children have been asked to; not all of them have yet: see %s\n",
+			id, a.commandLine("ps", "--tree"))
+	}
+}
+
+// askOrphan asks a child to end whose parent has ended, or is no more: its parent's driver may not have come to do so.
+func (a *app) askOrphan(ctx context.Context, store *store, s *snapshot.Snapshot, c *runtime.Coroutine) error {
+	parent, _, err := runtime.ParentOf(s)
+	if err != nil || parent == "" {
+		return err
+	}
+	head, err := store.Head(ctx, parent)
+	switch {
+	case errors.Is(err, snapshot.ErrNotFound), err == nil && head.Status.Ended():
+		fmt.Fprintf(a.Stderr, "durun: %s: its parent %s has ended, so it is asked to end\n", s.Coroutine, parent)
+		c.Cancel()
+		return nil
+	}
+	return err
+}
+
+// parentID returns the id of which a child's is made, and the number of the operation that has started it. A coroutine that has
+// such an id need not be a child.
+func parentID(id string) (parent string, number uint64, ok bool) {
+	at := strings.LastIndexByte(id, '.')
+	if at <= 0 {
+		return "", 0, false
+	}
+	number, err := strconv.ParseUint(id[at+1:], 10, 32)
+	return id[:at], number, err == nil && number > 0 && id[at+1] != '0'
+}
+
+// descendants returns the ids of a coroutine's children, and of theirs, each after its parent's. unsure are those of which it
+// can't be read whether they are.
+func (s *store) descendants(ctx context.Context, id string) (ids []string, unsure []error, err error) {
+	var below []string
+	for other, err := range s.IDs(ctx, id+".") {
+		if err != nil {
+			return nil, nil, err
+		}
+		below = append(below, other)
+	}
+	slices.SortStableFunc(below, func(a, b string) int { return len(a) - len(b) }) // parents come before their children
+	family := []string{id}
+	for _, other := range below {
+		parent, _, ok := parentID(other)
+		if !ok || !slices.Contains(family, parent) {
+			continue
+		}
+		recorded, err := s.recordedParent(ctx, other)
+		switch {
+		case errors.Is(err, snapshot.ErrNotFound):
+		case err != nil:
+			unsure = append(unsure, fmt.Errorf("%s: %w", other, err))
+		case recorded == parent:
+			family = append(family, other)
+		}
+	}
+	return family[1:], unsure, nil
+}
+
+// recordedParent returns the id of the coroutine that has started one, empty for none.
+func (s *store) recordedParent(ctx context.Context, id string) (string, error) {
+	chain, err := s.Chain(ctx, id, 0, nil)
+	if err != nil {
+		return "", err
+	}
+	state, err := chain.State()
+	if err != nil {
+		return "", err
+	}
+	parent, _, err := runtime.ParentOf(state)
+	return parent, err
+}
