@@ -47,8 +47,8 @@ What the run was given with --dir, --handler, --limit and --module is given to
 it again. A coroutine that came by "durun import" has lost that: give it again,
 as the message of durun says that names what is missing. What is given here also
 replaces what is recorded under the same name, and is recorded from the next
-commit on. "durun help run" explains handlers and limits. The limits --max-memory
-and --max-cpu hold again, and are replaced, in the same way.
+commit on. "durun help run" explains handlers and limits. So it is with
+--max-memory and --max-cpu.
 
 From a store that isn't a folder, folders and handlers are not given again on
 its word, for others may write to it: without --trust-store they have to be
