@@ -124,9 +124,7 @@ func (o *operator) readInbox() {
 		o.fetching, o.refetch = again, false
 		f := o.onNews
 		o.mu.Unlock()
-		if len(mail) > 0 {
-			f()
-		}
+		f() // also without mail: who drives may have waited with something until this is known
 	}
 }
 
