@@ -23,18 +23,19 @@
 //
 // # Cancellation
 //
-// A coroutine can be asked to end ("durun cancel"; or its parent has ended). Then [Context] is cancelled, and each Wait that is under
-// way, whatever its context, returns [ErrCoroutineCancelled]. The program may clean up, for which it can begin and wait as ever,
-// and ends. Waits that start afterwards are not disturbed.
+// A coroutine can be asked to end ("durun cancel"; or its parent has ended). Then [Context] is cancelled, and each Wait that is
+// under way, whatever its context, returns [ErrCoroutineCancelled]. The program may clean up, for which it can begin and wait as
+// ever, and ends. Waits that start afterwards are not disturbed.
 //
 // # TinyGo
 //
-// The package builds with TinyGo as well (target wasip1). Waiting stops all goroutines there, as soon as all have had
-// their turn and none has begun anything. So they wait for operations together; but time.Sleep, and contexts with a time-out, don't
-// go on meanwhile: use [Sleep] and [Timer].
+// The package builds with TinyGo as well (target wasip1). Waiting stops all goroutines there, as soon as all have had their turn
+// and none has begun anything. So they wait for operations together; but time.Sleep, and contexts with a time-out, don't go on
+// meanwhile: use [Sleep] and [Timer].
 //
 // # Where it runs
 //
-// Beside the import module "durun", it reads the file /durun/events, which the command offers, and a program that embeds durun
-// if it asks for that (wasi.Config.Durun). With TinyGo the module is enough. On other platforms the package compiles, for the sake of tools, and panics.
+// Beside the import module "durun", it reads the file /durun/events, which the command offers, and a program that embeds durun if
+// it asks for that (wasi.Config.Durun). With TinyGo the module is enough. On other platforms the package compiles, for the sake
+// of tools, and panics.
 package durun
