@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -432,7 +433,7 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 				}
 			}
 			switch {
-			case (r.cancelled || config.ID == "sdk" && r.stop.Load()) && c.Status() == snapshot.Suspended:
+			case r.cancelled && c.Status() == snapshot.Suspended:
 				c.Cancel()
 			case r.crashes:
 				crash()
