@@ -16,8 +16,9 @@ const RECV: u32 = 4;
 /// The target of [`spawn`] that stands for the program itself.
 pub const SELF: &str = "";
 
-/// Something that happens outside, and ends. It is a future of its result. Dropping it cancels and forgets it; to go on
-/// with one that was awaited in vain, by [`race`](crate::race) say, await `&mut operation`.
+/// Something that happens outside, and ends. It is a future of its result, for [`block_on`] to run: no other executor hears of
+/// ends. Dropping it cancels and forgets it; to go on with one that was awaited in vain, by [`race`](crate::race) say, await
+/// `&mut operation`.
 ///
 /// What can't be begun, because a name or the size of a body is not allowed, is an operation as well, which has ended with
 /// [`Code::Invalid`] or [`Code::Limit`].
