@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"sync/atomic"
 	"testing"
 	"time"
 
