@@ -18,7 +18,7 @@ import (
 type SchedulerConfig struct {
 	Store *snapshot.Store
 	// Outside is what the coroutines' operations can reach. Its Children and Now are not used: the scheduler drives the
-	// children itself, by its Clock.
+	// children itself, by its Clock. Without an Inbox the scheduler makes one of its own.
 	Outside Outside
 	// Hosts makes the instances of host modules for a coroutine, each time that it comes into memory. Nil: there are none but
 	// durun's own. It may be called by several goroutines.
@@ -101,6 +101,7 @@ type Scheduler struct {
 	runtime *Runtime
 	clock   Clock
 	outside Outside
+	inbox   *snapshot.InboxWatcher // its own, if it has one
 	ctx     context.Context // of all that is done for coroutines
 	cancel  context.CancelFunc
 
@@ -149,6 +150,10 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 		tasks: map[string]*task{}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
 	}
 	s.outside.Children, s.outside.Now = s, config.Clock.Now
+	if s.outside.Inbox == nil {
+		s.inbox = snapshot.NewInboxWatcher(config.Store, snapshot.InboxWatcherOptions{})
+		s.outside.Inbox = s.inbox
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -356,8 +361,7 @@ func outcomeOf(state *snapshot.Snapshot) (Outcome, error) {
 	return o, nil
 }
 
-// Send leaves a message for a coroutine, as [snapshot.Store.Send] does, and wakes it if it is the scheduler's. Then the message
-// is received even where the scheduler has no [Outside].Inbox.
+// Send leaves a message for a coroutine, as [snapshot.Store.Send] does, and wakes it at once if it is the scheduler's.
 func (s *Scheduler) Send(ctx context.Context, id string, m snapshot.Message) (snapshot.Receipt, error) {
 	receipt, err := s.config.Store.Send(ctx, id, m)
 	if err != nil {
@@ -434,6 +438,9 @@ func (s *Scheduler) Close(ctx context.Context) error {
 		errs = append(errs, s.leave(ctx, t))
 	}
 	s.cancel()
+	if s.inbox != nil {
+		errs = append(errs, s.inbox.Close())
+	}
 	s.modulesMu.Lock()
 	defer s.modulesMu.Unlock()
 	for _, m := range s.modules {
