@@ -102,7 +102,7 @@ type Scheduler struct {
 	clock   Clock
 	outside Outside
 	inbox   *snapshot.InboxWatcher // its own, if it has one
-	ctx     context.Context // of all that is done for coroutines
+	ctx     context.Context        // of all that is done for coroutines
 	cancel  context.CancelFunc
 
 	mu       sync.Mutex
