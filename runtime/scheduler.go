@@ -37,6 +37,8 @@ type SchedulerConfig struct {
 	MaxCoroutines int
 	// MaxDepth is how deep children may be nested; 0 stands for 32.
 	MaxDepth int
+	// Limits are of each coroutine. For one of its own give it to a [Program] among the grants, see [Limits.Grants].
+	Limits Limits
 	// Clock is the time by which coroutines wait; nil is [SystemClock].
 	Clock Clock
 	// Lease is how long a coroutine's lease holds, see [snapshot.LeaseOptions].
@@ -433,10 +435,22 @@ func (s *Scheduler) Close(ctx context.Context) error {
 	s.tasks = map[string]*task{}
 	s.alarms = nil
 	s.mu.Unlock()
-	var errs []error
-	for _, t := range tasks {
-		errs = append(errs, s.leave(ctx, t))
+	// Many at a time, as each may have to tell the store.
+	errs := make([]error, s.config.Workers)
+	leaving := make(chan *task)
+	var workers sync.WaitGroup
+	for w := range errs {
+		workers.Go(func() {
+			for t := range leaving {
+				errs[w] = errors.Join(errs[w], s.leave(ctx, t))
+			}
+		})
 	}
+	for _, t := range tasks {
+		leaving <- t
+	}
+	close(leaving)
+	workers.Wait()
 	s.cancel()
 	if s.inbox != nil {
 		errs = append(errs, s.inbox.Close())
