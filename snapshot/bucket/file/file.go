@@ -233,7 +233,12 @@ func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, s
 	if err != nil {
 		return err
 	}
-	return b.settle(way)
+	if err := b.settle(way); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// The object was there. It has been deleted since, and its folder with it: to make it again would undo that.
+	b.forget()
+	return nil
 }
 
 // putUnnamed writes and publishes an object, of which nothing is left if the process dies between.

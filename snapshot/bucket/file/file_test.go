@@ -581,6 +581,53 @@ func TestFolderMadeAnew(t *testing.T) {
 	}
 }
 
+// TestDeletedWhilePut deletes an object that is there but whose put is not over, and with it its folder. It must not come back:
+// whoever has deleted a message has received it.
+func TestDeletedWhilePut(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		b, err := open(newMemFS(), "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.named.Store(named)
+		deleted := false
+		b.fs = &beforeSync{b.fs, b.path("inbox/p"), func() {
+			deleted = true
+			if err := b.Delete(t.Context(), "inbox/p/1"); err != nil {
+				t.Error(err)
+			}
+		}}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/1", []byte(first)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(t, b, "inbox/p/1"); !errors.Is(err, bucket.ErrNotExist) || !deleted {
+			t.Errorf("named %v: what was deleted is there: %v", named, err)
+		}
+		// The folder that is made again is made durable again.
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/2", []byte(second)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(t, b, "inbox/p/2"); err != nil || got != second {
+			t.Errorf("named %v: %q, %v", named, got, err)
+		}
+	}
+}
+
+// beforeSync does something once, before a folder is synced.
+type beforeSync struct {
+	fsys
+	name string
+	do   func()
+}
+
+func (s *beforeSync) SyncDir(name string) error {
+	if do := s.do; name == s.name && do != nil {
+		s.do = nil
+		do()
+	}
+	return s.fsys.SyncDir(name)
+}
+
 // afterSync does something once, after a folder was synced.
 type afterSync struct {
 	fsys
