@@ -64,9 +64,9 @@ func TestPythonModule(t *testing.T) {
 	p := python(t)("module.py")
 	var r *run
 	set := &handler.Set{}
-	set.Handle("stop", func(context.Context, handler.Call) ([]byte, error) {
-		r.stop.Store(true)
-		return nil, nil
+	set.Handle("stop", func(ctx context.Context, c handler.Call) ([]byte, error) {
+		_, err := r.store.Send(ctx, c.Coroutine, snapshot.Message{Name: runtime.CancelMessage, Key: "stop"})
+		return nil, err
 	}, handler.Policy{})
 	set.Handle("echo", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
 	set.Handle("fail", func(_ context.Context, c handler.Call) ([]byte, error) {
@@ -80,7 +80,8 @@ func TestPythonModule(t *testing.T) {
 		r = &run{
 			input: `{"ä": [1, 2.5, null]}`, handlers: set, echo: true,
 			messages: []snapshot.Message{
-				{Name: "word", Key: "1", Data: []byte(`"one"`)}, {Name: "word", Key: "2", Data: []byte(`{"two": 2}`)},
+				{Name: "word", Key: "1", Data: []byte(`"one"`)},
+				{Name: "word", Key: "2", Data: []byte(`{"two": 2}`)},
 				{Name: "raw", Key: "3", Data: []byte("not JSON")},
 			},
 		}

@@ -20,7 +20,7 @@ import (
 const fuzzSecret = "c0ffee-secret-that-no-guest-may-see"
 
 // fuzzPaths lie in the guest's memory one after the other, each in 32 bytes.
-var fuzzPaths = []string{"f", "d", "d/g", "up", "up/secret", "abs", "..", "../outside/secret", "d/../../outside", "l", "new", "/", ".", "d/", "\xff", ""}
+var fuzzPaths = []string{"f", "d", "d/g", "up", "up/secret", "abs", "..", "../outside/secret", "d/../../outside", "l", "new", "/", ".", "d/", "\xff", "", "rpc", "events", "output", "input", "lib/python/durun/__init__.py"}
 
 // FuzzCall makes any calls with any arguments on any memory. The input is memory of 2 KiB, and calls: the function, then an
 // argument each: a byte below 0xc0 is that number, others say how many bytes follow.
@@ -44,6 +44,37 @@ func FuzzCall(f *testing.F) {
 	seed([]byte{name("path_open"), 3, 1}, ptr(1024+4*32), []byte{9, 0, 2, 0, 0}, ptr(512))
 	seed([]byte{name("path_open"), 3, 1}, ptr(1024+3*32), []byte{2, at(oflagDirectory), 2, 0, 0}, ptr(512),
 		[]byte{name("fd_readdir"), 4}, ptr(16), ptr(200), []byte{0}, ptr(528))
+	// Open /durun/rpc and /durun/events, ask what is at 0, and read both.
+	rpc := bytes.Join([][]byte{
+		{name("path_open"), 4, 1},
+		ptr(1024 + 16*32),
+		{3, 0, 66, 0, 0},
+		ptr(512),
+		{name("path_open"), 4, 1},
+		ptr(1024 + 17*32),
+		{6, 0, 66, 0, 0},
+		ptr(512),
+		{name("fd_write"), 5},
+		ptr(1000),
+		{1},
+		ptr(512),
+		{name("fd_read"), 5},
+		ptr(1008),
+		{1},
+		ptr(512),
+		{name("fd_read"), 6},
+		ptr(1008),
+		{1},
+		ptr(512),
+	}, nil)
+	for _, request := range []string{"begin call x\nbody", "begin timer 100", "wait 1 5", "yield\nx", "checkpoint", "output\nx"} {
+		memory := make([]byte, 1024)
+		copy(memory, request)
+		le.PutUint32(memory[1004:], uint32(len(request)))
+		le.PutUint32(memory[1008:], 600)
+		le.PutUint32(memory[1012:], 100)
+		f.Add(memory, rpc)
+	}
 	seed([]byte{name("path_rename"), 3}, ptr(1024+32), []byte{1, 3}, ptr(1024+320), []byte{3})
 	// The same in the volume, which is descriptor 4.
 	seed([]byte{name("path_open"), 4, 1}, ptr(1024+10*32), []byte{3, 1, 66, 0, 0}, ptr(512),
@@ -87,7 +118,8 @@ func FuzzCall(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer func() { i.Close() }()
-		g := &hostabi.Guest{Memory: mem, Output: func(uint8, []byte) error { return nil }}
+		co := &fakeCoroutine{clock: config.Clock.(*fakeClock)}
+		g := &hostabi.Guest{Memory: mem, Coroutine: co, Output: func(uint8, []byte) error { return nil }}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		for n := 0; n < 40 && len(calls) > 0; n++ {
@@ -179,8 +211,16 @@ func fuzzCall(t *testing.T, ctx context.Context, config Config, g *hostabi.Guest
 		clock := config.Clock.(*fakeClock)
 		clock.advance(p.Until.Sub(time.Unix(0, clock.Wall()))) // at once, even if it is far
 	}
-	if err := i.Wait(ctx, p); err != nil {
-		t.Fatalf("%s: wait for %+v: %v", fn.Name, p, err)
+	if len(p.Ops) > 0 || p.Kind == hostabi.KindOperations {
+		co := g.Coroutine.(*fakeCoroutine)
+		co.fresh, co.cancel = false, len(p.Ops) == 0
+		for n := range co.ops {
+			co.end(n, "result", 0)
+		}
+	} else if p.Kind != hostabi.KindYield {
+		if err := i.Wait(ctx, p); err != nil {
+			t.Fatalf("%s: wait for %+v: %v", fn.Name, p, err)
+		}
 	}
 	if again := fn.Await(ctx, g, i, args, p); again != nil {
 		t.Fatalf("%s goes on waiting for %+v", fn.Name, again)
@@ -303,6 +343,7 @@ func FuzzRestoreVolume(f *testing.F) {
 // FuzzRestore restores any bytes. What is accepted has one encoding from then on, and every call on it works.
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte(content(f, filepath.Join("testdata", "state-v1.cbor"))))
+	f.Add([]byte(content(f, filepath.Join("testdata", "state-v2-durun.cbor"))))
 	f.Add([]byte{0xa0})
 	dir := files(f, map[string]string{"f": "0123456789", "d/a": "", "d/b": ""})
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -191,7 +191,7 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	}
 	b.clean()
 	// Whoever empties a folder may remove it, and a cleaner may take a writer that was stopped for long for dead. Then
-	// link finds nothing, and all is done anew.
+	// link finds nothing, and all is done anew. Nothing is, once the object was there.
 	for try := 0; ; try++ {
 		err := b.put(ctx, key, final, body, size)
 		switch {
@@ -236,7 +236,10 @@ func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, s
 	if err := b.settle(way); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// The object was there. It has been deleted since, and its folder with it: to make it again would undo that.
+	if _, err := b.fs.Stat(b.root); err != nil {
+		return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: err} // unmounted, or removed
+	}
+	// The folder has gone, so the object has: somebody who waited for it has deleted it. To put it again would be once too often.
 	b.forget()
 	return nil
 }

@@ -581,53 +581,6 @@ func TestFolderMadeAnew(t *testing.T) {
 	}
 }
 
-// TestDeletedWhilePut deletes an object that is there but whose put is not over, and with it its folder. It must not come back:
-// whoever has deleted a message has received it.
-func TestDeletedWhilePut(t *testing.T) {
-	for _, named := range []bool{false, true} {
-		b, err := open(newMemFS(), "/store")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.named.Store(named)
-		deleted := false
-		b.fs = &beforeSync{b.fs, b.path("inbox/p"), func() {
-			deleted = true
-			if err := b.Delete(t.Context(), "inbox/p/1"); err != nil {
-				t.Error(err)
-			}
-		}}
-		if err := bucket.PutBytes(t.Context(), b, "inbox/p/1", []byte(first)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := read(t, b, "inbox/p/1"); !errors.Is(err, bucket.ErrNotExist) || !deleted {
-			t.Errorf("named %v: what was deleted is there: %v", named, err)
-		}
-		// The folder that is made again is made durable again.
-		if err := bucket.PutBytes(t.Context(), b, "inbox/p/2", []byte(second)); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := read(t, b, "inbox/p/2"); err != nil || got != second {
-			t.Errorf("named %v: %q, %v", named, got, err)
-		}
-	}
-}
-
-// beforeSync does something once, before a folder is synced.
-type beforeSync struct {
-	fsys
-	name string
-	do   func()
-}
-
-func (s *beforeSync) SyncDir(name string) error {
-	if do := s.do; name == s.name && do != nil {
-		s.do = nil
-		do()
-	}
-	return s.fsys.SyncDir(name)
-}
-
 // afterSync does something once, after a folder was synced.
 type afterSync struct {
 	fsys
@@ -721,6 +674,63 @@ func BenchmarkFirst(b *testing.B) {
 	for b.Loop() {
 		if _, ok, err := bucket.First(b.Context(), s, bucket.ListOptions{Prefix: "coroutines/p/"}); err != nil || !ok {
 			b.Fatal(ok, err)
+		}
+	}
+}
+
+// takenFS has somebody else delete an object, with the folders that are empty then, as soon as it can be seen.
+type takenFS struct {
+	*memFS
+	take func()
+}
+
+func (f *takenFS) SyncDir(name string) error {
+	if take := f.take; take != nil {
+		f.take = nil
+		take()
+	}
+	return f.memFS.SyncDir(name)
+}
+
+// TestPutTakenAtOnce puts an object that somebody deletes before Put has returned. It was there, and is not put again.
+func TestPutTakenAtOnce(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		m := newMemFS()
+		m.named = named
+		f := &takenFS{memFS: m}
+		b, err := open(f, "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := open(m, "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.take = func() {
+			if _, err := other.Stat(t.Context(), "inbox/p/k"); err != nil {
+				t.Error(err)
+			}
+			if err := other.Delete(t.Context(), "inbox/p/k"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x")); err != nil || f.take != nil {
+			t.Errorf("put: %v", err)
+		}
+		if _, err := b.Stat(t.Context(), "inbox/p/k"); !errors.Is(err, bucket.ErrNotExist) {
+			t.Errorf("it was put again: %v", err)
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x")); err != nil {
+			t.Errorf("the next one: %v", err)
+		}
+		// The whole folder may go instead.
+		f.take = func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			clear(m.root.entries)
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/q/k", []byte("x")); !errors.Is(err, bucket.ErrUnavailable) {
+			t.Errorf("put into a store that has gone: %v", err)
 		}
 	}
 }
