@@ -18,8 +18,9 @@ const (
 	firstCount = 1000
 	// maxCountGrowth bounds by how much a count exceeds the last one: what the guest does next may take longer.
 	maxCountGrowth = 4
-	// maxCount is what takes about tickEvery at the least.
-	maxCount = 1 << 22
+	// maxCount is what takes some hundred microseconds in the shortest of loops. If it were more, a guest that changes to the slowest
+	// code that there is could go on for longer.
+	maxCount = 1 << 20
 )
 
 // pace sets how far a guest runs from one tick to the next.
@@ -42,17 +43,17 @@ func (p *pace) begin() {
 func (p *pace) next() {
 	took := max(time.Since(p.set), time.Nanosecond)
 	count := float64(p.count) * float64(tickEvery) / float64(took)
-	p.count = int64(min(count, float64(p.count*maxCountGrowth), maxCount))
+	p.count = max(1, int64(min(count, float64(p.count*maxCountGrowth), maxCount)))
 	p.start()
 }
 
 func (p *pace) start() {
-	p.count = max(p.count, 1) // the guest counts the place where it stands once more
-	if p.always {
-		p.count = 1
-	}
 	p.set = time.Now()
-	p.counter.Set(uint64(p.count))
+	if p.always {
+		p.counter.Set(0)
+	} else {
+		p.counter.Set(uint64(p.count))
+	}
 }
 
 // tick is called by the guest when its count is used up. It ends the guest if that is to stop.

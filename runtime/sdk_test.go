@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,6 @@ type languageSDK struct {
 	name   string
 	large  bool // takes minutes to compile with the race detector
 	module func(t *testing.T, example string) ([]byte, error)
-	joins  func(*testing.T, *program) // runs the example of that name, where there is one
 }
 
 // sdks are the languages of which there are the same examples.
@@ -39,8 +39,8 @@ var sdks = []languageSDK{
 	{name: "go", large: true, module: goExample()},
 	{name: "tinygo", large: true, module: goExample("-tags=tinygo")},
 	{name: "rust", module: built("rust-")},
-	{name: "c", module: built("c-"), joins: runJoins(cJoins)},
-	{name: "assemblyscript", module: built("assemblyscript-"), joins: runJoins(assemblyScriptJoins)},
+	{name: "c", module: built("c-")},
+	{name: "assemblyscript", module: built("assemblyscript-")},
 }
 
 // built reads modules that the repository has, by name with a prefix.
@@ -78,32 +78,14 @@ func goExample(flags ...string) func(*testing.T, string) ([]byte, error) {
 func TestSDKs(t *testing.T) {
 	for _, sdk := range sdks {
 		t.Run(sdk.name, func(t *testing.T) {
-			for _, example := range append(slices.Clone(sdkExamples), sdkExample{"joins", sdk.joins}) {
+			for _, example := range sdkExamples {
 				t.Run(example.name, func(t *testing.T) {
-					if example.runs == nil {
-						t.Skip("there is none in this language")
-					}
 					t.Parallel()
 					example.runs(t, compileExample(t, sdk.name, example.name))
 				})
 			}
 		})
 	}
-}
-
-// sdkExample is an example, and what it is to do.
-type sdkExample struct {
-	name string
-	runs func(*testing.T, *program)
-}
-
-// sdkExamples are those that there are in each language.
-var sdkExamples = []sdkExample{
-	{"generator", runGenerator},
-	{"sleep", runSleep},
-	{"notify_users", runNotifyUsers},
-	{"approval", runApproval},
-	{"fanout", runFanout},
 }
 
 // compileExample compiles an example of an SDK.
@@ -129,6 +111,21 @@ func compileExample(t *testing.T, sdk, example string) *program {
 	return &program{args: []string{example}, module: module}
 }
 
+// sdkExample is a program that there is in each language, or in some.
+type sdkExample struct {
+	name string
+	runs func(*testing.T, *program)
+}
+
+// sdkExamples are the examples that there are in each language.
+var sdkExamples = []sdkExample{
+	{"generator", runGenerator},
+	{"sleep", runSleep},
+	{"notify_users", runNotifyUsers},
+	{"approval", runApproval},
+	{"fanout", runFanout},
+}
+
 // program is an example, compiled.
 type program struct {
 	args   []string // with its name
@@ -146,6 +143,7 @@ type run struct {
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
 	stdin     string
+	stop      atomic.Bool // it is cancelled after the next commit
 
 	yielded []string        // without those that came twice
 	store   *snapshot.Store // where it is kept, once it runs
@@ -291,6 +289,7 @@ func runApproval(t *testing.T, p *program) {
 	}
 	p.each(t, "yes", func() *run { return &run{messages: message(`"yes"`)} }, printed("approved\n"))
 	p.each(t, "no", func() *run { return &run{messages: message(`"no"`)} }, printed("declined\n"))
+	p.each(t, "neither", func() *run { return &run{input: `{"timeout": 1e300}`, messages: message(`yes"`)} }, printed("declined\n"))
 	p.each(t, "timeout", func() *run { return &run{input: `{"timeout": 0.1}`, messages: message(`"yes"`)[:1]} }, printed("timed out\n"))
 	p.each(t, "cancelled", func() *run {
 		return &run{input: `{"timeout": 3600}`, cancelled: true}
@@ -303,92 +302,6 @@ func runApproval(t *testing.T, p *program) {
 
 func runFanout(t *testing.T, p *program) {
 	p.each(t, "fanout", func() *run { return &run{} }, printed("sum 55\n"))
-}
-
-// What the example joins prints in each language: the SDKs don't offer the same joins.
-const (
-	cJoins = `id: sdk
-some: 1
-race: 0
-all in 2 ms: pending
-all of those that end: 0
-race in 0 ms: pending
-any in 1 ms: pending
-try all in 1 ms: pending
-cancel: 0
-try all: cancelled
-all: 0
-dropped: unknown
-any: 1
-echo: hello
-fail: failed
-why: no me
-no such handler: denied
-any of failures: failed
-try all: failed
-race: 0
-begin: invalid
-await: invalid
-all: invalid
-any: invalid
-race of nothing: invalid
-all of nothing: 0
-sleep: cancelled
-sleep, to clean up: 0
-`
-	assemblyScriptJoins = `id: sdk, arguments: joins
-line: one
-line: zwölf
-line: three
-some: 2
-race: 1
-some in 1 ms: 2
-all settled in 2 ms: pending
-all settled of those that end: ok
-race in 0 ms: none
-any in 1 ms: none
-all in 1 ms: pending
-all: cancelled
-all settled: ok
-dropped: unknown
-any: 1
-echo: hello
-fail: failed
-why: no me
-no such handler: denied
-any of failures: none
-all: failed
-race: 0
-race of nothing: none
-all of nothing: ok
-bytes: 0,255,0
-sleep: cancelled
-cancelled: true
-sleep, to clean up: ok
-`
-)
-
-// runJoins wants a program that waits in all ways to print that.
-func runJoins(want string) func(*testing.T, *program) {
-	return func(t *testing.T, p *program) {
-		p.each(t, "joins", func() *run {
-			r := &run{handlers: &handler.Set{}, stdin: "one\nzwölf\nthree"}
-			r.handlers.Handle("echo", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
-			r.handlers.Handle("fail", func(_ context.Context, c handler.Call) ([]byte, error) {
-				return nil, handler.Final(fmt.Errorf("no %s", c.Body))
-			}, handler.Policy{})
-			r.handlers.Handle("stop", func(ctx context.Context, c handler.Call) ([]byte, error) {
-				_, err := r.store.Send(ctx, c.Coroutine, snapshot.Message{Name: snapshot.CancelMessage, Key: "stop"})
-				return nil, err
-			}, handler.Policy{})
-			return r
-		}, func(t *testing.T, r *run, got outcome) {
-			printed(want)(t, r, got)
-			if got.result != "done" {
-				t.Errorf("the result is %q", got.result)
-			}
-		})
-	}
 }
 
 // run drives the program to its end.

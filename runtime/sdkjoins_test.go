@@ -2,7 +2,7 @@ package runtime_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,14 +13,16 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// TestJoins runs those examples that have all that an SDK offers, and print what comes of it, each in its
-// own way: testdata/sdk has what.
+// TestJoins runs those examples that try all that an SDK offers, and print what comes of it: testdata/sdk has what. The SDKs don't
+// offer the same.
 func TestJoins(t *testing.T) {
 	for _, test := range []struct{ sdk, example, want, result string }{
 		{"go", "joins", "go-joins", "done"},
 		{"tinygo", "joins", "go-joins", "done"},
 		{"go", "goroutines", "go-goroutines", ""},
 		{"rust", "joins", "rust-joins", "done"},
+		{"c", "joins", "c-joins", "done"},
+		{"assemblyscript", "joins", "assemblyscript-joins", "done"},
 	} {
 		t.Run(test.sdk+"/"+test.example, func(t *testing.T) {
 			t.Parallel()
@@ -44,11 +46,12 @@ func TestJoins(t *testing.T) {
 // joinsRun gives a program the handlers that it asks for.
 func joinsRun() *run {
 	set := &handler.Set{}
-	r := &run{handlers: set}
+	r := &run{handlers: set, stdin: "one\nzwölf\nthree"}
 	set.Handle("echo", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
 	set.Handle("fail", func(_ context.Context, c handler.Call) ([]byte, error) {
-		return nil, handler.Final(errors.New("not " + string(c.Body)))
+		return nil, handler.Final(fmt.Errorf("no %s", c.Body))
 	}, handler.Policy{})
+	set.Handle("silent", func(context.Context, handler.Call) ([]byte, error) { return nil, nil }, handler.Policy{})
 	set.Handle("block", func(ctx context.Context, _ handler.Call) ([]byte, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()

@@ -207,7 +207,8 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 			advice: "its output: " + a.commandLine("logs", id),
 		}
 	}
-	if !store.trusts() && !o.trustStore {
+	trusted := store.trusts() || o.trustStore
+	if !trusted {
 		if err := a.untrusted(id, s.Grants, o.grants); err != nil {
 			return err
 		}
@@ -257,7 +258,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
 	}
 	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
-	d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+	d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, trusted)
 	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err

@@ -10,13 +10,20 @@ import (
 // runtime gets to run every so often, however long the guest computes. It counts where it enters an iteration of a loop, in some
 // functions where they are entered, and before instructions that may take long. In between, what it does is bounded by its code.
 
-// maxUncounted is about how many bytes of code a function may run, with all that it calls, without counting when it is entered.
-const maxUncounted = 1 << 14
+const (
+	// maxUncounted is about how many bytes of code a function may run, with all that it calls outside of loops, without counting when
+	// it is entered.
+	maxUncounted = 1 << 16
+	// maxInIteration is about how many bytes of code the calls in loops of a function may run from one count to the next.
+	maxInIteration = 64 * maxUncounted
+)
 
 // findCounting decides which functions count where they are entered, so that
 //
 //   - each cycle of calls has a call that stands in a loop, or a function that counts;
-//   - without loops, no function that doesn't count runs more than maxUncounted bytes of code, its callees' included.
+//   - no function that doesn't count runs more than maxUncounted bytes of code, its callees' included, before it comes to a loop
+//     or to a function that counts, or returns;
+//   - nor do the calls in a function's loops run more than maxInIteration until that comes to the head of a loop.
 //
 // Indirect calls are taken to lead to every function of their type whose address is taken.
 func (r *running) findCounting() error {
@@ -25,7 +32,8 @@ func (r *running) findCounting() error {
 
 	// A graph without the edges on which a depth-first search meets a node on the way that it came has no cycle. So it is enough that
 	// one end of these counts.
-	g.search(func(e edge) bool { return !e.inLoop }, func(from, to uint32) {
+	outside := func(e edge) bool { return !e.inLoop }
+	g.search(outside, func(from, to uint32) {
 		if g.isFunc(to) {
 			counts[to] = true
 		} else {
@@ -33,15 +41,18 @@ func (r *running) findCounting() error {
 		}
 	}, func(uint32) {})
 
+	// What a function runs is known when all that it calls is: where the search would go round, something counts.
 	costs := make([]int, g.nodes())
-	g.search(func(edge) bool { return true }, func(uint32, uint32) {}, func(node uint32) {
-		var cost int
+	g.search(outside, func(uint32, uint32) {}, func(node uint32) {
+		cost := 0
 		if g.isFunc(node) {
 			if i := int(node) - r.env.NumImportedFuncs; i >= 0 {
 				cost = len(r.original.Code[i].Body())
 			}
 			for _, e := range g.from(node) {
-				cost = min(cost+costs[e.to], 2*maxUncounted)
+				if outside(e) {
+					cost = min(cost+costs[e.to], 2*maxUncounted)
+				}
 			}
 			counts[node] = counts[node] || cost > maxUncounted
 			if counts[node] {
@@ -54,6 +65,26 @@ func (r *running) findCounting() error {
 		}
 		costs[node] = cost
 	})
+
+	for f := range g.funcs {
+		cost := 0
+		for _, e := range g.from(f) {
+			if outside(e) {
+				continue
+			}
+			if cost += costs[e.to]; cost <= maxInIteration {
+				continue
+			}
+			cost = 0
+			if g.isFunc(e.to) {
+				counts[e.to] = true
+				continue
+			}
+			for _, member := range g.from(e.to) {
+				counts[member.to] = true
+			}
+		}
+	}
 	r.counts = counts[r.env.NumImportedFuncs:]
 	return nil
 }
@@ -199,25 +230,41 @@ func (e *emitter) spend(i int32) {
 	e.index(wasm.OpCall, e.link.spend())
 }
 
-// count emits a count, and pushes whether there is nothing left.
-func (e *emitter) count() {
-	counter, _ := e.link.ticks()
-	left := e.f.spillLocal(-2, wasm.I64)
-	e.index(wasm.OpGlobalGet, counter)
-	e.code = append(e.code, byte(wasm.OpI64Const), 1, byte(wasm.OpI64Sub))
-	e.index(wasm.OpLocalTee, left)
-	e.index(wasm.OpGlobalSet, counter)
-	e.index(wasm.OpLocalGet, left)
-	e.code = append(e.code, byte(wasm.OpI64Const), 0, byte(wasm.OpI64LtS))
+// weight is how much is counted for so many bytes of code that are about to run, or some of them. It makes a difference to guests
+// that want to hold up others: a count may take long only if it is for much code. But in very large pieces of code, such as an
+// interpreter's loop, the larger part doesn't run.
+func weight(bytes uint32) int64 {
+	const most = 16 << 10
+	return 1 + int64(min(bytes, most)/256+bytes/4096)
 }
 
 // countEntry emits what stands at the beginning of a function that counts.
 func (e *emitter) countEntry() {
-	e.count()
+	counter, _ := e.link.ticks()
+	left := e.countLocal()
+	e.index(wasm.OpGlobalGet, counter)
+	e.take(uint32(len(e.f.code.Body())))
+	e.index(wasm.OpLocalTee, left)
+	e.index(wasm.OpGlobalSet, counter)
+	e.index(wasm.OpLocalGet, left)
+	e.isNegative()
 	e.op(wasm.OpIf)
 	e.code = wasm.AppendBlockType(e.code, wasm.BlockType{})
 	e.callTick()
 	e.op(wasm.OpEnd)
+}
+
+// countLocal returns the local that holds what is left while that is counted.
+func (e *emitter) countLocal() uint32 { return e.f.spillLocal(-2, wasm.I64) }
+
+// take subtracts from what is left what a piece of code counts for.
+func (e *emitter) take(bytes uint32) {
+	e.code = wasm.AppendS64(append(e.code, byte(wasm.OpI64Const)), weight(bytes))
+	e.op(wasm.OpI64Sub)
+}
+
+func (e *emitter) isNegative() {
+	e.code = append(e.code, byte(wasm.OpI64Const), 0, byte(wasm.OpI64LtS))
 }
 
 func (e *emitter) callTick() {
@@ -232,7 +279,8 @@ func (e *emitter) callTick() {
 //	  loop $again
 //	    block $tick
 //	      loop $loop
-//	        (count)  br_if $tick
+//	        (less than 0 left)  br_if $tick
+//	        (count)
 //	        ...
 //	      end
 //	      br $done
@@ -254,8 +302,16 @@ func (e *emitter) openLoop(c *construct) {
 	open(wasm.OpLoop, c.block)
 	open(wasm.OpBlock, e.link.blockType(c.params, c.params))
 	open(wasm.OpLoop, c.block)
-	e.count()
+	// What is tested is what the last count left: so the way back from tick leads into the loop, whatever an iteration counts for.
+	counter, _ := e.link.ticks()
+	left := e.countLocal()
+	e.index(wasm.OpGlobalGet, counter)
+	e.index(wasm.OpLocalTee, left)
+	e.isNegative()
 	e.index(wasm.OpBrIf, 1) // $tick
+	e.index(wasm.OpLocalGet, left)
+	e.take(e.f.instrs[c.stop].end - e.f.instrs[c.start].off)
+	e.index(wasm.OpGlobalSet, counter)
 }
 
 // endLoop emits the end of a loop, and what stands behind it.

@@ -1,5 +1,5 @@
 // Command goroutines waits for operations among goroutines, channels and timers of Go's, all of which go on meanwhile. It asks
-// for the handler "block", which doesn't answer.
+// for the handlers "block", which doesn't answer, and "stop", which has this program cancelled.
 package main
 
 import (
@@ -67,7 +67,16 @@ func choice() {
 	fmt.Println("afterwards:", err)
 }
 
+// stop has the program cancelled while it waits in a way that doesn't tell. Then the next wait does.
+func stop(ctx context.Context) {
+	<-durun.Call("stop", nil).Done()
+	time.Sleep(20 * time.Millisecond)
+	fmt.Println("sleep:", durun.Sleep(ctx, time.Hour))
+	fmt.Println("sleep, to clean up:", durun.Sleep(ctx, time.Millisecond))
+}
+
 func main() {
 	producers()
 	choice()
+	stop(context.Background())
 }

@@ -1,5 +1,5 @@
 // Command joins waits for several operations in all ways, and has operations end in all ways. It asks for the handlers "echo",
-// which answers with its argument, "fail", which fails, and "stop", which has this program cancelled.
+// which answers with its argument, "silent", which answers nothing, "fail", which fails, and "stop", which has this program cancelled.
 package main
 
 import (
@@ -53,6 +53,8 @@ func calls() {
 	fmt.Println("json:", n, err)
 	_, err = durun.CallJSON[int](ctx, "echo", "42")
 	fmt.Println("json:", err)
+	nothing, err := durun.CallJSON[any](ctx, "silent", nil)
+	fmt.Println("json:", nothing, err)
 	large, err := durun.Call("echo", make([]byte, 1<<20)).Wait(ctx)
 	fmt.Println("large:", len(large), err)
 }
