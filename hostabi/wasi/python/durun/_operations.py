@@ -136,7 +136,7 @@ class Operation:
         try:
             return self._convert(self._data)
         except ValueError as e:
-            raise ValueError(f"{self._describe()}: the result is not JSON: {self._data[:100]!r}") from e
+            raise ValueError(f"{self._describe()}: the result is not JSON, as {self.kind}_bytes takes it: {self._data[:100]!r}") from e
 
 
 def _tidy() -> None:
@@ -317,7 +317,8 @@ def gather(*operations: Operation | Awaitable[Any], return_exceptions: bool = Fa
 
     In async code it takes any awaitables, as asyncio.gather does.
     """
-    if not all(isinstance(op, Operation) for op in operations):
+    own = [op for op in operations if isinstance(op, Operation)]
+    if len(own) < len(operations):
         return asyncio.gather(*operations, return_exceptions=return_exceptions)
 
     def make(join: Join) -> list[Any]:
@@ -328,7 +329,7 @@ def gather(*operations: Operation | Awaitable[Any], return_exceptions: bool = Fa
                 raise op._error
         return [op._get() for op in join.operations]
 
-    return Join(operations, len(operations), not return_exceptions, make)
+    return Join(own, len(own), not return_exceptions, make)
 
 
 def any_(*operations: Operation) -> Join:
