@@ -401,6 +401,11 @@ func (a *abi) Wait(ctx context.Context, p *hostabi.Pending) error {
 	if p.Kind != hostabi.KindOperations {
 		return nil
 	}
+	return a.waitOperations(ctx, p)
+}
+
+// waitOperations blocks until those operations of p that are timers let it complete, or its time is up.
+func (a *abi) waitOperations(ctx context.Context, p *hostabi.Pending) error {
 	w := a.ops.newWait(p.Ops, p.Min, p.Success)
 	for a.ops.wait = w; ; {
 		a.ops.due(a.now())
