@@ -18,6 +18,10 @@ BENCH ?= .
 COUNT ?= 10
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
 
+# The SDK for guests in Go, and its examples: modules of their own.
+GUEST_MODULES := guests/go/durun guests/go/examples
+GUEST := GOOS=wasip1 GOARCH=wasm
+
 .DEFAULT_GOAL := help
 
 ##@ Use
@@ -25,7 +29,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64 freebsd/amd64
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## build bin/durun
@@ -100,16 +104,23 @@ fmt: $(GOLANGCI_LINT) ## format all files
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## run the linters
 	$(GOLANGCI_LINT) run
+	@set -e; for m in $(GUEST_MODULES); do for tags in "" tinygo; do \
+		(cd $$m && set -x && $(GUEST) $(GOLANGCI_LINT) run --build-tags="$$tags"); \
+	done; done
 
 .PHONY: tidy
 tidy: ## fail if go.mod or go.sum is not tidy
 	$(GO) mod tidy -diff
+	@set -e; for m in $(GUEST_MODULES); do (cd $$m && set -x && $(GO) mod tidy -diff); done
 
 .PHONY: vet
 vet: ## build and vet on each platform
 	@set -e; for p in $(PLATFORMS); do \
 		(set -x; GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build ./... && \
 		 GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet ./...); \
+	done
+	@set -e; for m in $(GUEST_MODULES); do \
+		(cd $$m && set -x && $(GUEST) $(GO) vet ./... && $(GUEST) $(GO) vet -tags=tinygo ./... && $(GO) vet ./...); \
 	done
 
 .PHONY: clean-tree
@@ -121,6 +132,10 @@ clean-tree: ## fail if something is not committed
 .PHONY: guests
 guests: ## build guests/ and testdata/wat into testdata (clang, wasi-libc, rustc, wabt: see .ci/run)
 	$(GO) run ./guests/mkguests
+
+.PHONY: guests-check
+guests-check: ## build them elsewhere, and fail if testdata has others; not those of which the toolchain is another
+	$(GO) run ./guests/mkguests -check
 
 .PHONY: python
 python: ## fetch CPython 3.12 for WASI into the cache (npm; 26 MB, once)

@@ -61,6 +61,7 @@ func TestDocs(t *testing.T) {
 	}
 	for _, name := range append(names, "README.md") {
 		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
 			text, err := os.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)

@@ -122,7 +122,7 @@ type Instance interface {
 // a commit holds those that have changed since the one before. So it is for state that is large, and changes here and there.
 type PartedInstance interface {
 	Instance
-	// SaveParts returns the parts, by name ascending; it is called after Save. The slices stay the caller's, and their
+	// SaveParts returns the parts, by name ascending; it is called after Save, but not when the guest has ended. The slices stay the caller's, and their
 	// content must not change afterwards: an instance that goes on writing makes a copy first. A part that has not changed
 	// since the last call is best returned as the same slice: then nobody has to look into it.
 	SaveParts() ([]Part, error)

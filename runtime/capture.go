@@ -182,7 +182,7 @@ func (c *Coroutine) saveHosts(s *snapshot.Snapshot) error {
 		}
 		s.Host = append(s.Host, snapshot.Section{Name: h.Module().Name, Version: version, Data: data})
 		parted, ok := h.(hostabi.PartedInstance)
-		if !ok {
+		if !ok || s.Status.Ended() { // nobody goes on with it
 			continue
 		}
 		parts, err := parted.SaveParts()

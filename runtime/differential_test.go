@@ -59,6 +59,7 @@ type world struct {
 	mounts    []wasi.Mount
 	globals   map[string]string // that the guest imports, as in guests.Case
 	out, err  bytes.Buffer
+	wrap      func(*wasi.Instance) hostabi.Instance // if not nil, puts something between the guest and WASI
 }
 
 func newWorld(t *testing.T, c guests.Case, extra ...wasi.Mount) *world {
@@ -71,6 +72,10 @@ func newWorld(t *testing.T, c guests.Case, extra ...wasi.Mount) *world {
 		w.env = append(w.env, k+"="+c.Env[k])
 	}
 	for _, guest := range slices.Sorted(maps.Keys(c.Dirs)) {
+		if len(c.Dirs[guest]) == 0 {
+			w.mounts = append(w.mounts, wasi.Mount{Memory: true, Guest: guest}) // is empty, too
+			continue
+		}
 		dir := t.TempDir()
 		for name, text := range c.Dirs[guest] {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -90,6 +95,15 @@ func (w *world) instance(t *testing.T) *wasi.Instance {
 		t.Fatal(err)
 	}
 	return i
+}
+
+// host is what the guest runs on.
+func (w *world) host(t *testing.T) hostabi.Instance {
+	i := w.instance(t)
+	if w.wrap == nil {
+		return i
+	}
+	return w.wrap(i)
 }
 
 // outcome is what a run leaves.
@@ -204,7 +218,7 @@ func durable(t *testing.T, m *Module, entry string, w *world, transfer func(*Cor
 	t.Helper()
 	ctx := context.Background()
 	c, err := m.Start(ctx, StartConfig{
-		ID: "test", Entry: entry, Hosts: []hostabi.Instance{w.instance(t)}, Stdout: &w.out, Stderr: &w.err,
+		ID: "test", Entry: entry, Hosts: []hostabi.Instance{w.host(t)}, Stdout: &w.out, Stderr: &w.err,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +283,7 @@ func move(t *testing.T, m *Module, w *world, c *Coroutine) *Coroutine {
 		t.Fatal(err)
 	}
 	c, err = m.Restore(context.Background(), s, RestoreConfig{
-		Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{w.instance(t)}, Stdout: &w.out, Stderr: &w.err,
+		Hash: snapshot.Digest(data), Hosts: []hostabi.Instance{w.host(t)}, Stdout: &w.out, Stderr: &w.err,
 	})
 	if err != nil {
 		t.Fatal(err)

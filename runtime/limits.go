@@ -35,18 +35,18 @@ type LimitError struct {
 // Error implements error.
 func (e *LimitError) Error() string { return e.Msg }
 
-// GrantMax is the kind of a grant that is one of a coroutine's [Limits]. Its Name is "memory" or "cpu", its Value a number of
+// GrantLimit is the kind of a grant that is one of a coroutine's [Limits]. Its Name is "memory" or "cpu", its Value a number of
 // bytes or a duration, as [time.ParseDuration] reads it.
-const GrantMax = "max"
+const GrantLimit = "limit"
 
 // Grants returns the limits as grants, to be recorded.
 func (l Limits) Grants() []snapshot.Grant {
 	var grants []snapshot.Grant
 	if l.Memory > 0 {
-		grants = append(grants, snapshot.Grant{Kind: GrantMax, Name: "memory", Value: strconv.FormatInt(l.Memory, 10)})
+		grants = append(grants, snapshot.Grant{Kind: GrantLimit, Name: "memory", Value: strconv.FormatInt(l.Memory, 10)})
 	}
 	if l.CPU > 0 {
-		grants = append(grants, snapshot.Grant{Kind: GrantMax, Name: "cpu", Value: l.CPU.String()})
+		grants = append(grants, snapshot.Grant{Kind: GrantLimit, Name: "cpu", Value: l.CPU.String()})
 	}
 	return grants
 }
@@ -55,12 +55,12 @@ func (l Limits) Grants() []snapshot.Grant {
 // was to have it.
 func (l Limits) with(grants []snapshot.Grant) (Limits, error) {
 	for _, g := range grants {
-		if g.Kind != GrantMax {
+		if g.Kind != GrantLimit {
 			continue
 		}
 		granted, err := parseLimit(g)
 		if err != nil {
-			return Limits{}, fmt.Errorf("the grant max %q, %q: %w", g.Name, g.Value, err)
+			return Limits{}, fmt.Errorf("the granted limit %q, %q: %w", g.Name, g.Value, err)
 		}
 		l.Memory, l.CPU = lower(l.Memory, granted.Memory), lower(l.CPU, granted.CPU)
 	}

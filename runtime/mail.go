@@ -14,7 +14,8 @@ import (
 const CancelMessage = snapshot.CancelMessage
 
 // receipts remember the messages that a coroutine has received of late: by their keys those whose deletion from the inbox
-// isn't known, and by a hash those that somebody could send again under the same key.
+// isn't known, and by a hash all, since somebody may send them again under the same key: to be sure, or because a request was
+// repeated whose answer was lost.
 type receipts struct {
 	undeleted []string
 	// The ring is overwritten in turn, in place, so that one more changes little of the state.
@@ -45,9 +46,6 @@ func (r *receipts) has(key string) bool {
 
 func (r *receipts) add(key string) {
 	r.undeleted = append(r.undeleted, key)
-	if snapshot.IsMessageKey(key) {
-		return // nobody sends that again
-	}
 	if len(r.ring) < maxReceipts {
 		r.ring = append(r.ring, receiptOf(key))
 		return
@@ -126,9 +124,7 @@ func (o *operator) readInbox() {
 		o.fetching, o.refetch = again, false
 		f := o.onNews
 		o.mu.Unlock()
-		if len(mail) > 0 {
-			f()
-		}
+		f() // also without mail: who drives may have waited with something until this is known
 	}
 }
 
@@ -218,4 +214,17 @@ func (o *operator) acknowledge() {
 		o.mu.Unlock()
 		f()
 	})
+}
+
+// deleteRest deletes the messages whose receipt is committed and which no goroutine has deleted, when there are no more of
+// those. What can't be deleted stays for who drives the coroutine next; one that has ended is removed with its messages.
+func (o *operator) deleteRest() {
+	r := &o.c.abi.received
+	r.deleted(o.deleted)
+	if o.store == nil || len(r.undeleted) == 0 {
+		return
+	}
+	if o.store.Acknowledge(o.ctx, o.id, r.undeleted...) == nil {
+		r.undeleted = nil
+	}
 }

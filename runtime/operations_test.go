@@ -202,9 +202,12 @@ func TestOperationJoins(t *testing.T) {
 			fmt.Fprintln(w, h.Drop(1), h.Drop(1), h.Operations())
 			return nil
 		}, results(1)}, "<nil> unknown: there is no operation 1 [2]\n1: \"\" unknown: there is no operation 1\n"},
-		{"limits", []step{begin(9, "x", nil), begin(hostabi.Call, "", nil), begin(hostabi.Timer, "", []byte{1}), begin(hostabi.Call, strings.Repeat("x", 300), nil), begin(hostabi.Recv, "a\nb", nil), begin(hostabi.Call, "x", make([]byte, hostabi.MaxPayload+1))},
+		{
+			"limits",
+			[]step{begin(9, "x", nil), begin(hostabi.Call, "", nil), begin(hostabi.Timer, "", []byte{1}), begin(hostabi.Call, strings.Repeat("x", 300), nil), begin(hostabi.Recv, "a\nb", nil), begin(hostabi.Call, "x", make([]byte, hostabi.MaxPayload+1))},
 			"begin: invalid: operations of kind 9 are not known\nbegin: invalid: a call without a name\nbegin: invalid: a timer's body has 1 bytes: it is nanoseconds, 8 bytes\n" +
-				"begin: limit: a name of 300 bytes, at most 256 are allowed\nbegin: invalid: the name \"a\\nb\" is not UTF-8, or has control characters\nbegin: limit: a body of 16777217 bytes, at most 16777216 are allowed\n"},
+				"begin: limit: a name of 300 bytes, at most 256 are allowed\nbegin: invalid: the name \"a\\nb\" is not UTF-8, or has control characters\nbegin: limit: a body of 16777217 bytes, at most 16777216 are allowed\n",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -334,8 +334,11 @@ func (o *operator) close(well bool) {
 		o.stop()
 	}
 	o.work.Wait()
-	o.stop()
 	if o.c != nil {
 		o.c.abi.arrive = func() {}
+		if well {
+			o.deleteRest()
+		}
 	}
+	o.stop()
 }

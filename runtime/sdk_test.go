@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,19 +27,20 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 )
 
-// sdks are the languages of which there are the same examples, with how to come by an example's module: there is none for
-// fs.ErrNotExist.
-var sdks = []struct {
+// languageSDK is an SDK with examples.
+type languageSDK struct {
 	name   string
 	large  bool // takes minutes to compile with the race detector
 	module func(t *testing.T, example string) ([]byte, error)
-	joins  func(*testing.T, *program) // runs the example of that name, where there is one
-}{
+}
+
+// sdks are the languages of which there are the same examples.
+var sdks = []languageSDK{
 	{name: "go", large: true, module: goExample()},
 	{name: "tinygo", large: true, module: goExample("-tags=tinygo")},
 	{name: "rust", module: built("rust-")},
-	{name: "c", module: built("c-"), joins: runJoins(cJoins)},
-	{name: "assemblyscript", module: built("assemblyscript-"), joins: runJoins(assemblyScriptJoins)},
+	{name: "c", module: built("c-")},
+	{name: "assemblyscript", module: built("assemblyscript-")},
 }
 
 // built reads modules that the repository has, by name with a prefix.
@@ -76,48 +78,58 @@ func goExample(flags ...string) func(*testing.T, string) ([]byte, error) {
 func TestSDKs(t *testing.T) {
 	for _, sdk := range sdks {
 		t.Run(sdk.name, func(t *testing.T) {
-			if sdk.large && guests.RaceEnabled {
-				t.Skip("left out: takes minutes with the race detector; make test runs it without")
-			}
-			for _, example := range []struct {
-				name string
-				runs func(*testing.T, *program)
-			}{
-				{"generator", runGenerator},
-				{"sleep", runSleep},
-				{"notify_users", runNotifyUsers},
-				{"approval", runApproval},
-				{"fanout", runFanout},
-				{"joins", sdk.joins},
-			} {
+			for _, example := range sdkExamples {
 				t.Run(example.name, func(t *testing.T) {
-					if example.runs == nil {
-						t.Skip("there is none in this language")
-					}
 					t.Parallel()
-					binary, err := sdk.module(t, example.name)
-					if err != nil {
-						t.Fatal(err)
-					}
-					r, err := runtime.New(t.Context(), runtime.NewConfig().WithModules(wasi.Module))
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = r.Close(context.WithoutCancel(t.Context())) })
-					module, err := r.Compile(t.Context(), binary)
-					if err != nil {
-						t.Fatal(err)
-					}
-					example.runs(t, &program{name: example.name, module: module})
+					example.runs(t, compileExample(t, sdk.name, example.name))
 				})
 			}
 		})
 	}
 }
 
+// compileExample compiles an example of an SDK.
+func compileExample(t *testing.T, sdk, example string) *program {
+	t.Helper()
+	i := slices.IndexFunc(sdks, func(s languageSDK) bool { return s.name == sdk })
+	if sdks[i].large && guests.RaceEnabled {
+		t.Skip("left out: takes minutes with the race detector; make test runs it without")
+	}
+	binary, err := sdks[i].module(t, example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := runtime.New(t.Context(), runtime.NewConfig().WithModules(wasi.Module))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(context.WithoutCancel(t.Context())) })
+	module, err := r.Compile(t.Context(), binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &program{args: []string{example}, module: module}
+}
+
+// sdkExample is a program that there is in each language, or in some.
+type sdkExample struct {
+	name string
+	runs func(*testing.T, *program)
+}
+
+// sdkExamples are the examples that there are in each language.
+var sdkExamples = []sdkExample{
+	{"generator", runGenerator},
+	{"sleep", runSleep},
+	{"notify_users", runNotifyUsers},
+	{"approval", runApproval},
+	{"fanout", runFanout},
+}
+
 // program is an example, compiled.
 type program struct {
-	name   string
+	args   []string // with its name
+	env    []string
 	module *runtime.Module
 }
 
@@ -127,13 +139,14 @@ type run struct {
 	handlers  *handler.Set
 	messages  []snapshot.Message // in the inbox from the start
 	reply     string             // to each value that the program yields
+	echo      bool               // the reply is the value
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
 	stdin     string
+	stop      atomic.Bool // it is cancelled after the next commit
 
-	store *snapshot.Store // that it is in
-
-	yielded []string // without those that came twice
+	yielded []string        // without those that came twice
+	store   *snapshot.Store // where it is kept, once it runs
 }
 
 // outcome is how a run has ended.
@@ -145,14 +158,14 @@ type outcome struct {
 }
 
 // each runs the program in all ways, and checks how it ends.
-func (p *program) each(t *testing.T, name string, make func() *run, check func(*testing.T, *run, outcome)) {
+func (p *program) each(t *testing.T, name string, fresh func() *run, check func(*testing.T, *run, outcome)) {
 	for _, crashes := range []bool{false, true} {
 		full := name + "/at one go"
 		if crashes {
 			full = name + "/with crashes"
 		}
 		t.Run(full, func(t *testing.T) {
-			r := make()
+			r := fresh()
 			r.crashes = crashes
 			check(t, r, p.run(t, r))
 		})
@@ -276,6 +289,7 @@ func runApproval(t *testing.T, p *program) {
 	}
 	p.each(t, "yes", func() *run { return &run{messages: message(`"yes"`)} }, printed("approved\n"))
 	p.each(t, "no", func() *run { return &run{messages: message(`"no"`)} }, printed("declined\n"))
+	p.each(t, "neither", func() *run { return &run{input: `{"timeout": 1e300}`, messages: message(`yes"`)} }, printed("declined\n"))
 	p.each(t, "timeout", func() *run { return &run{input: `{"timeout": 0.1}`, messages: message(`"yes"`)[:1]} }, printed("timed out\n"))
 	p.each(t, "cancelled", func() *run {
 		return &run{input: `{"timeout": 3600}`, cancelled: true}
@@ -290,103 +304,16 @@ func runFanout(t *testing.T, p *program) {
 	p.each(t, "fanout", func() *run { return &run{} }, printed("sum 55\n"))
 }
 
-// What the example joins prints in each language: the SDKs don't offer the same joins.
-const (
-	cJoins = `id: sdk
-some: 1
-race: 0
-all in 2 ms: pending
-all of those that end: 0
-race in 0 ms: pending
-any in 1 ms: pending
-try all in 1 ms: pending
-cancel: 0
-try all: cancelled
-all: 0
-dropped: unknown
-any: 1
-echo: hello
-fail: failed
-why: no me
-no such handler: denied
-any of failures: failed
-try all: failed
-race: 0
-begin: invalid
-await: invalid
-all: invalid
-any: invalid
-race of nothing: invalid
-all of nothing: 0
-sleep: cancelled
-sleep, to clean up: 0
-`
-	assemblyScriptJoins = `id: sdk, arguments: joins
-line: one
-line: zwölf
-line: three
-some: 2
-race: 1
-some in 1 ms: 2
-all settled in 2 ms: pending
-all settled of those that end: ok
-race in 0 ms: none
-any in 1 ms: none
-all in 1 ms: pending
-all: cancelled
-all settled: ok
-dropped: unknown
-any: 1
-echo: hello
-fail: failed
-why: no me
-no such handler: denied
-any of failures: none
-all: failed
-race: 0
-race of nothing: none
-all of nothing: ok
-bytes: 0,255,0
-sleep: cancelled
-cancelled: true
-sleep, to clean up: ok
-`
-)
-
-// runJoins wants a program that waits in all ways to print that.
-func runJoins(want string) func(*testing.T, *program) {
-	return func(t *testing.T, p *program) {
-		p.each(t, "joins", func() *run {
-			r := &run{handlers: &handler.Set{}, stdin: "one\nzwölf\nthree"}
-			r.handlers.Handle("echo", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})
-			r.handlers.Handle("fail", func(_ context.Context, c handler.Call) ([]byte, error) {
-				return nil, handler.Final(fmt.Errorf("no %s", c.Body))
-			}, handler.Policy{})
-			r.handlers.Handle("stop", func(ctx context.Context, c handler.Call) ([]byte, error) {
-				_, err := r.store.Send(ctx, c.Coroutine, snapshot.Message{Name: snapshot.CancelMessage, Key: "stop"})
-				return nil, err
-			}, handler.Policy{})
-			return r
-		}, func(t *testing.T, r *run, got outcome) {
-			printed(want)(t, r, got)
-			if got.result != "done" {
-				t.Errorf("the result is %q", got.result)
-			}
-		})
-	}
-}
-
 // run drives the program to its end.
 func (p *program) run(t *testing.T, r *run) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	store := snapshot.NewStore(bucket.NewMem())
-	r.store = store
-	inbox := snapshot.NewInboxWatcher(store, snapshot.InboxWatcherOptions{})
+	r.store = snapshot.NewStore(bucket.NewMem())
+	inbox := snapshot.NewInboxWatcher(r.store, snapshot.InboxWatcherOptions{})
 	defer inbox.Close()
-	family := &family{t: t, program: p, run: r, store: store, inbox: inbox, stdin: wasi.NewStdin(strings.NewReader(r.stdin))}
-	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, []string{p.name})
+	family := &family{t: t, program: p, run: r, store: r.store, inbox: inbox, stdin: wasi.NewStdin(strings.NewReader(r.stdin))}
+	return family.drive(ctx, runtime.StartConfig{ID: "sdk", Input: []byte(r.input)}, p.args)
 }
 
 // family drives a coroutine, and the children that it has.
@@ -401,7 +328,10 @@ type family struct {
 
 // Spawn implements runtime.Children, for children of the parent's module.
 func (f *family) Spawn(ctx context.Context, child runtime.Child, done func([]byte, error)) {
-	args := append([]string{f.program.name}, child.Args...)
+	args := f.program.args
+	if child.Args != nil {
+		args = append(slices.Clone(args[:1]), child.Args...)
+	}
 	go func() {
 		end := f.drive(ctx, runtime.StartConfig{ID: child.ID, Entry: child.Target, Input: child.Input}, args)
 		switch {
@@ -457,7 +387,11 @@ func (f *family) outcome(ctx context.Context, id string) (outcome, error) {
 
 // live drives a coroutine in one process.
 func (f *family) live(ctx context.Context, config runtime.StartConfig, args []string) error {
-	host, err := wasi.New(wasi.Config{Args: args, Durun: true, Stdin: f.stdin})
+	env := f.program.env
+	if parent, _, is := strings.Cut(config.ID, "."); is {
+		env = append(slices.Clone(env), "DURUN_PARENT="+parent)
+	}
+	host, err := wasi.New(wasi.Config{Args: args, Env: env, Durun: true, Stdin: f.stdin})
 	if err != nil {
 		return err
 	}
@@ -483,6 +417,9 @@ func (f *family) live(ctx context.Context, config runtime.StartConfig, args []st
 		OnYield: func(value []byte) []byte {
 			if n := len(r.yielded); n == 0 || r.yielded[n-1] != string(value) {
 				r.yielded = append(r.yielded, string(value))
+			}
+			if r.echo {
+				return value
 			}
 			return []byte(r.reply)
 		},

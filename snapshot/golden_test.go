@@ -141,6 +141,10 @@ func TestNoOrphans(t *testing.T) {
 		for name := range samples() {
 			known[name+".durun"] = true
 		}
+		for name := range messageSamples() {
+			known["message-"+name+".durun"] = version > Version1
+			known["message-"+name+"-sealed.durun"] = version > Version1
+		}
 		for name, c := range chainSamples(t) {
 			for i := range c.snaps {
 				known[fmt.Sprintf("chain-%s-%d.durun", name, i)] = version > Version1

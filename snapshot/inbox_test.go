@@ -63,7 +63,7 @@ func TestInbox(t *testing.T) {
 			{Name: "stdin", Data: large},
 		} {
 			r := send(t, s, "p", m)
-			if r.Duplicate || r.Key == "" || (m.Key == "") != IsMessageKey(r.Key) || m.Key != "" && r.Key != m.Key || i > 0 && !r.Sent.After(sent[i-1].Sent) {
+			if r.Duplicate || r.Key == "" || (m.Key == "") != isMessageKey(r.Key) || m.Key != "" && r.Key != m.Key || i > 0 && !r.Sent.After(sent[i-1].Sent) {
 				t.Errorf("%+v", r)
 			}
 			sent = append(sent, r)

@@ -114,9 +114,8 @@ func messageKeyAt(t time.Time) string {
 	return hex.EncodeToString(b[:8]) + "-" + hex.EncodeToString(b[8:])
 }
 
-// IsMessageKey reports whether a key is of the form that [NewMessageKey] makes. Nobody sends another message under such a
-// key, so that it need not be remembered once its object is gone.
-func IsMessageKey(key string) bool {
+// isMessageKey reports whether a key is of the form that NewMessageKey makes.
+func isMessageKey(key string) bool {
 	return len(key) == 33 && key[16] == '-' && isHex(key[:16]) && isHex(key[17:])
 }
 
@@ -126,7 +125,7 @@ const hashedKey = "k-"
 // isMessageObject reports whether a string is of the form of a message's object's name, without its folder.
 func isMessageObject(name string) bool {
 	hash, ok := strings.CutPrefix(name, hashedKey)
-	return IsMessageKey(name) || ok && len(hash) == 2*sha256.Size && isHex(hash)
+	return isMessageKey(name) || ok && len(hash) == 2*sha256.Size && isHex(hash)
 }
 
 func isHex(s string) bool {

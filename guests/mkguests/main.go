@@ -1,7 +1,7 @@
 // Command mkguests builds the guests into testdata/ and writes their manifest; `make guests` runs it, in the root of the
-// repository. Names as arguments build these guests only; -python fetches CPython instead (`make python`),
-// -ruby CRuby (`make ruby`). The tools can be chosen by the environment: CLANG, SYSROOT,
-// RUSTC, WAT2WASM, WASM_OPT.
+// repository. Names as arguments build these guests only; -check builds them elsewhere, and compares (`make guests-check`); -python
+// fetches CPython instead (`make python`), -ruby CRuby (`make ruby`). The tools can be chosen by the environment: CLANG,
+// SYSROOT, RUSTC, WAT2WASM, WASM_OPT.
 package main
 
 import (
@@ -21,12 +21,13 @@ import (
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./guests/mkguests [-python | -ruby | NAME…]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./guests/mkguests [-python | -ruby | [-check] NAME…]")
 	}
+	check := flag.Bool("check", false, "see whether the guests are what their sources make, where the toolchain is the one that built them")
 	python := flag.Bool("python", false, "fetch CPython into the cache")
 	ruby := flag.Bool("ruby", false, "fetch CRuby into the cache")
 	flag.Parse()
-	do := func() error { return run(flag.Args()) }
+	do := func() error { return run(flag.Args(), *check) }
 	switch {
 	case *python:
 		do = func() error { return fetch(guests.CPython) }
@@ -181,7 +182,7 @@ func languages() []language {
 	}
 }
 
-func run(only []string) error {
+func run(only []string, check bool) error {
 	manifest, err := guests.Manifest("testdata")
 	if err != nil && !os.IsNotExist(err) {
 		return err
@@ -195,8 +196,13 @@ func run(only []string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
+	testdata := "testdata"
+	if check {
+		testdata = filepath.Join(tmp, "testdata")
+	}
 
 	var list []guests.Guest
+	var differ []string
 	for _, lang := range languages() {
 		sources, err := filepath.Glob(lang.sources)
 		if err != nil {
@@ -224,17 +230,31 @@ func run(only []string) error {
 				Source:    filepath.ToSlash(src),
 				Toolchain: toolchain,
 			}
-			if err := lang.build(&g, src, tmp); err != nil {
+			if was := old[name].Toolchain; check && !slices.Equal(toolchain, was) {
+				fmt.Printf("%-28s not checked: it is built by %q, and here is %q\n", name, was, toolchain)
+				list = append(list, g)
+				continue
+			}
+			if err := lang.build(&g, src, testdata, tmp); err != nil {
 				return fmt.Errorf("build %s: %w", name, err)
 			}
-			fmt.Printf("%-12s %8d bytes  %s\n", name, g.Size, g.SHA256[:16])
+			fmt.Printf("%-28s %8d bytes  %s\n", name, g.Size, g.SHA256[:16])
 			list = append(list, g)
+			if was := old[name]; !slices.Equal(g.Build, was.Build) || g.SHA256 != was.SHA256 {
+				differ = append(differ, name)
+			}
 		}
 	}
 	for _, name := range only {
 		if !slices.ContainsFunc(list, func(g guests.Guest) bool { return g.Name == name }) {
 			return fmt.Errorf("no guest is called %s", name)
 		}
+	}
+	if check {
+		if len(differ) > 0 {
+			return fmt.Errorf("not what their sources make: %s; run `make guests`", strings.Join(differ, ", "))
+		}
+		return nil
 	}
 	slices.SortFunc(list, func(a, b guests.Guest) int { return cmp.Compare(a.File, b.File) })
 	return guests.WriteManifest("testdata", list)
@@ -259,21 +279,24 @@ func (l language) versionsOf() ([]string, error) {
 	return out, nil
 }
 
-// build runs the language's commands and writes down what they made.
-func (l language) build(g *guests.Guest, src, tmp string) error {
+// build runs the language's commands, with the module going to a folder like testdata, and writes down what they made.
+func (l language) build(g *guests.Guest, src, testdata, tmp string) error {
 	dir := filepath.Dir(src)
-	module := filepath.Join("testdata", filepath.FromSlash(g.File))
+	module := filepath.Join(testdata, filepath.FromSlash(g.File))
 	if err := os.MkdirAll(filepath.Dir(module), 0o755); err != nil {
 		return err
 	}
-	out, err := filepath.Rel(dir, module)
+	out, err := filepath.Rel(dir, filepath.Join("testdata", filepath.FromSlash(g.File)))
 	if err != nil {
 		return err
 	}
-	for _, argv := range l.commands(g.Name, filepath.Base(src), filepath.ToSlash(out)) {
+	out = filepath.ToSlash(out)
+	for _, argv := range l.commands(g.Name, filepath.Base(src), out) {
 		g.Build = append(g.Build, strings.Join(append(slices.Clone(l.env), argv...), " "))
 		for i := range argv {
-			argv[i] = strings.ReplaceAll(argv[i], "$TMP", tmp)
+			if argv[i] = strings.ReplaceAll(argv[i], "$TMP", tmp); argv[i] == out && filepath.IsAbs(module) {
+				argv[i] = module
+			}
 		}
 		cmd := exec.Command(argv[0], argv[1:]...)
 		cmd.Dir = dir

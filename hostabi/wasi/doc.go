@@ -13,6 +13,8 @@
 //   - Named pipes can't be opened (ENOTSUP): what is in one can't be captured.
 //   - Some errnos that wazero folds into EIO are told apart: ENOSPC, EDQUOT, EFBIG, EMFILE and their like. A rename or link
 //     between mounts is EXDEV, a path that is not UTF-8 EILSEQ.
+//   - The files under /durun, if the Config has them, let any program begin operations and wait for them: see DURUN.md.
+//     Reads of two of them are await points, too.
 //   - Descriptors are below 4096, paths up to 4096 bytes, and one poll_oneoff takes up to 16384 subscriptions.
 //
 // # What is captured

@@ -2,6 +2,8 @@ package wasi
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -698,6 +700,40 @@ func TestDurunWithout(t *testing.T) {
 	if e := g.write(g.openDurun("output", openArgs{rights: rightFDWrite}), "x"); e != eIO {
 		t.Errorf("errno %d", e)
 	}
+}
+
+// TestDurunGolden holds the encoding of what is captured of /durun.
+func TestDurunGolden(t *testing.T) {
+	g := newGuest(t, Config{Durun: true, Args: []string{"prog"}, Env: []string{"A=1"}})
+	rpc, events := g.openDurun("rpc", openArgs{rights: readWrite}), g.openDurun("events", openArgs{fdflags: fdflagNonblock})
+	other := g.openDurun("rpc", openArgs{rights: readWrite, fdflags: fdflagNonblock})
+	for range 3 {
+		g.ask(rpc, "begin call f")
+	}
+	g.co.end(2, "result", 0)
+	g.wantRead(events, 1, "2")
+	g.write(g.openDurun("output", openArgs{rights: rightFDWrite, fdflags: fdflagAppend}), "result")
+	g.write(rpc, "result 2")
+	g.wantRead(rpc, 4, "ok\nr")
+	g.write(other, "wait 1 1000000000 1")
+	if _, e := g.read(other, 10); e != eAgain {
+		t.Errorf("errno %d", e)
+	}
+	got := g.save()
+	name := filepath.Join("testdata", "state-v2-durun.cbor")
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := content(t, name); string(got) != want {
+		t.Errorf("the encoding changed: a new version is due.\n got %x\nwant %x", got, want)
+	}
+	g.restore(nil)
+	g.wantRead(rpc, 10, "esult")
+	g.wantRead(events, 10, "\n")
+	g.clock.advance(time.Second)
+	g.wantRead(other, 10, "ok\n")
 }
 
 func TestDurunRestoreBad(t *testing.T) {

@@ -77,7 +77,8 @@ func (f *rpcFile) prepare(p *hostabi.Pending, nonblock bool) (*hostabi.Pending, 
 	case f.i.coroutine == nil:
 		return nil, eIO
 	}
-	payload, err := []byte(nil), error(r.err)
+	var payload []byte
+	err := r.err
 	switch {
 	case r.err != nil:
 	case r.verb == "wait":

@@ -99,6 +99,6 @@ var Module = &hostabi.Module{Name: ModuleName, Functions: []hostabi.Function{
 	call("random_get", randomGet, i32, i32),
 	call("sock_accept", sockNone, i32, i32, i32),
 	call("sock_recv", sockNone, i32, i32, i32, i32, i32, i32),
-	call("sock_send", sockSend, i32, i32, i32, i32, i32),
+	call("sock_send", sockNone, i32, i32, i32, i32, i32),
 	call("sock_shutdown", sockNone, i32, i32),
 }}

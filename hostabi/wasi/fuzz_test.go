@@ -20,7 +20,7 @@ import (
 const fuzzSecret = "c0ffee-secret-that-no-guest-may-see"
 
 // fuzzPaths lie in the guest's memory one after the other, each in 32 bytes.
-var fuzzPaths = []string{"f", "d", "d/g", "up", "up/secret", "abs", "..", "../outside/secret", "d/../../outside", "l", "new", "/", ".", "d/", "\xff", ""}
+var fuzzPaths = []string{"f", "d", "d/g", "up", "up/secret", "abs", "..", "../outside/secret", "d/../../outside", "l", "new", "/", ".", "d/", "\xff", "", "rpc", "events", "output", "input", "lib/python/durun/__init__.py"}
 
 // FuzzCall makes any calls with any arguments on any memory. The input is memory of 2 KiB, and calls: the function, then an
 // argument each: a byte below 0xc0 is that number, others say how many bytes follow.
@@ -44,7 +44,43 @@ func FuzzCall(f *testing.F) {
 	seed([]byte{name("path_open"), 3, 1}, ptr(1024+4*32), []byte{9, 0, 2, 0, 0}, ptr(512))
 	seed([]byte{name("path_open"), 3, 1}, ptr(1024+3*32), []byte{2, at(oflagDirectory), 2, 0, 0}, ptr(512),
 		[]byte{name("fd_readdir"), 4}, ptr(16), ptr(200), []byte{0}, ptr(528))
+	// Open /durun/rpc and /durun/events, ask what is at 0, and read both.
+	rpc := bytes.Join([][]byte{
+		{name("path_open"), 4, 1},
+		ptr(1024 + 16*32),
+		{3, 0, 66, 0, 0},
+		ptr(512),
+		{name("path_open"), 4, 1},
+		ptr(1024 + 17*32),
+		{6, 0, 66, 0, 0},
+		ptr(512),
+		{name("fd_write"), 5},
+		ptr(1000),
+		{1},
+		ptr(512),
+		{name("fd_read"), 5},
+		ptr(1008),
+		{1},
+		ptr(512),
+		{name("fd_read"), 6},
+		ptr(1008),
+		{1},
+		ptr(512),
+	}, nil)
+	for _, request := range []string{"begin call x\nbody", "begin timer 100", "wait 1 5", "yield\nx", "checkpoint", "output\nx"} {
+		memory := make([]byte, 1024)
+		copy(memory, request)
+		le.PutUint32(memory[1004:], uint32(len(request)))
+		le.PutUint32(memory[1008:], 600)
+		le.PutUint32(memory[1012:], 100)
+		f.Add(memory, rpc)
+	}
 	seed([]byte{name("path_rename"), 3}, ptr(1024+32), []byte{1, 3}, ptr(1024+320), []byte{3})
+	// The same in the volume, which is descriptor 4.
+	seed([]byte{name("path_open"), 4, 1}, ptr(1024+10*32), []byte{3, 1, 66, 0, 0}, ptr(512),
+		[]byte{name("fd_write"), 5}, ptr(1024), []byte{0, 8},
+		[]byte{name("path_unlink_file"), 4}, ptr(1024+10*32), []byte{3}, []byte{name("sched_yield")},
+		[]byte{name("path_create_directory"), 4}, ptr(1024+32), []byte{1}, []byte{name("fd_allocate"), 5}, ptr(1000), ptr(9000))
 	seed([]byte{name("poll_oneoff"), 0}, ptr(512), []byte{4, 8})
 	seed([]byte{name("proc_exit"), 3})
 	far := make([]byte, subscriptionSize) // an absolute time, as late as can be
@@ -75,14 +111,15 @@ func FuzzCall(f *testing.F) {
 		}
 		config := Config{
 			Args: []string{"a"}, Env: []string{"A=1"}, Clock: newFakeClock(), Random: testRandom(1), CheckpointOnYield: true,
-			Stdin: NewStdin(strings.NewReader("some input\nand more\n")), Mounts: []Mount{{Host: in}},
+			Stdin: NewStdin(strings.NewReader("some input\nand more\n")), Mounts: []Mount{{Host: in}, {Memory: true, Guest: "/volume", Limit: 1 << 20}},
 		}
 		i, err := New(config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { i.Close() }()
-		g := &hostabi.Guest{Memory: mem, Output: func(uint8, []byte) error { return nil }}
+		co := &fakeCoroutine{clock: config.Clock.(*fakeClock)}
+		g := &hostabi.Guest{Memory: mem, Coroutine: co, Output: func(uint8, []byte) error { return nil }}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		for n := 0; n < 40 && len(calls) > 0; n++ {
@@ -155,8 +192,16 @@ func fuzzCall(t *testing.T, ctx context.Context, config Config, g *hostabi.Guest
 	if err != nil {
 		t.Fatal(err)
 	}
+	parts, err := i.SaveParts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkVolume(t, i.volumes()[0])
 	i.Close()
 	if i, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.RestoreParts(version, parts); err != nil {
 		t.Fatal(err)
 	}
 	if err := i.Restore(version, data); err != nil {
@@ -166,8 +211,16 @@ func fuzzCall(t *testing.T, ctx context.Context, config Config, g *hostabi.Guest
 		clock := config.Clock.(*fakeClock)
 		clock.advance(p.Until.Sub(time.Unix(0, clock.Wall()))) // at once, even if it is far
 	}
-	if err := i.Wait(ctx, p); err != nil {
-		t.Fatalf("%s: wait for %+v: %v", fn.Name, p, err)
+	if len(p.Ops) > 0 || p.Kind == hostabi.KindOperations {
+		co := g.Coroutine.(*fakeCoroutine)
+		co.fresh, co.cancel = false, len(p.Ops) == 0
+		for n := range co.ops {
+			co.end(n, "result", 0)
+		}
+	} else if p.Kind != hostabi.KindYield {
+		if err := i.Wait(ctx, p); err != nil {
+			t.Fatalf("%s: wait for %+v: %v", fn.Name, p, err)
+		}
 	}
 	if again := fn.Await(ctx, g, i, args, p); again != nil {
 		t.Fatalf("%s goes on waiting for %+v", fn.Name, again)
@@ -175,9 +228,118 @@ func fuzzCall(t *testing.T, ctx context.Context, config Config, g *hostabi.Guest
 	return i, false
 }
 
+// partsOf reads parts from bytes: for each a byte and so many bytes of name, two bytes and so many of content.
+func partsOf(b []byte) (parts []hostabi.Part) {
+	for len(b) > 0 {
+		n := min(int(b[0]), len(b)-1)
+		name := string(b[1 : 1+n])
+		if b = b[1+n:]; len(b) < 2 {
+			return parts
+		}
+		n = min(int(binary.LittleEndian.Uint16(b)), len(b)-2)
+		parts = append(parts, hostabi.Part{Name: name, Data: b[2 : 2+n]})
+		b = b[2+n:]
+	}
+	return parts
+}
+
+// bytesOf is the reverse of partsOf.
+func bytesOf(parts []hostabi.Part) (b []byte) {
+	for _, p := range parts {
+		b = append(append(b, byte(len(p.Name))), p.Name...)
+		b = append(binary.LittleEndian.AppendUint16(b, uint16(len(p.Data))), p.Data...)
+	}
+	return b
+}
+
+// FuzzRestoreVolume restores a volume from any parts. What is accepted is sound, can be used, and is saved as it was.
+func FuzzRestoreVolume(f *testing.F) {
+	g := memGuest(f, 0)
+	fd := g.open("big", openArgs{oflags: oflagCreat, rights: readWrite})
+	g.write(fd, strings.Repeat("x", 5000))
+	for _, dir := range []string{"d", "d/e"} {
+		p, n := g.path(dir)
+		g.want(success, "path_create_directory", 3, p, n)
+	}
+	g.write(g.open("d/e/f", openArgs{oflags: oflagCreat, rights: readWrite}), "small")
+	from, fromLen := g.path("big")
+	to, toLen := g.path("d/hard")
+	g.want(success, "path_link", 3, 0, from, fromLen, 3, to, toLen)
+	to, toLen = g.path("soft")
+	g.want(success, "path_symlink", from, fromLen, 3, to, toLen)
+	g.want(success, "path_unlink_file", 3, from, fromLen)
+	main := g.save()
+	parts, err := g.inst.SaveParts()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(bytesOf(parts))
+	f.Add(bytesOf(parts[1:]))
+	// A folder in itself, a name twice, an inode of no group, content beyond the end.
+	dir := func(ino, parent uint64, name string) inodeState {
+		return inodeState{Ino: ino, Kind: typeDirectory, Names: []nameState{{Dir: parent, Name: []byte(name)}}}
+	}
+	root := inodeState{Ino: memRoot, Kind: typeDirectory}
+	for _, list := range [][]inodeState{
+		{root}, {root, dir(2, 3, "a"), dir(3, 2, "a")}, {root, dir(2, 1, "a"), dir(3, 1, "a")}, {root, dir(2, 1, "..")},
+		{root, dir(40, 1, "a")}, {root, {Ino: 2, Kind: typeRegular, Size: 1, Data: []byte("ab"), Names: []nameState{{Dir: 1, Name: []byte("f")}}}},
+	} {
+		data, err := encMode.Marshal(list)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytesOf([]hostabi.Part{{Name: "0.i0000000000", Data: data}}))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		parts := partsOf(data)
+		restored := func(parts []hostabi.Part) (*guest, error) {
+			g := memGuest(t, 0)
+			if err := g.inst.RestoreParts(StateVersion, parts); err != nil {
+				return nil, err
+			}
+			return g, g.inst.Restore(StateVersion, main)
+		}
+		g, err := restored(parts)
+		if err != nil {
+			return
+		}
+		checkVolume(t, g.inst.volumes()[0])
+		_ = g.save()
+		first, err := g.inst.SaveParts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := restored(first)
+		if err != nil {
+			t.Fatalf("what was saved is refused: %v", err)
+		}
+		_ = again.save()
+		second, err := again.inst.SaveParts()
+		if err != nil || !bytes.Equal(bytesOf(first), bytesOf(second)) {
+			t.Fatalf("%x, then %x, %v", bytesOf(first), bytesOf(second), err)
+		}
+		before := bytes.Clone(data)
+		for _, name := range tree(again) {
+			again.top = 64
+			name, _, _ = strings.Cut(name, ":")
+			if fd, e := again.tryOpen(name, openArgs{nofollow: true, oflags: oflagTrunc, rights: readWrite}); e == success {
+				again.write(fd, "new")
+			}
+			p, n := again.path(name)
+			again.call("path_unlink_file", 3, p, n)
+			again.call("path_remove_directory", 3, p, n)
+		}
+		checkVolume(t, again.inst.volumes()[0])
+		if !bytes.Equal(data, before) {
+			t.Error("the parts that were given have changed")
+		}
+	})
+}
+
 // FuzzRestore restores any bytes. What is accepted has one encoding from then on, and every call on it works.
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte(content(f, filepath.Join("testdata", "state-v1.cbor"))))
+	f.Add([]byte(content(f, filepath.Join("testdata", "state-v2-durun.cbor"))))
 	f.Add([]byte{0xa0})
 	dir := files(f, map[string]string{"f": "0123456789", "d/a": "", "d/b": ""})
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -210,7 +372,7 @@ func FuzzRestore(f *testing.F) {
 		g := &hostabi.Guest{Memory: mem}
 		for n := range Module.Functions {
 			fn := &Module.Functions[n]
-			if fn.Call == nil || fn.Name == "proc_exit" {
+			if fn.Call == nil || fn.Name == "proc_exit" || fn.Name == "proc_raise" {
 				continue
 			}
 			for fd := range min(8, len(again.fds.fds)) {

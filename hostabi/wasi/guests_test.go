@@ -86,8 +86,15 @@ func (h *host) suspend(ctx context.Context, p *hostabi.Pending) error {
 		if err != nil {
 			return err
 		}
+		parts, err := h.inst.SaveParts()
+		if err != nil {
+			return err
+		}
 		h.inst.Close()
 		if h.inst, err = wasi.New(h.config); err != nil {
+			return err
+		}
+		if err := h.inst.RestoreParts(version, parts); err != nil {
 			return err
 		}
 		if err := h.inst.Restore(version, data); err != nil {
@@ -244,6 +251,10 @@ func caseConfig(t *testing.T, c guests.Case) wasi.Config {
 	}
 	slices.Sort(names)
 	for _, guest := range names {
+		if len(c.Dirs[guest]) == 0 {
+			config.Mounts = append(config.Mounts, wasi.Mount{Memory: true, Guest: guest}) // is empty, too
+			continue
+		}
 		config.Mounts = append(config.Mounts, wasi.Mount{Host: folder(t, c.Dirs[guest]), Guest: guest})
 	}
 	return config

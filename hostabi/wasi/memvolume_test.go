@@ -16,7 +16,7 @@ import (
 	"github.com/durun/durun/hostabi"
 )
 
-// volume returns a guest with a volume in memory at /.
+// memGuest returns a guest with a volume in memory at /.
 func memGuest(t testing.TB, limit int64) *guest {
 	t.Helper()
 	return newGuest(t, Config{Mounts: []Mount{{Memory: true, Limit: limit}}})
@@ -234,7 +234,7 @@ func tree(g *guest) []string {
 }
 
 // checkVolume compares the books of a volume with what there is.
-func checkVolume(t *testing.T, v *memVolume) {
+func checkVolume(t testing.TB, v *memVolume) {
 	t.Helper()
 	used := int64(-memNodeCost) // the root is free
 	for ino, n := range v.nodes {

@@ -13,7 +13,32 @@ func procExit(_ context.Context, _ *hostabi.Guest, _ hostabi.Instance, stack []u
 	panic(sys.NewExitError(uint32(stack[0])))
 }
 
-func procRaise(*Instance, *hostabi.Guest, []uint64) errno { return eNosys }
+// Signals by what they do to a program that doesn't handle them, as none does here.
+const (
+	signalNone = 0
+	signalChld = 16
+	signalCont = 17
+	signalStop = 18
+	signalTtou = 21
+	signalUrg  = 22
+	signalLast = 30 // sys
+	// signalWinch does nothing, as CHLD, CONT and URG do.
+	signalWinch = 27
+)
+
+// procRaise does what a signal does by default. One that ends the program ends it with 128 and its number, as a shell tells it.
+func procRaise(_ *Instance, _ *hostabi.Guest, p []uint64) errno {
+	switch n := byte(p[0]); {
+	case n > signalLast:
+		return eInval
+	case n == signalNone, n == signalChld, n == signalCont, n == signalUrg, n == signalWinch:
+		return success
+	case n >= signalStop && n <= signalTtou:
+		return eNotsup // nobody would make it go on
+	default:
+		panic(sys.NewExitError(128 + uint32(n)))
+	}
+}
 
 // schedYield is an await point only if asked for: schedulers call it in loops, and a commit each time would cost far
 // more than what the guest yields for.
@@ -35,13 +60,10 @@ func randomGet(i *Instance, g *hostabi.Guest, p []uint64) errno {
 	return success
 }
 
-// There are no sockets, so no descriptor is one.
-
-func sockNone(*Instance, *hostabi.Guest, []uint64) errno { return eBadf }
-
-func sockSend(_ *Instance, _ *hostabi.Guest, p []uint64) errno {
-	if uint32(p[3]) != 0 {
-		return eNotsup // no flag is defined
+// sockNone is all of sockets: nobody is given one, so no descriptor is one.
+func sockNone(i *Instance, _ *hostabi.Guest, p []uint64) errno {
+	if i.fds.get(int32(p[0])) == nil {
+		return eBadf
 	}
-	return eBadf
+	return eNotsock
 }

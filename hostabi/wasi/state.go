@@ -280,13 +280,24 @@ func (d *descriptor) state() fdState {
 	return s
 }
 
-// Program returns the arguments and the environment, as NAME=VALUE, in a state that Save wrote.
-func Program(version uint32, data []byte) (args, env []string, err error) {
+// Program returns what in a state that Save wrote is the guest's own, as the Config has it with which the guest was started:
+// all but what belongs to the node.
+func Program(version uint32, data []byte) (Config, error) {
 	s, err := decodeState(version, data)
 	if err != nil {
-		return nil, nil, err
+		return Config{}, err
 	}
-	return toStrings(s.Args), toStrings(s.Env), nil
+	c := Config{
+		Args: toStrings(s.Args), Env: toStrings(s.Env), CheckpointOnYield: s.CheckpointOnYield, Durun: s.Durun,
+		StdinMessages: s.StdinMessages,
+	}
+	for n := range c.TTY {
+		c.TTY[n] = s.TTY&(1<<n) != 0
+	}
+	for _, v := range s.Volumes {
+		c.Mounts = append(c.Mounts, Mount{Memory: true, Guest: string(v.Guest), Limit: v.Limit})
+	}
+	return c, nil
 }
 
 func decodeState(version uint32, data []byte) (*state, error) {
@@ -307,7 +318,7 @@ func decodeState(version uint32, data []byte) (*state, error) {
 }
 
 // Restore takes over a saved state; see [hostabi.Instance]. It fails on bytes that don't decode, and with a
-// *[MissingMountError] if the Config lacks mounts that the state refers to. A file that can't be opened any more is no error here: it is EIO to the guest.
+// *[MissingMountError] if the Config lacks mounts that the state refers to, or a *[VolumeMountError]. A file that can't be opened any more is no error here: it is EIO to the guest.
 func (i *Instance) Restore(version uint32, data []byte) error {
 	s, err := decodeState(version, data)
 	if err != nil {
@@ -385,7 +396,7 @@ func (i *Instance) restoreVolumes(volumes []volumeState) ([]*mount, error) {
 	for n, s := range volumes {
 		guest := string(s.Guest)
 		if findMount(all, guest) != nil {
-			return nil, fmt.Errorf("restore WASI state: the program has a volume of its own at %s: a folder can't be mounted there", guest)
+			return nil, &VolumeMountError{Guest: guest}
 		}
 		v := newMemVolume(n, s.Limit, i.clock.wall)
 		if err := v.restore(parts[n]); err != nil {

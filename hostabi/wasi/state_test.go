@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/durun/durun/hostabi"
 )
 
 func TestRestoreStrings(t *testing.T) {
@@ -369,15 +371,75 @@ func TestStateGolden(t *testing.T) {
 	if want := content(t, name); string(got) != want {
 		t.Errorf("the encoding changed: a new version is due.\n got %x\nwant %x", got, want)
 	}
-	args, env, err := Program(StateVersion, got)
-	if err != nil || !slices.Equal(args, []string{"prog", "x"}) || !slices.Equal(env, []string{"A=1"}) {
-		t.Errorf("the program's arguments are %q, its environment %q, %v", args, env, err)
+	c, err := Program(StateVersion, got)
+	if err != nil || !slices.Equal(c.Args, []string{"prog", "x"}) || !slices.Equal(c.Env, []string{"A=1"}) {
+		t.Errorf("the program's arguments are %q, its environment %q, %v", c.Args, c.Env, err)
 	}
-	if _, _, err := Program(StateVersion, got[:len(got)-1]); err == nil {
+	if _, err := Program(StateVersion, got[:len(got)-1]); err == nil {
 		t.Error("half a state is taken for one")
 	}
 	g.restore(nil)
 	if names, _, _ := g.readdir(d, 60, 3); len(names) != 1 || names[0] != "b:4" {
 		t.Errorf("listing goes on with %v", names)
+	}
+}
+
+// TestStateGoldenVolume is TestStateGolden for what is new in version 2: volumes in memory, standard input.
+func TestStateGoldenVolume(t *testing.T) {
+	g := newGuest(t, Config{
+		Args: []string{"prog"}, StdinMessages: true, Mounts: []Mount{{Memory: true, Guest: "/tmp", Limit: 1 << 20}},
+	})
+	m := &mailbox{ops: map[uint32][]byte{}, messages: []string{"message"}}
+	g.g.Coroutine = m
+	list, _ := g.iovec(3)
+	_, p := g.start("fd_read", nil, 0, list, 1, 64)
+	m.deliver(p.Ops[0])
+	g.want(success, "fd_read", 0, list, 1, 64)
+	ptr, n := g.path("d")
+	g.want(success, "path_create_directory", 3, ptr, n)
+	g.write(g.open("d/f", openArgs{oflags: oflagCreat, rights: readWrite}), strings.Repeat("x", 5000))
+	gone := g.open("gone", openArgs{oflags: oflagCreat, rights: readWrite, fdflags: fdflagAppend})
+	g.write(gone, "nameless")
+	gonePtr, goneLen := g.path("gone")
+	g.want(success, "path_unlink_file", 3, gonePtr, goneLen)
+	to, toLen := g.path("link")
+	g.want(success, "path_symlink", ptr, n, 3, to, toLen)
+
+	state := g.save()
+	parts, err := g.inst.SaveParts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := bytesOf(append([]hostabi.Part{{Name: "", Data: state}}, parts...))
+	name := filepath.Join("testdata", "state-v2.bin")
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []byte(content(t, name))
+	if !bytes.Equal(got, want) {
+		t.Errorf("the encoding changed: a new version is due.\n got %x\nwant %x", got, want)
+	}
+	saved := partsOf(want)
+	g.inst = g.newInstance()
+	if err := errors.Join(g.inst.RestoreParts(2, saved[1:]), g.inst.Restore(2, saved[0].Data)); err != nil {
+		t.Fatal(err)
+	}
+	g.wantRead(0, 10, "sage")
+	g.wantRead(g.open("link/f", openArgs{}), 3, "xxx")
+	g.want(success, "fd_seek", gone, 0, 0, 64)
+	g.wantRead(gone, 20, "nameless")
+
+	c, err := Program(2, saved[0].Data)
+	if want := []Mount{{Memory: true, Guest: "/tmp", Limit: 1 << 20}}; err != nil || !c.StdinMessages || !slices.Equal(c.Mounts, want) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	// A folder where the volume is.
+	g.config.Mounts = []Mount{{Host: t.TempDir(), Guest: "/tmp"}}
+	g.inst = g.newInstance()
+	err = errors.Join(g.inst.RestoreParts(2, saved[1:]), g.inst.Restore(2, saved[0].Data))
+	if mount := (*VolumeMountError)(nil); !errors.As(err, &mount) || mount.Guest != "/tmp" {
+		t.Errorf("a folder over a volume: %v", err)
 	}
 }

@@ -89,6 +89,16 @@ func (e *MissingMountError) Error() string {
 	return fmt.Sprintf("restore WASI state: the program needs folders that are not mounted: %s", strings.Join(e.Guests, ", "))
 }
 
+// VolumeMountError says that the Config mounts a folder where a saved state has a volume in memory. The coroutine can be resumed
+// without it.
+type VolumeMountError struct {
+	Guest string // the name of both, to the guest
+}
+
+func (e *VolumeMountError) Error() string {
+	return fmt.Sprintf("restore WASI state: the program has a volume of its own at %s: a folder can't be mounted there", e.Guest)
+}
+
 // ErrClosed is what Wait returns after Close.
 var ErrClosed = errors.New("wasi: instance is closed")
 

@@ -148,20 +148,20 @@ func TestYield(t *testing.T) {
 
 func TestNotSupported(t *testing.T) {
 	g := newGuest(t, Config{})
-	g.want(eNosys, "proc_raise", 1)
 	g.want(eNosys, "fd_fdstat_set_rights", 0, 0, 0)
-	g.want(eBadf, "sock_accept", 0, 0, 64)
-	g.want(eBadf, "sock_recv", 0, 64, 1, 0, 64, 64)
-	g.want(eNotsup, "sock_send", 0, 64, 1, 1, 64)
-	g.want(eBadf, "sock_send", 0, 64, 1, 0, 64)
-	g.want(eBadf, "sock_shutdown", 0, 0)
+	for fd, e := range map[uint64]errno{0: eNotsock, 99: eBadf} {
+		g.want(e, "sock_accept", fd, 0, 64)
+		g.want(e, "sock_recv", fd, 64, 1, 0, 64, 64)
+		g.want(e, "sock_send", fd, 64, 1, 0, 64)
+		g.want(e, "sock_shutdown", fd, 0)
+	}
 }
 
 // TestNoMemory calls everything for a module that has no memory.
 func TestNoMemory(t *testing.T) {
 	for _, f := range Module.Functions {
-		if f.Name == "proc_exit" {
-			continue
+		if f.Name == "proc_exit" || f.Name == "proc_raise" {
+			continue // end the guest
 		}
 		g := newGuest(t, Config{Mounts: []Mount{{Host: t.TempDir()}}})
 		g.g.Memory = nil
@@ -191,5 +191,29 @@ func TestWaitAfterClose(t *testing.T) {
 	}
 	if err := g.inst.Wait(ctx, &hostabi.Pending{Kind: hostabi.KindTimer, Data: []byte("?")}); err == nil {
 		t.Error("Wait for a damaged Pending: no error")
+	}
+}
+
+// TestRaise raises each signal: it ends the program, does nothing, or is refused.
+func TestRaise(t *testing.T) {
+	raise := func(n uint64) (e errno, exit uint32) {
+		g := newGuest(t, Config{})
+		defer func() {
+			if err, ok := recover().(*wazerosys.ExitError); ok {
+				exit = err.ExitCode()
+			}
+		}()
+		return g.call("proc_raise", n), 0
+	}
+	for n, want := range map[uint64]struct {
+		e    errno
+		exit uint32
+	}{
+		0: {}, 16: {}, 17: {}, 22: {}, 27: {}, 18: {e: eNotsup}, 21: {e: eNotsup}, 31: {e: eInval}, 255: {e: eInval},
+		1: {exit: 129}, 6: {exit: 134}, 9: {exit: 137}, 15: {exit: 143}, 30: {exit: 158},
+	} {
+		if e, exit := raise(n); e != want.e || exit != want.exit {
+			t.Errorf("signal %d: errno %d, exit code %d, want %+v", n, e, exit, want)
+		}
 	}
 }

@@ -38,6 +38,10 @@ type Set struct {
 
 	mu       sync.RWMutex
 	handlers map[string]*handler
+
+	callsMu sync.Mutex
+	calls   int
+	idle    chan struct{} // closed when there are no more calls; nil if nobody waits for that
 }
 
 // handler is what there is under a name. It is replaced as a whole, but for the gate.
@@ -94,6 +98,8 @@ var errTimeout = errors.New("time is up")
 //   - [hostabi.CodeExhausted]: there were as many attempts as the policy allows, and the last one failed;
 //   - [hostabi.CodeLimit]: the result is longer than [hostabi.MaxPayload].
 func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n int)) ([]byte, error) {
+	s.count(1)
+	defer s.count(-1)
 	h := s.handler(c.Name)
 	if h == nil {
 		return nil, operationError(hostabi.CodeDenied, "there is no handler %q", c.Name)
@@ -158,6 +164,35 @@ func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n 
 			return nil, ended()
 		}
 		c.Attempt++
+	}
+}
+
+// count counts the calls under way.
+func (s *Set) count(by int) {
+	s.callsMu.Lock()
+	defer s.callsMu.Unlock()
+	if s.calls += by; s.calls == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// Wait waits until no call is under way, or ctx is done. After calls were cancelled it takes as long as their handlers need to
+// notice: an [Exec] until its processes are killed. A process that ended before would leave those behind.
+func (s *Set) Wait(ctx context.Context) {
+	s.callsMu.Lock()
+	if s.calls == 0 {
+		s.callsMu.Unlock()
+		return
+	}
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	idle := s.idle
+	s.callsMu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
 	}
 }
 

@@ -176,6 +176,36 @@ func TestDoCancelled(t *testing.T) {
 	}
 }
 
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Set
+		s.Wait(t.Context()) // nothing is under way
+		s.Handle("f", func(ctx context.Context, _ Call) ([]byte, error) {
+			<-ctx.Done()
+			<-time.After(time.Minute) // slow to notice
+			return nil, ctx.Err()
+		}, Policy{})
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 3 {
+			go func() { _, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, nil) }()
+		}
+		synctest.Wait()
+		start := time.Now()
+		impatient, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		s.Wait(impatient)
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it waited %v for what goes on", took)
+		}
+		cancel()
+		go s.Wait(t.Context())
+		s.Wait(t.Context())
+		if took := time.Since(start); took != time.Second+time.Minute {
+			t.Errorf("it waited %v", took)
+		}
+	})
+}
+
 // What was done is done: a result counts, however late it is.
 func TestDoLateResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -128,13 +128,19 @@
         (call $output (i32.const 1024)
           (call $result (i32.load (i32.const 4096)) (i32.const 1024) (i32.const 2048))))))
 
-  ;; guardian: one child, entry "approve", which it waits for.
+  ;; guardian: one child, entry "approve", which it waits for. The output is the child's, or the code with which that failed.
   (data (i32.const 112) "approve")
   (func (export "guardian")
+    (local $len i32)
     (i64.store (i32.const 16) (i64.const -1))
     (i32.store (i32.const 4096) (call $begin (i32.const 3) (i32.const 112) (i32.const 7) (i32.const 16) (i32.const 8)))
     (drop (call $wait (i32.const 4096) (i32.const 1) (i32.const 1) (i64.const -1)))
-    (call $output (i32.const 1024) (call $result (i32.load (i32.const 4096)) (i32.const 1024) (i32.const 2048))))
+    (local.set $len (call $result (i32.load (i32.const 4096)) (i32.const 1024) (i32.const 2048)))
+    (if (i32.lt_s (local.get $len) (i32.const 0))
+      (then
+        (i32.store (i32.const 1024) (i32.sub (i32.const 0) (local.get $len)))
+        (local.set $len (i32.const 4))))
+    (call $output (i32.const 1024) (local.get $len)))
 
   ;; careless: one child, entry "approve", which it doesn't wait for beyond its being started.
   (func (export "careless")

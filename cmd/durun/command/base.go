@@ -26,8 +26,11 @@ type program struct {
 	args   []string // with the program's name
 	env    []string
 	grants []snapshot.Grant
-	limits runtime.Limits
 	given  *outside
+	limits runtime.Limits
+
+	volumes  []wasi.Mount // in memory
+	messages bool         // standard input comes from messages
 }
 
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
@@ -50,7 +53,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 	// The base belongs to nobody, so nobody's input must get into it.
 	never, hold := io.Pipe()
 	defer hold.Close()
-	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, stdin: never})
+	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, volumes: p.volumes, stdin: never, messages: p.messages})
 	if err != nil {
 		return err
 	}
@@ -115,15 +118,22 @@ func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
 		if sec.Name != wasi.Module.Name {
 			continue
 		}
-		args, env, err := wasi.Program(sec.Version, sec.Data)
+		was, err := wasi.Program(sec.Version, sec.Data)
 		if err != nil {
 			return fmt.Errorf("base %s: %w", name, err)
 		}
+		args, env := was.Args, was.Env
 		if len(args) == 0 || len(p.args) == 0 || !slices.Equal(args[1:], p.args[1:]) {
 			return differs("list of arguments", differentArguments(args[min(1, len(args)):], p.args[min(1, len(p.args)):]))
 		}
 		if !slices.Equal(env, p.env) {
 			return differs("environment", differentVariables(env, p.env))
+		}
+		if !slices.Equal(was.Mounts, p.volumes) {
+			return differs("--volume", fmt.Sprintf("%s, not %s", describeVolumes(was.Mounts), describeVolumes(p.volumes)))
+		}
+		if was.StdinMessages != p.messages {
+			return differs("--stdin", fmt.Sprintf("%s, not %s", stdinName(was.StdinMessages), stdinName(p.messages)))
 		}
 	}
 	return nil

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
@@ -30,8 +30,8 @@ unless it exits with 0 all the same, and its children are cancelled with it.
 If somebody drives the coroutine, that driver sees to it, and cancel doesn't
 wait for the end. Else cancel drives it on itself, in the foreground, until it
 has ended, as "durun resume" does and with the same flags: it needs its folders
-to clean up. The request stays with the coroutine in any case: if cancel is
-stopped, "durun resume" goes on with it.
+and handlers to clean up. The request stays with the coroutine in any case: if
+cancel is stopped, "durun resume" goes on with it.
 
 With --force the coroutine is not asked, and does not run again: it ends at its
 last commit, and so do its children that have not ended. For one that doesn't
@@ -71,7 +71,7 @@ func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) (err
 	}
 	return a.each(ctx, ids, func(id string) error {
 		if o.force {
-			return a.forceCancel(ctx, store, id, o.driveFlags)
+			return a.forceCancel(ctx, store, id, o.lease)
 		}
 		return cancelOne(ctx, a, o.resumeOptions, store, id)
 	})
@@ -106,56 +106,45 @@ func cancelOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 	return err
 }
 
-// forceCancel ends a coroutine at its last commit, and then the children that it has not seen end.
-func (a *app) forceCancel(ctx context.Context, store *store, id string, o driveFlags) error {
-	last, err := a.endAsItStands(ctx, store, id, o)
+// forceCancel ends a coroutine, and its children, as they stand.
+func (a *app) forceCancel(ctx context.Context, store *store, id string, ttl time.Duration) (err error) {
+	lease, err := a.acquire(ctx, store, id, ttl)
 	if err != nil {
 		return fmt.Errorf("cancel: %w", err)
 	}
-	fmt.Fprintf(a.Stderr, "durun: %s was cancelled\n", id)
-	ops, err := runtime.OperationsOf(last)
+	defer closeInto(&err, a.release)
+	children, unsure, err := store.descendants(ctx, id)
 	if err != nil {
-		return fmt.Errorf("cancel the children of %s: %w", id, err)
+		return fmt.Errorf("cancel: children of %s: %w", id, err)
 	}
-	var children []string
-	for _, op := range ops {
-		if op.Kind != hostabi.Spawn || op.Ended {
-			continue
+	for _, err := range unsure {
+		fmt.Fprintf(a.Stderr, "durun: what may be a child of %s goes on: %v\n", id, err)
+	}
+	leases := make([]*snapshot.Lease, len(children))
+	for i, child := range children {
+		if leases[i], err = store.Acquire(ctx, child, snapshot.LeaseOptions{TTL: ttl}); err != nil {
+			return fmt.Errorf("cancel %s: %w", id, err)
 		}
-		child := fmt.Sprintf("%s.%d", id, op.Number)
-		s, c, err := store.load(ctx, child)
-		switch {
-		case errors.Is(err, snapshot.ErrNotFound): // it was not started yet
-			continue
-		case err != nil:
-			return fmt.Errorf("cancel the children of %s: %w", id, err)
-		}
-		parent, key, err := runtime.ParentOf(s)
-		if err != nil {
+		defer closeInto(&err, leases[i].Release)
+	}
+	// Should this be cut short, what is left can be cancelled by the same command.
+	for i := len(children) - 1; i >= 0; i-- {
+		if err := a.endAsItStands(ctx, leases[i], children[i]); err != nil && !errors.Is(err, snapshot.ErrEnded) {
 			return err
 		}
-		if c.Coroutine == child && parent == id && key == op.Key && !c.Status.Ended() {
-			children = append(children, child)
-		}
 	}
-	return a.each(ctx, children, func(child string) error { return a.forceCancel(ctx, store, child, o) })
+	return a.endAsItStands(ctx, lease, id)
 }
 
-// endAsItStands ends a coroutine without running it, and returns its last state.
-func (a *app) endAsItStands(ctx context.Context, store *store, id string, o driveFlags) (last *snapshot.Snapshot, err error) {
-	lease, err := a.acquire(ctx, store, id, o.lease)
-	if err != nil {
-		return nil, err
-	}
-	defer closeInto(&err, a.release)
+// endAsItStands ends a coroutine without running it.
+func (a *app) endAsItStands(ctx context.Context, lease *snapshot.Lease, id string) (err error) {
 	for range lateCommits {
 		if _, err = lease.Cancel(ctx, runtime.ExitCodeCancelled, "cancelled by force"); !isLateCommit(err, lease) {
 			break
 		}
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		fmt.Fprintf(a.Stderr, "durun: %s was cancelled\n", id)
 	}
-	last, _, err = store.load(ctx, id)
-	return last, err
+	return err
 }

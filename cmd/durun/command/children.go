@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime"
@@ -24,14 +25,19 @@ type surroundings struct {
 	closing  sync.Once
 }
 
-// newSurroundings makes the surroundings of a coroutine. The caller closes them before engine and store.
-func (a *app) newSurroundings(e *engine, store *store, o driveFlags, handlers *handler.Set) *surroundings {
+// newSurroundings makes the surroundings of a coroutine. grants are what it was given, and trusted is whether its children
+// have what the store says beside that. The caller closes them before engine and store.
+func (a *app) newSurroundings(e *engine, store *store, o driveFlags, handlers *handler.Set, grants []snapshot.Grant, trusted bool) *surroundings {
 	s := &surroundings{failed: make(chan error, 1)}
 	s.Handlers, s.Inbox = handlers, snapshot.NewInboxWatcher(store.Store, snapshot.InboxWatcherOptions{})
 	s.children = runtime.NewScheduler(e.Runtime, runtime.SchedulerConfig{
 		Store: store.Store, Outside: s.Outside, Lease: o.lease, Retain: o.retain.policy(),
 		Hosts: func(_ context.Context, r runtime.HostsRequest) ([]hostabi.Instance, error) {
-			system, err := newSystem(systemConfig{args: r.Args, env: r.Env, grants: r.Grants})
+			given := grants
+			if trusted {
+				given = mergeGrants(r.Grants, grants)
+			}
+			system, err := newSystem(systemConfig{args: r.Args, env: r.Env, grants: given})
 			if err != nil {
 				return nil, err
 			}
@@ -51,11 +57,19 @@ func (a *app) newSurroundings(e *engine, store *store, o driveFlags, handlers *h
 	return s
 }
 
-// close stops the children at their next await. It may be called more than once.
+// close stops the children at their next await, and what handlers have started. It may be called more than once.
 func (s *surroundings) close(ctx context.Context) (err error) {
-	s.closing.Do(func() { err = errors.Join(s.children.Close(ctx), s.Inbox.Close()) })
+	s.closing.Do(func() {
+		err = errors.Join(s.children.Close(ctx), s.Inbox.Close())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlersTime)
+		defer cancel()
+		s.Handlers.Wait(ctx)
+	})
 	return err
 }
+
+// handlersTime is how long handlers may take to notice that their calls are given up: to kill a command.
+const handlersTime = 2 * time.Second
 
 // drain waits until the children of a coroutine that has ended have ended, too: they were asked to.
 func (s *surroundings) drain(ctx context.Context, a *app, id string) {

@@ -128,14 +128,12 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	defer cancel(nil)
 	finished := make(chan struct{})
 	defer close(finished)
+
 	ctx, progressEnd := d.app.withSnapshotProgress(ctx, d.id)
 	defer progressEnd()
 	d.app.setDriving(position{d.id, d.seq})
-	inbox := snapshot.NewInboxWatcher(d.store, snapshot.InboxWatcherOptions{})
-	defer inbox.Close()
 	var complained sync.Once
 	driver := runtime.Driver{
-		Outside:  &runtime.Outside{Inbox: inbox},
 		Store:    d.store,
 		Lease:    d.lease,
 		Once:     d.once,

@@ -25,7 +25,7 @@ import (
 // The kinds of grants that are for operations.
 const (
 	grantHandler = "handler" // Value: a URL, exec:COMMAND or deny; Flags: the folder in which a command runs
-	grantLimit   = "limit"   // Value: a policy, for the handler of that name
+	grantPolicy  = "policy"  // Value: a policy, for the handler of that name
 	grantModule  = "module"  // Value: the module's hash
 )
 
@@ -62,14 +62,14 @@ doubles with each. The rate is that of one durun process.`
 
 // outsideFlags are the flags that say what a program can reach outside, beyond folders.
 type outsideFlags struct {
-	handlers, limits, modules []string
+	handlers, policies, modules []string
 }
 
 // add gives cmd the flags.
 func (o *outsideFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.handlers, "handler", nil, "let the program call what is outside: `NAME=TARGET`, a URL or exec:COMMAND; may be repeated")
-	f.StringArrayVar(&o.limits, "limit", nil, "how calls of a handler are made: `NAME=SETTINGS`, such as mail=rate=50/s,concurrency=8; may be repeated")
+	f.StringArrayVar(&o.policies, "limit", nil, "how calls of a handler are made: `NAME=SETTINGS`, such as mail=rate=50/s,concurrency=8; may be repeated")
 	f.StringArrayVar(&o.modules, "module", nil, "let the program start coroutines of another module: `NAME=FILE`; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("handler", completeSetting(func(string) []string {
 		return []string{"http://", "https://", execPrefix, denied}
@@ -119,7 +119,7 @@ func (o *outsideFlags) read() (*outside, error) {
 		parse      func(name, value string) (snapshot.Grant, error)
 	}{
 		{"--handler", "NAME=URL or NAME=exec:COMMAND", o.handlers, parseHandler},
-		{"--limit", "NAME=SETTINGS, such as mail=rate=50/s,concurrency=8", o.limits, parseLimit},
+		{"--limit", "NAME=SETTINGS, such as mail=rate=50/s,concurrency=8", o.policies, parsePolicy},
 		{"--module", "NAME=FILE", o.modules, out.readModule},
 	} {
 		for _, v := range flag.values {
@@ -180,12 +180,12 @@ func handlerOf(g snapshot.Grant) (handler.Func, error) {
 	return f, nil
 }
 
-// parseLimit reads the SETTINGS of --limit.
-func parseLimit(name, settings string) (snapshot.Grant, error) {
+// parsePolicy reads the SETTINGS of --limit.
+func parsePolicy(name, settings string) (snapshot.Grant, error) {
 	if _, err := handler.ParsePolicy(settings); err != nil {
 		return snapshot.Grant{}, usageError("%w", err)
 	}
-	return snapshot.Grant{Kind: grantLimit, Name: name, Value: settings}, nil
+	return snapshot.Grant{Kind: grantPolicy, Name: name, Value: settings}, nil
 }
 
 // readModule reads the FILE of --module.
@@ -212,7 +212,7 @@ func (o *outside) keep(ctx context.Context, store *snapshot.Store) error {
 // check returns an error for limits without their handler. grants are all that the run has.
 func (o *outside) check(grants []snapshot.Grant) error {
 	for _, g := range o.grants {
-		if g.Kind == grantLimit && !hasHandler(grants, g.Name) {
+		if g.Kind == grantPolicy && !hasHandler(grants, g.Name) {
 			return usageError("--limit %s: there is no handler of that name; give --handler %s=TARGET", printable(g.Name), printable(g.Name))
 		}
 	}
@@ -229,7 +229,7 @@ func newHandlers(grants []snapshot.Grant, w io.Writer) (*handler.Set, error) {
 	set := &handler.Set{OnRetry: (&complaints{w: w}).retry}
 	policies := map[string]handler.Policy{}
 	for _, g := range grants {
-		if g.Kind != grantLimit {
+		if g.Kind != grantPolicy {
 			continue
 		}
 		p, err := handler.ParsePolicy(g.Value)

@@ -24,7 +24,7 @@ func TestOutsideFlags(t *testing.T) {
 	}
 	flags := outsideFlags{
 		handlers: []string{"a=http://localhost/x=y", "b=exec:cat | sort", "c d=deny"},
-		limits:   []string{"a=rate=5/s,attempts=2"},
+		policies: []string{"a=rate=5/s,attempts=2"},
 		modules:  []string{"m=" + filepath.Join(dir, "m.wasm")},
 	}
 	got, err := flags.read()
@@ -36,7 +36,7 @@ func TestOutsideFlags(t *testing.T) {
 		{Kind: "handler", Name: "a", Value: "http://localhost/x=y"},
 		{Kind: "handler", Name: "b", Value: "exec:cat | sort", Flags: dir},
 		{Kind: "handler", Name: "c d", Value: "deny"},
-		{Kind: "limit", Name: "a", Value: "rate=5/s,attempts=2"},
+		{Kind: "policy", Name: "a", Value: "rate=5/s,attempts=2"},
 		{Kind: "module", Name: "m", Value: hash.String()},
 	}
 	if diff := cmp.Diff(want, got.grants); diff != "" {
@@ -70,10 +70,10 @@ func TestOutsideFlags(t *testing.T) {
 		{handlers: []string{"a=exec:x\x00"}},
 		{handlers: []string{"a=http://localhost/" + strings.Repeat("x", snapshot.MaxText)}},
 		{handlers: []string{"a=deny", "a=deny"}},
-		{limits: []string{"a"}},
-		{limits: []string{"a="}},
-		{limits: []string{"a=rate=0/s"}},
-		{limits: []string{"a=rate=1/s", "a=rate=2/s"}},
+		{policies: []string{"a"}},
+		{policies: []string{"a="}},
+		{policies: []string{"a=rate=0/s"}},
+		{policies: []string{"a=rate=1/s", "a=rate=2/s"}},
 		{modules: []string{"m"}},
 	} {
 		if _, err := bad.read(); err == nil {
@@ -89,7 +89,7 @@ func TestNewHandlersOfBadGrants(t *testing.T) {
 	for _, g := range []snapshot.Grant{
 		{Kind: "handler", Name: "a", Value: "gopher://localhost/"},
 		{Kind: "handler", Name: "a", Value: "exec:cat", Flags: filepath.Join(t.TempDir(), "nosuch")},
-		{Kind: "limit", Name: "a", Value: "rate=fast"},
+		{Kind: "policy", Name: "a", Value: "rate=fast"},
 	} {
 		if _, err := newHandlers([]snapshot.Grant{g}, nil); err == nil || classify(err).code != exitUsage || !strings.Contains(err.Error(), g.Kind+" a: ") {
 			t.Errorf("%v: error %v", g, err)

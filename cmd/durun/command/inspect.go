@@ -224,6 +224,11 @@ func gatherFacts(s *snapshot.Snapshot, c snapshot.Commit, running bool) facts {
 		f.Tables = append(f.Tables, tableFacts{t.Index, len(t.Elements)})
 	}
 	for _, h := range s.Host {
+		// Parts of a module's state come after it.
+		if k := len(f.Host) - 1; k >= 0 && strings.HasPrefix(h.Name, f.Host[k].Name+"#") {
+			f.Host[k].Bytes += len(h.Data)
+			continue
+		}
 		f.Host = append(f.Host, hostFacts{h.Name, h.Version, len(h.Data)})
 	}
 	for _, out := range s.Output {
@@ -399,10 +404,10 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	line("output", "%s stdout, %s stderr since the commit before", humanBytes(uint64(f.Output.Stdout)), humanBytes(uint64(f.Output.Stderr)))
 	for _, g := range f.Grants {
 		text := printable(g.Value) + " as " + printable(g.Name)
-		if g.Kind == grantLimit {
+		switch g.Kind {
+		case grantPolicy:
 			text = printable(g.Value) + " for " + printable(g.Name)
-		}
-		if g.Kind == runtime.GrantMax {
+		case runtime.GrantLimit:
 			text = printable(g.Name) + " " + printable(g.Value)
 		}
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ import (
 type resumeOptions struct {
 	driveFlags
 	outsideFlags
-	maxFlags
+	limitFlags
 	dirs       []string
 	trustStore bool
 	noCache    bool
@@ -47,8 +48,8 @@ What the run was given with --dir, --handler, --limit and --module is given to
 it again. A coroutine that came by "durun import" has lost that: give it again,
 as the message of durun says that names what is missing. What is given here also
 replaces what is recorded under the same name, and is recorded from the next
-commit on. "durun help run" explains handlers and limits. So it is with
---max-memory and --max-cpu.
+commit on; --max-memory and --max-cpu replace the limits of the run in the same
+way. "durun help run" explains handlers and limits.
 
 From a store that isn't a folder, folders and handlers are not given again on
 its word, for others may write to it: without --trust-store they have to be
@@ -86,12 +87,12 @@ func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	f.BoolVar(&o.trustStore, "trust-store", false, "give the program what the store says that it was given, also where the store is no folder")
 	o.driveFlags.add(cmd)
 	o.outsideFlags.add(cmd)
-	o.maxFlags.add(cmd)
+	o.limitFlags.add(cmd)
 }
 
 // read reads what the flags say. It returns an error for flags that make no sense.
 func (o *resumeOptions) read(a *app) error {
-	if err := errors.Join(o.driveFlags.check(), o.maxFlags.check()); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
@@ -101,7 +102,7 @@ func (o *resumeOptions) read(a *app) error {
 	if o.given, err = o.outsideFlags.read(); err != nil {
 		return err
 	}
-	o.grants = append(append(grants, o.given.grants...), o.maxFlags.limits().Grants()...)
+	o.grants = slices.Concat(grants, o.given.grants, o.limits().Grants())
 	o.stdin = wasi.NewStdin(a.Stdin)
 	return nil
 }
@@ -206,7 +207,8 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 			advice: "its output: " + a.commandLine("logs", id),
 		}
 	}
-	if !store.trusts() && !o.trustStore {
+	trusted := store.trusts() || o.trustStore
+	if !trusted {
 		if err := a.untrusted(id, s.Grants, o.grants); err != nil {
 			return err
 		}
@@ -256,7 +258,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
 	}
 	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
-	d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+	d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, trusted)
 	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err
@@ -278,6 +280,9 @@ func restoreError(a *app, id string, err error) error {
 	err = fmt.Errorf("resume %s: %w", id, err)
 	if limit := (*runtime.LimitError)(nil); errors.As(err, &limit) {
 		return &exitError{code: exitUsage, err: err, advice: "give it more: " + a.commandLine("resume", "--max-memory SIZE", id)}
+	}
+	if errors.As(err, new(*wasi.VolumeMountError)) {
+		return usageError("%w", err)
 	}
 	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))

@@ -24,8 +24,8 @@ the messages that wait. Modules stay, since other coroutines may need them. The
 children of a coroutine are removed with it.
 
 A coroutine that somebody drives is not removed, nor is one with such a child:
-stop the driver first (exit code 75). All ids are looked up before the first is removed. The ids of what was
-removed are printed.`,
+stop the driver first (exit code 75). All ids are looked up before the first is
+removed. The ids of what was removed are printed.`,
 		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.status == \"completed\").id' | xargs -r durun rm",
 		Args:    arguments(1, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

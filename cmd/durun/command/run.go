@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -18,11 +19,13 @@ import (
 type runOptions struct {
 	driveFlags
 	outsideFlags
-	maxFlags
+	limitFlags
 	id      string
 	named   bool // --id is given
 	detach  bool
 	dirs    []string
+	volumes []string
+	stdin   string
 	env     []string
 	entry   string
 	input   string
@@ -73,6 +76,15 @@ limit it does not get, as if there were none left. Once it has computed for as
 long as it may, in all its runs together, it fails with exit code 134; the time
 in which it waits does not count.
 
+With --volume the program has a folder of its own that is part of the snapshot:
+what is in it comes back with the program, wherever it is resumed, as it was at
+that commit. It can hold SIZE bytes, all volumes together 256 MiB; each commit
+has what was changed in it. "durun resume" needs no --volume.
+
+With --stdin messages what the program reads on standard input are the messages
+that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
+end. So the program waits for input without somebody who holds a pipe.
+
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
 done again from the last commit: it may write again to files and to those who
@@ -114,6 +126,9 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.id, "id", "", "the coroutine's `id` (default: a random one)")
 	f.BoolVarP(&o.detach, "detach", "d", false, "return when the program first waits, and print the id")
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:64MiB (default SIZE); may be repeated")
+	f.StringVar(&o.stdin, "stdin", stdinHere, "`where` standard input comes from: here, or messages, as \"durun send ID stdin\" sends them")
+	_ = cmd.RegisterFlagCompletionFunc("stdin", cobra.FixedCompletions([]string{stdinHere, stdinMessages}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringArrayVar(&o.env, "env", nil, "set an environment variable: `NAME=VALUE`, or NAME for the value it has here; may be repeated")
 	f.StringVar(&o.entry, "entry", "", "the `export` to call (default: _start, else main)")
 	f.StringVar(&o.input, "input", "", "what the program reads with durun.input: a `string`, or @FILE")
@@ -124,14 +139,14 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.driveFlags.add(cmd)
 	o.outsideFlags.add(cmd)
-	o.maxFlags.add(cmd)
+	o.limitFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
 	return cmd
 }
 
 func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
-	if err := errors.Join(o.driveFlags.check(), o.maxFlags.check()); err != nil {
+	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
 		return err
 	}
 	grants, err := parseMounts(o.dirs)
@@ -142,11 +157,19 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	grants = append(append(grants, given.grants...), o.maxFlags.limits().Grants()...)
+	grants = slices.Concat(grants, given.grants, o.limits().Grants())
 	if err := given.check(grants); err != nil {
 		return err
 	}
 	handlers, err := newHandlers(grants, a.Stderr)
+	if err != nil {
+		return err
+	}
+	volumes, err := parseVolumes(o.volumes)
+	if err != nil {
+		return err
+	}
+	messages, err := parseStdin(o.stdin)
 	if err != nil {
 		return err
 	}
@@ -207,7 +230,8 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	}
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.maxFlags.limits(),
+		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.limits(),
+		volumes: volumes, messages: messages,
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
@@ -223,11 +247,13 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	}
 	stdin := wasi.NewStdin(a.Stdin)
 	system, err := newSystem(systemConfig{
-		args:   p.args,
-		env:    env,
-		tty:    [3]bool{isTerminal(a.Stdin), isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
-		grants: grants,
-		stdin:  stdin,
+		args:     p.args,
+		env:      env,
+		volumes:  volumes,
+		messages: messages,
+		tty:      [3]bool{isTerminal(a.Stdin) && !messages, isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
+		grants:   grants,
+		stdin:    stdin,
 	})
 	if err != nil {
 		return err
@@ -251,7 +277,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
 	}
 	if !o.detach {
-		d.near = a.newSurroundings(e, store, o.driveFlags, handlers)
+		d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, store.trusts())
 		defer closeInto(&err, func() error { return d.near.close(ctx) })
 	}
 	status, err := d.run(ctx, c)

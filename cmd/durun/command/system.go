@@ -12,16 +12,19 @@ type systemConfig struct {
 	args, env []string         // of a new coroutine; a restored one brings its own
 	tty       [3]bool          // as above
 	grants    []snapshot.Grant // the folders
+	volumes   []wasi.Mount     // in memory, of a new coroutine
 	stdin     io.Reader
+	messages  bool // standard input of a new coroutine comes from messages
 }
 
 func newSystem(c systemConfig) (*wasi.Instance, error) {
-	config := wasi.Config{Args: c.args, Env: c.env, TTY: c.tty, Durun: true, Stdin: c.stdin}
+	config := wasi.Config{Args: c.args, Env: c.env, TTY: c.tty, Durun: true, Stdin: c.stdin, StdinMessages: c.messages}
 	for _, g := range c.grants {
 		if g.Kind == grantDir {
 			config.Mounts = append(config.Mounts, wasi.Mount{Host: g.Value, Guest: g.Name, ReadOnly: g.Flags == flagReadOnly})
 		}
 	}
+	config.Mounts = append(config.Mounts, c.volumes...)
 	i, err := wasi.New(config)
 	if err != nil {
 		return nil, usageError("set up the program's system interface: %w", err)

@@ -27,6 +27,9 @@ export function waitFor(ops: StaticArray<i32>, min: u32, timeout: Duration): i32
   return ended;
 }
 
+/** The kinds of operations, by their numbers. */
+const KINDS = ["", "timer", "call", "spawn", "recv"];
+
 /**
  * Something that the program waits for: it has begun, and goes on whether or not the program waits. T is what the result is read
  * as: a string, in UTF-8, or a Uint8Array.
@@ -38,7 +41,7 @@ export class Operation<T> {
 
   /** Begins an operation as the ABI has it; the functions below know how. Throws if there are too many, or too much is in them. */
   constructor(kind: u32, name: string, body: Uint8Array) {
-    this.what = name.split("\0")[0];
+    this.what = (KINDS[kind] + " " + name.split("\0")[0]).trimEnd();
     const text = String.UTF8.encode(name);
     this.id = abi.begin(kind, changetype<usize>(text), text.byteLength, body.dataStart, body.length);
     if (this.id < 0) throw new Error(this.what + ": " + codeName(-this.id));

@@ -1,7 +1,7 @@
 package durun
 
 import (
-	"runtime"
+	goruntime "runtime"
 	"unsafe"
 )
 
@@ -51,35 +51,35 @@ func pointer(b []byte) (unsafe.Pointer, uint32) {
 
 func abiInput(buf []byte) int32 {
 	p, n := pointer(buf)
-	defer runtime.KeepAlive(buf)
+	defer goruntime.KeepAlive(buf)
 	return hostInput(p, n)
 }
 
 func abiOutput(value []byte) {
 	p, n := pointer(value)
 	hostOutput(p, n)
-	runtime.KeepAlive(value)
+	goruntime.KeepAlive(value)
 }
 
 func abiYield(value []byte) {
 	p, n := pointer(value)
 	hostYield(p, n)
-	runtime.KeepAlive(value)
+	goruntime.KeepAlive(value)
 }
 
 func abiCheckpoint() { hostCheckpoint() }
 
 func abiID(buf []byte) int32 {
 	p, n := pointer(buf)
-	defer runtime.KeepAlive(buf)
+	defer goruntime.KeepAlive(buf)
 	return hostID(p, n)
 }
 
 // abiBegin returns the operation's number, or a code, negated.
 func abiBegin(k kind, name string, body []byte) int32 {
 	p, n := pointer(body)
-	defer runtime.KeepAlive(body)
-	defer runtime.KeepAlive(name)
+	defer goruntime.KeepAlive(body)
+	defer goruntime.KeepAlive(name)
 	return hostBegin(uint32(k), unsafe.Pointer(unsafe.StringData(name)), uint32(len(name)), p, n)
 }
 

@@ -33,5 +33,8 @@
 // their turn and none has begun anything. So they wait for operations together; but time.Sleep, and contexts with a time-out, don't
 // go on meanwhile: use [Sleep] and [Timer].
 //
-// On other platforms the package compiles, for the sake of tools, and panics.
+// # Where it runs
+//
+// Beside the import module "durun", it reads the file /durun/events, which the command offers, and a program that embeds durun
+// if it asks for that (wasi.Config.Durun). With TinyGo the module is enough. On other platforms the package compiles, for the sake of tools, and panics.
 package durun

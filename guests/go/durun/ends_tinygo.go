@@ -4,7 +4,7 @@ package durun
 
 import (
 	"maps"
-	"runtime"
+	goruntime "runtime"
 	"slices"
 	"unsafe"
 )
@@ -26,14 +26,14 @@ const turns = 64
 func waitForEnds() (ends []uint32, cancelled bool) {
 	last := operations.lastBegun()
 	for turn := 0; turn < turns; turn++ {
-		runtime.Gosched()
+		goruntime.Gosched()
 		if l := operations.lastBegun(); l != last {
 			last, turn = l, 0
 		}
 	}
 	numbers := operations.numbers()
 	n := hostWait(unsafe.Pointer(unsafe.SliceData(numbers)), uint32(len(numbers)), 1, -1)
-	runtime.KeepAlive(numbers)
+	goruntime.KeepAlive(numbers)
 	// Those of them that have not ended stay as they are.
 	return numbers, -n == int32(Cancelled)
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// CallJSON calls a handler with arg as JSON, waits, and decodes what it returns. If waiting ends before, the call is
-// given up. Use it in several goroutines to call in parallel, or [Call] and [All].
+// CallJSON calls a handler with arg as JSON, waits, and decodes what it returns; if that is empty, it is T's zero value. If
+// waiting ends before, the call is given up. Use it in several goroutines to call in parallel, or [Call] and [All].
 func CallJSON[T any](ctx context.Context, name string, arg any) (T, error) {
 	body, err := json.Marshal(arg)
 	if err != nil {
@@ -17,7 +17,7 @@ func CallJSON[T any](ctx context.Context, name string, arg any) (T, error) {
 	return finishJSON[T](ctx, Call(name, body))
 }
 
-// RecvJSON receives a message of that name, and decodes it. If waiting ends before, no message is taken.
+// RecvJSON receives a message of that name, and decodes it; an empty one is T's zero value. If waiting ends before, no message is taken.
 func RecvJSON[T any](ctx context.Context, name string) (T, error) {
 	return finishJSON[T](ctx, Recv(name))
 }
@@ -33,7 +33,7 @@ func SpawnJSON[T any](ctx context.Context, target string, input any, args ...str
 	return finishJSON[T](ctx, Spawn(target, body, args...))
 }
 
-// InputJSON decodes the coroutine's [Input].
+// InputJSON decodes the coroutine's [Input]; an empty one is T's zero value.
 func InputJSON[T any]() (T, error) { return decode[T]("input", Input()) }
 
 // SetOutputJSON encodes the coroutine's result, see [SetOutput].
@@ -57,6 +57,9 @@ func finishJSON[T any](ctx context.Context, op *Op) (T, error) {
 
 func decode[T any](of string, b []byte) (T, error) {
 	var v T
+	if len(b) == 0 {
+		return v, nil
+	}
 	if err := json.Unmarshal(b, &v); err != nil {
 		return v, fmt.Errorf("decode %s: %w", of, err)
 	}

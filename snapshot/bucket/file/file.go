@@ -191,7 +191,7 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	}
 	b.clean()
 	// Whoever empties a folder may remove it, and a cleaner may take a writer that was stopped for long for dead. Then
-	// link finds nothing, and all is done anew.
+	// link finds nothing, and all is done anew. Nothing is, once the object was there.
 	for try := 0; ; try++ {
 		err := b.put(ctx, key, final, body, size)
 		switch {
@@ -233,7 +233,15 @@ func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, s
 	if err != nil {
 		return err
 	}
-	return b.settle(way)
+	if err := b.settle(way); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := b.fs.Stat(b.root); err != nil {
+		return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: err} // unmounted, or removed
+	}
+	// The folder has gone, so the object has: somebody who waited for it has deleted it. To put it again would be once too often.
+	b.forget()
+	return nil
 }
 
 // putUnnamed writes and publishes an object, of which nothing is left if the process dies between.

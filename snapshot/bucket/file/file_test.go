@@ -677,3 +677,60 @@ func BenchmarkFirst(b *testing.B) {
 		}
 	}
 }
+
+// takenFS has somebody else delete an object, with the folders that are empty then, as soon as it can be seen.
+type takenFS struct {
+	*memFS
+	take func()
+}
+
+func (f *takenFS) SyncDir(name string) error {
+	if take := f.take; take != nil {
+		f.take = nil
+		take()
+	}
+	return f.memFS.SyncDir(name)
+}
+
+// TestPutTakenAtOnce puts an object that somebody deletes before Put has returned. It was there, and is not put again.
+func TestPutTakenAtOnce(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		m := newMemFS()
+		m.named = named
+		f := &takenFS{memFS: m}
+		b, err := open(f, "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := open(m, "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.take = func() {
+			if _, err := other.Stat(t.Context(), "inbox/p/k"); err != nil {
+				t.Error(err)
+			}
+			if err := other.Delete(t.Context(), "inbox/p/k"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x")); err != nil || f.take != nil {
+			t.Errorf("put: %v", err)
+		}
+		if _, err := b.Stat(t.Context(), "inbox/p/k"); !errors.Is(err, bucket.ErrNotExist) {
+			t.Errorf("it was put again: %v", err)
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x")); err != nil {
+			t.Errorf("the next one: %v", err)
+		}
+		// The whole folder may go instead.
+		f.take = func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			clear(m.root.entries)
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/q/k", []byte("x")); !errors.Is(err, bucket.ErrUnavailable) {
+			t.Errorf("put into a store that has gone: %v", err)
+		}
+	}
+}

@@ -11,17 +11,17 @@ import (
 )
 
 func run() error {
-	timeout := 2.0 // seconds
-	if len(durun.Input()) > 0 {
-		input, err := durun.InputJSON[struct{ Timeout float64 }]()
-		if err != nil {
-			return err
-		}
-		timeout = input.Timeout
+	input, err := durun.InputJSON[struct{ Timeout *float64 }]()
+	if err != nil {
+		return err
+	}
+	seconds := 2.0
+	if input.Timeout != nil {
+		seconds = min(*input.Timeout, 1e9) // some thirty years
 	}
 
 	approval := durun.Recv("approval")
-	deadline := durun.Timer(time.Duration(timeout * float64(time.Second)))
+	deadline := durun.Timer(time.Duration(seconds * float64(time.Second)))
 	first, err := durun.Race(durun.Context(), approval, deadline)
 	if err != nil {
 		return err

@@ -1,0 +1,93 @@
+package command
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/durun/durun/hostabi/wasi"
+)
+
+// parseVolumes reads all values of --volume: GUEST[:SIZE].
+func parseVolumes(values []string) ([]wasi.Mount, error) {
+	var volumes []wasi.Mount
+	var total int64
+	for _, s := range values {
+		guest, size, given := strings.Cut(s, ":")
+		if guest == "" {
+			return nil, usageError("--volume %s: the path is empty; give GUEST[:SIZE]", s)
+		}
+		m := wasi.Mount{Memory: true, Guest: path.Clean(guest), Limit: wasi.DefaultVolumeLimit}
+		if given {
+			n, err := parseSize(size)
+			if err != nil {
+				return nil, usageError("--volume %s: %w", s, err)
+			}
+			m.Limit = n
+		}
+		for _, other := range volumes {
+			if other.Guest == m.Guest {
+				return nil, usageError("--volume %s: there is a volume at %s already", s, m.Guest)
+			}
+		}
+		if total += m.Limit; total > wasi.MaxVolumes {
+			return nil, usageError("--volume %s: all volumes together can have %s", s, humanBytes(wasi.MaxVolumes))
+		}
+		volumes = append(volumes, m)
+	}
+	return volumes, nil
+}
+
+// describeVolumes is the reverse of parseVolumes, for people.
+func describeVolumes(volumes []wasi.Mount) string {
+	var list []string
+	for _, m := range volumes {
+		list = append(list, fmt.Sprintf("%s of %s", m.Guest, humanBytes(uint64(m.Limit))))
+	}
+	if list == nil {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+// parseSize reads a size in bytes, such as 4096, 64KiB, 64K or 1MiB. All units are binary, and up to 1 TiB is known.
+func parseSize(s string) (int64, error) {
+	number, unit := s, ""
+	if at := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); at >= 0 {
+		number, unit = s[:at], s[at:]
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	shift, ok := map[string]int{
+		"": 0, "B": 0, "K": 10, "KB": 10, "KIB": 10, "M": 20, "MB": 20, "MIB": 20, "G": 30, "GB": 30, "GIB": 30, "T": 40, "TB": 40, "TIB": 40,
+	}[strings.ToUpper(unit)]
+	if err != nil || !ok || n <= 0 || n > 1<<40>>shift {
+		return 0, fmt.Errorf("%q is no size; give a number of bytes, or one with a unit, such as 64MiB", s)
+	}
+	return n << shift, nil
+}
+
+// The values of --stdin.
+const (
+	stdinHere     = "here"
+	stdinMessages = "messages"
+)
+
+// parseStdin reads the value of --stdin: whether standard input comes from messages.
+func parseStdin(s string) (messages bool, err error) {
+	switch s {
+	case stdinHere:
+		return false, nil
+	case stdinMessages:
+		return true, nil
+	}
+	return false, usageError("--stdin %s: give %s or %s", s, stdinHere, stdinMessages)
+}
+
+// stdinName is the reverse of parseStdin.
+func stdinName(messages bool) string {
+	if messages {
+		return stdinMessages
+	}
+	return stdinHere
+}

@@ -1,0 +1,41 @@
+package command
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/durun/durun/hostabi/wasi"
+)
+
+func TestParseVolumes(t *testing.T) {
+	for _, c := range []struct {
+		values string // by spaces
+		want   []wasi.Mount
+		err    string
+	}{
+		{values: "/tmp", want: []wasi.Mount{{Memory: true, Guest: "/tmp", Limit: wasi.DefaultVolumeLimit}}},
+		{values: "/a/:1KiB b:7", want: []wasi.Mount{{Memory: true, Guest: "/a", Limit: 1024}, {Memory: true, Guest: "b", Limit: 7}}},
+		{values: "/a:256M", want: []wasi.Mount{{Memory: true, Guest: "/a", Limit: 256 << 20}}},
+		{values: "/a /a/:5", err: "there is a volume at /a already"},
+		{values: "/a:256M /b:1", err: "all volumes together can have 256 MiB"},
+		{values: ":5", err: "the path is empty"},
+		{values: "/a:", err: "is no size"},
+		{values: "/a:0", err: "is no size"},
+		{values: "/a:-1", err: "is no size"},
+		{values: "/a:5X", err: "is no size"},
+		{values: "/a:99999999T", err: "is no size"},
+	} {
+		got, err := parseVolumes(strings.Fields(c.values))
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v, want %q", c.values, err, c.err)
+			}
+			continue
+		}
+		if d := cmp.Diff(c.want, got); d != "" || err != nil {
+			t.Errorf("%s: %v\n%s", c.values, err, d)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/durun/durun/hostabi"
+)
+
+// types writes value types as ABI.md does.
+func types(list []api.ValueType) string {
+	var names []string
+	for _, t := range list {
+		names = append(names, api.ValueTypeName(t))
+	}
+	return "(" + strings.Join(names, ", ") + ")"
+}
+
+// TestABIDocument holds ABI.md to what there is: the functions with their types and which of them are await points, the kinds of
+// operations, and the codes.
+func TestABIDocument(t *testing.T) {
+	text, err := os.ReadFile("../hostabi/ABI.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var functions []string
+	for _, f := range abiModule.Functions {
+		results := types(f.Results)
+		if len(f.Results) == 1 {
+			results = strings.Trim(results, "()")
+		}
+		line := fmt.Sprintf("%s: %s → %s", f.Name, types(f.Params), results)
+		if f.Await != nil {
+			line += ", await"
+		}
+		functions = append(functions, line)
+	}
+	var documented []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)\\((.*)\\)(?: → \\w+)?` \\| `(.*)` \\| (\\*\\*await\\*\\*)?").FindAllStringSubmatch(string(text), -1) {
+		line := m[1] + ": " + m[3]
+		if m[4] != "" {
+			line += ", await"
+		}
+		documented = append(documented, line)
+		if names, params := strings.FieldsFunc(m[2], func(r rune) bool { return r == ',' }), strings.Count(strings.Split(m[3], "→")[0], "i"); len(names) != params {
+			t.Errorf("%s has %d parameters by name and %d by type", m[1], len(names), params)
+		}
+	}
+	slices.Sort(functions)
+	slices.Sort(documented)
+	if diff := cmp.Diff(functions, documented); diff != "" {
+		t.Errorf("functions (-there are +in the document):\n%s", diff)
+	}
+
+	// A table of numbers and names; it ends where the next heading comes.
+	numbered := func(heading string) (names []string) {
+		_, section, found := strings.Cut(string(text), "\n### "+heading+"\n")
+		if !found {
+			t.Fatalf("no section %q", heading)
+		}
+		section, _, _ = strings.Cut(section, "\n### ")
+		section, _, _ = strings.Cut(section, "\n## ")
+		for i, m := range regexp.MustCompile(`(?m)^\| (\d+) \| (\w+) \|`).FindAllStringSubmatch(section, -1) {
+			if m[1] != strconv.Itoa(i+1) {
+				t.Errorf("%s: %s is number %d of the table", heading, m[0], i+1)
+			}
+			names = append(names, m[2])
+		}
+		return names
+	}
+	var kinds, codes []string
+	for k := hostabi.OperationKind(1); !strings.HasPrefix(k.String(), "kind "); k++ {
+		kinds = append(kinds, k.String())
+	}
+	for c := hostabi.Code(1); !strings.HasPrefix(c.String(), "code "); c++ {
+		codes = append(codes, c.String())
+	}
+	if diff := cmp.Diff(kinds, numbered("begin")); diff != "" {
+		t.Errorf("kinds (-there are +in the document):\n%s", diff)
+	}
+	if diff := cmp.Diff(codes, numbered("Codes")); diff != "" {
+		t.Errorf("codes (-there are +in the document):\n%s", diff)
+	}
+}
+
+// TestABIOfSDKs holds what the SDKs in C and AssemblyScript say of codes to what there is. That they import functions of the right
+// types is seen when their examples are loaded.
+func TestABIOfSDKs(t *testing.T) {
+	want := 0 // codes, with 0 for none
+	for !strings.HasPrefix(hostabi.Code(want).String(), "code ") {
+		want++
+	}
+	for _, sdk := range []struct{ file, pattern string }{
+		{"c/durun.h", `DURUN_([A-Z]+) = (\d+),`},
+		{"assemblyscript/assembly/code.ts", `(?m)^  (\w+) = (\d+),`},
+	} {
+		text, err := os.ReadFile(filepath.Join("../guests", sdk.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, m := range regexp.MustCompile(sdk.pattern).FindAllStringSubmatch(string(text), -1) {
+			code, _ := strconv.Atoi(m[2])
+			if name := hostabi.Code(code).String(); strings.ToLower(m[1]) != name {
+				t.Errorf("%s: %s = %d, which is %s", sdk.file, m[1], code, name)
+			}
+			if !strings.Contains(string(text), `"`+hostabi.Code(code).String()+`"`) {
+				t.Errorf("%s: code %d has no name", sdk.file, code)
+			}
+			n++
+		}
+		if n != want {
+			t.Errorf("%s has %d codes, want %d", sdk.file, n, want)
+		}
+	}
+}

@@ -1,0 +1,406 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/runtime/handler"
+	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
+)
+
+// TestSchedulerFaults has each fourth operation of the store fail, before it is done or after. What can be tried again is.
+func TestSchedulerFaults(t *testing.T) {
+	m := waiters(t)
+	var healthy atomic.Bool
+	healthy.Store(true)
+	faults := 0
+	random := rand.New(rand.NewPCG(5, 5)) // the plan is asked for one operation at a time
+	faulty := buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+		if healthy.Load() || op.Name == "lock" || random.IntN(4) > 0 {
+			return buckettest.Fault{}
+		}
+		faults++
+		err := &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}
+		if random.IntN(2) == 0 && op.Name == "put" {
+			return buckettest.Fault{After: err}
+		}
+		return buckettest.Fault{Before: err}
+	})
+	store := snapshot.NewStore(faulty)
+	outcomes := make(chan Outcome, 100)
+	begin := make(chan struct{})
+	late := func(_ context.Context, c handler.Call) ([]byte, error) {
+		<-begin
+		return c.Body, nil
+	}
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Store: store, Memory: 1, Clock: newFastClock(1000), Outside: Outside{Handlers: echoing(late)},
+		OnEnd: func(id string, o Outcome) {
+			if !strings.Contains(id, ".") {
+				outcomes <- o
+			}
+		},
+	})
+	want := map[string][]uint32{"fan": {4950, 0}, "steps": {1225}, "tree": {15, 0}, "parent": {156, 1}}
+	input := map[string]uint32{"fan": 100, "steps": 50, "tree": 3, "parent": 14}
+	for entry := range want {
+		if _, err := s.Start(t.Context(), Program{ID: entry, Module: m, Entry: entry, Input: number32(input[entry])}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	healthy.Store(false)
+	close(begin)
+	for range want {
+		if o := <-outcomes; o.Status != snapshot.Completed {
+			t.Errorf("%+v", o)
+		}
+	}
+	healthy.Store(true)
+	if faults < 10 {
+		t.Errorf("only %d faults", faults)
+	}
+	for entry, want := range want {
+		if o := ends(t, s, entry); fmt.Sprint(numbers(o.Result)) != fmt.Sprint(want) {
+			t.Errorf("%s: %v, want %v", entry, numbers(o.Result), want)
+		}
+	}
+}
+
+// TestSchedulerApart has one coroutine meet with each thing that may go wrong, beside one that is well.
+func TestSchedulerApart(t *testing.T) {
+	mem := bucket.NewMem()
+	store := snapshot.NewStore(mem)
+	script := scriptGuest(t)
+	var panics atomic.Bool
+	steps := []step{
+		func(hostabi.Coroutine, *bytes.Buffer, *hostabi.Pending) *hostabi.Pending {
+			if panics.Load() {
+				panic("a host function's fault")
+			}
+			return nil
+		},
+		begin(hostabi.Recv, "go", nil), awaitAll(1),
+		func(hostabi.Coroutine, *bytes.Buffer, *hostabi.Pending) *hostabi.Pending {
+			if panics.Load() {
+				panic("a host function's fault")
+			}
+			return nil
+		},
+	}
+	ended := make(chan string, 10)
+	refuse := errors.New("no hosts for it")
+	s := newTestScheduler(t, script, SchedulerConfig{
+		Store: store, Memory: 1,
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			if r.ID == "hostless" && r.Restored {
+				return nil, refuse
+			}
+			return []hostabi.Instance{&scripted{steps: steps}}, nil
+		},
+		OnEnd: func(id string, _ Outcome) { ended <- id },
+	})
+	for _, id := range []string{"well", "damaged", "hostless", "removed", "panics"} {
+		if _, err := s.Start(t.Context(), Program{ID: id, Module: script}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Start(t.Context(), Program{ID: "well", Module: script}); !errors.Is(err, snapshot.ErrExist) {
+		t.Errorf("a second one of that id: %v", err)
+	}
+	if _, err := s.Start(t.Context(), Program{ID: "odd", Module: script, Entry: "nothing"}); !errors.As(err, new(*ModuleError)) {
+		t.Errorf("an entry that isn't there: %v", err)
+	}
+	for s.Stats().Resident > 0 { // until all have left memory
+		time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
+	}
+	head, err := store.Head(t.Context(), "damaged")
+	if err != nil {
+		t.Fatal(err)
+	}
+	damageCommit(t, mem, "damaged", head.Seq)
+	if err := store.Delete(t.Context(), "removed"); err != nil {
+		t.Fatal(err)
+	}
+	panics.Store(true)
+	for id, want := range map[string]error{"damaged": snapshot.ErrCorrupt, "hostless": refuse, "removed": snapshot.ErrNotFound, "panics": nil} {
+		_, err := s.Send(t.Context(), id, snapshot.Message{Name: "go"})
+		if err != nil && id != "removed" && id != "damaged" {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		if task := s.tasks[id]; task != nil {
+			s.rouse(task)
+		}
+		s.mu.Unlock()
+		o := ends(t, s, id)
+		switch {
+		case want != nil && (o.Status != snapshot.Suspended || !errors.Is(o.Err, want)):
+			t.Errorf("%s: %+v, want %v", id, o, want)
+		case want == nil && (o.Err == nil || !strings.Contains(o.Err.Error(), "a host function's fault")):
+			t.Errorf("%s: %+v", id, o)
+		}
+		if got := <-ended; got != id {
+			t.Errorf("%s has ended, not %s", got, id)
+		}
+	}
+	panics.Store(false)
+	if _, err := s.Send(t.Context(), "well", snapshot.Message{Name: "go"}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "well"); o.Status != snapshot.Completed {
+		t.Errorf("the one that is well: %+v", o)
+	}
+}
+
+// damageCommit changes a byte of a coroutine's commit.
+func damageCommit(t *testing.T, b bucket.Bucket, id string, seq uint64) {
+	t.Helper()
+	key := fmt.Sprintf("coroutines/%s/%016x", id, ^uint64(0)-seq)
+	data, err := bucket.ReadAll(t.Context(), b, key, 1<<20)
+	if err == nil {
+		err = b.Delete(t.Context(), key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-1] ^= 1
+	if err := bucket.PutBytes(t.Context(), b, key, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSchedulerBusy has somebody else drive coroutines: one that the scheduler is to resume, and one that it let go.
+func TestSchedulerBusy(t *testing.T) {
+	m := waiters(t)
+	store := snapshot.NewStore(bucket.NewMem())
+	s := newTestScheduler(t, m, SchedulerConfig{Store: store, Memory: 1, Clock: newFastClock(100)})
+	for _, id := range []string{"a", "b"} {
+		if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var others []*snapshot.Lease
+	for _, id := range []string{"a", "b"} {
+		for {
+			lease, err := store.Acquire(t.Context(), id, snapshot.LeaseOptions{})
+			if errors.Is(err, snapshot.ErrBusy) {
+				continue // it has not left memory yet
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, lease)
+			break
+		}
+	}
+	// "a" is ended by the other driver, "b" is given back.
+	for _, id := range []string{"a", "b"} {
+		if _, err := s.Send(t.Context(), id, snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := m.RestoreFrom(t.Context(), store, "a", 0, RestoreConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	d := Driver{Store: store, Lease: others[0], Outside: &Outside{}}
+	if status, err := d.Drive(t.Context(), c); err != nil || status != snapshot.Completed {
+		t.Fatal(status, err)
+	}
+	if o := ends(t, s, "a"); o.Status != snapshot.Completed || string(o.Result) != "yes" {
+		t.Errorf("ended elsewhere: %+v", o)
+	}
+	if !s.Drives("b") {
+		t.Error("it was forgotten while somebody else drove it")
+	}
+	if err := errors.Join(others[0].Release(), others[1].Release()); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "b"); o.Status != snapshot.Completed || string(o.Result) != "yes" {
+		t.Errorf("given back: %+v", o)
+	}
+}
+
+// TestSchedulerJoin has one coroutine make ten thousand calls at once, and more than memory has room for beside it.
+func TestSchedulerJoin(t *testing.T) {
+	m := waiters(t)
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(answer)}})
+	const n = 10_000
+	began := time.Now()
+	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(n)}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "fan"); fmt.Sprint(numbers(o.Result)) != fmt.Sprint([]uint32{n * (n - 1) / 2, 0}) {
+		t.Errorf("%+v", o)
+	}
+	t.Logf("%d calls in %v", n, time.Since(began))
+}
+
+// TestChildLimits asks for more children, and deeper ones, than the scheduler takes on.
+func TestChildLimits(t *testing.T) {
+	m := waiters(t)
+	s := newTestScheduler(t, m, SchedulerConfig{MaxCoroutines: 4, MaxDepth: 2})
+	if _, err := s.Start(t.Context(), Program{ID: "many", Module: m, Entry: "parent", Input: number32(8)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := numbers(ends(t, s, "many").Result); len(got) != 2 || got[1] < 1 || got[1] > 5 {
+		t.Errorf("of 8 children, where 4 coroutines are taken on, %v failed", got)
+	}
+	if _, err := s.Start(t.Context(), Program{ID: "deep", Module: m, Entry: "tree", Input: number32(1)}); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, s, "deep")
+	s = newTestScheduler(t, m, SchedulerConfig{MaxDepth: 2})
+	if _, err := s.Start(t.Context(), Program{ID: "deep", Module: m, Entry: "tree", Input: number32(3)}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "deep"); numbers(o.Result)[0] != 7 {
+		t.Errorf("a tree of depth 3, cut off at 2: %+v", numbers(o.Result))
+	}
+}
+
+// TestChildProgram says what a child is given.
+func TestChildProgram(t *testing.T) {
+	hash := snapshot.HashOf([]byte("other"))
+	parent := Child{
+		ID: "p.1", Parent: "p", Module: snapshot.HashOf([]byte("own")), ModuleName: "own.wasm", Entry: "main",
+		Program: []string{"own.wasm", "-v"}, Env: []string{"A=1", "DURUN_PARENT=older"},
+		Grants: []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}, {Kind: GrantModule, Name: "bad", Value: "x"}},
+	}
+	for _, c := range []struct {
+		target, module, entry string
+		args, want            []string
+		code                  hostabi.Code
+	}{
+		{"", "own.wasm", "main", nil, []string{"own.wasm", "-v"}, 0},
+		{"work", "own.wasm", "work", []string{"a", "b"}, []string{"own.wasm", "a", "b"}, 0},
+		{"module:tool", "tool", "", nil, []string{"tool", "-v"}, 0},
+		{"module:tool/run", "tool", "run", []string{""}, []string{"tool", ""}, 0},
+		{"module:none", "", "", nil, nil, hostabi.CodeDenied},
+		{"module:bad", "", "", nil, nil, hostabi.CodeFailed},
+	} {
+		child := parent
+		child.Target, child.Args = c.target, c.args
+		p, module, err := child.program()
+		if c.code != 0 {
+			if codeOf(err) != c.code {
+				t.Errorf("%q: %v, want %v", c.target, err, c.code)
+			}
+			continue
+		}
+		if err != nil || p.ModuleName != c.module || p.Entry != c.entry || !slices.Equal(p.Args, c.want) || (module == hash) != (c.module == "tool") {
+			t.Errorf("%q %q: %+v of %v, %v", c.target, c.args, p, module, err)
+		}
+		if want := []string{"A=1", "DURUN_PARENT=p"}; !slices.Equal(p.Env, want) {
+			t.Errorf("%q: environment %q", c.target, p.Env)
+		}
+	}
+}
+
+// TestOrphan resumes a child whose parent has ended without having come to tell it.
+func TestOrphan(t *testing.T) {
+	m := waiters(t)
+	store := snapshot.NewStore(bucket.NewMem())
+	s := newTestScheduler(t, m, SchedulerConfig{Store: store})
+	if _, err := s.Start(t.Context(), Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := store.Head(t.Context(), "p.1"); err == nil {
+			break
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	s = newTestScheduler(t, m, SchedulerConfig{Store: store})
+	if n, err := s.ResumeAll(t.Context()); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if o := ends(t, s, "p.1"); o.Status != snapshot.Cancelled {
+		t.Errorf("%+v", o)
+	}
+}
+
+// TestSchedulerWASI has programs that know nothing of durun sleep, by the machine's clock and by a scheduler's that is fast.
+func TestSchedulerWASI(t *testing.T) {
+	for _, speed := range []int64{1, 50} {
+		binary := guestOf(t, "interp")
+		m := compiled(t, binary, nil)
+		s := newTestScheduler(t, m, SchedulerConfig{
+			Clock: newFastClock(speed), Memory: 1,
+			Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+				i, err := wasi.New(wasi.Config{Args: r.Args, Env: r.Env})
+				return []hostabi.Instance{i}, err
+			},
+		})
+		began := time.Now()
+		for i := range 10 {
+			id := fmt.Sprintf("nap-%d", i)
+			if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Args: []string{"interp", "-c", "0 !i begin @i 1 + !i @i . cr 4 sleep @i 9 = until"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 10 {
+			id := fmt.Sprintf("nap-%d", i)
+			if o := ends(t, s, id); o.Status != snapshot.Completed {
+				t.Errorf("%s: %+v", id, o)
+			}
+			if got := strings.Join(strings.Fields(logsOf(t, s.config.Store, id)), " "); got != "1 2 3 4 5 6 7 8 9" {
+				t.Errorf("%s wrote %q", id, got)
+			}
+		}
+		if took := time.Since(began); took < 36*time.Millisecond {
+			t.Errorf("nine naps of 4 ms took %v", took)
+		}
+	}
+}
+
+// TestHandlersTwice counts how often a call is carried out whose coroutine leaves memory meanwhile: once.
+func TestHandlersTwice(t *testing.T) {
+	m := waiters(t)
+	var calls atomic.Int32
+	release := make(chan struct{})
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
+		calls.Add(1)
+		<-release
+		return c.Body, nil
+	})}})
+	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(5)}); err != nil {
+		t.Fatal(err)
+	}
+	for s.Stats().Resident > 0 || calls.Load() < 5 {
+		time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
+	}
+	close(release)
+	if o := ends(t, s, "fan"); fmt.Sprint(numbers(o.Result)) != "[10 0]" || calls.Load() != 5 {
+		t.Errorf("%+v, after %d calls", o, calls.Load())
+	}
+}
+
+func guestOf(t *testing.T, name string) []byte {
+	t.Helper()
+	binary, err := os.ReadFile(filepath.Join("..", "testdata", "guests", name+".wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
