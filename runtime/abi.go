@@ -405,5 +405,5 @@ func (a *abi) Wait(ctx context.Context, p *hostabi.Pending) error {
 // Close implements hostabi.Instance.
 func (a *abi) Close() error { return nil }
 
-// errInterrupted is the cause of the trap by which a guest is stopped at its next host call.
+// errInterrupted is the cause of the trap by which a guest is stopped, at its next host call or tick.
 var errInterrupted = errors.New("interrupted")
