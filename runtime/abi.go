@@ -425,5 +425,5 @@ func (a *abi) waitOperations(ctx context.Context, p *hostabi.Pending) error {
 // Close implements hostabi.Instance.
 func (a *abi) Close() error { return nil }
 
-// errInterrupted is the cause of the trap by which a guest is stopped at its next host call.
+// errInterrupted is the cause of the trap by which a guest is stopped, at its next host call or tick.
 var errInterrupted = errors.New("interrupted")
