@@ -139,7 +139,13 @@ func snapshotGuests(t testing.TB) []suspended {
 			t.Logf("%s: left out: %v", filepath.Base(f), err)
 			continue
 		}
-		all = append(all, takeSnapshots(t, m, filepath.Base(f), "", 3)...)
+		entries := []string{""}
+		if _, ok := m.entryType(m.defaultEntry()); !ok {
+			entries = []string{"sleep", "approve", "guardian", "careless"} // of coroutines.wasm
+		}
+		for _, entry := range entries {
+			all = append(all, takeSnapshots(t, m, filepath.Base(f)+entry, entry, 3)...)
+		}
 	}
 	if len(all) < 30 {
 		t.Fatalf("only %d snapshots", len(all))
