@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,7 +142,6 @@ type run struct {
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
 	stdin     string
-	stop      atomic.Bool // it is cancelled after the next commit
 
 	yielded []string        // without those that came twice
 	store   *snapshot.Store // where it is kept, once it runs
