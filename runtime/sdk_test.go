@@ -94,6 +94,9 @@ func compileExample(t *testing.T, sdk, example string) *program {
 	if sdks[i].large && guests.RaceEnabled {
 		t.Skip("left out: takes minutes with the race detector; make test runs it without")
 	}
+	if sdks[i].large && testing.Short() {
+		t.Skip("-short: compiles megabytes")
+	}
 	binary, err := sdks[i].module(t, example)
 	if err != nil {
 		t.Fatal(err)
