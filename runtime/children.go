@@ -12,7 +12,7 @@ import (
 
 // GrantModule is the kind of a grant that is a module which children may be started from: its Name is what a spawn calls it,
 // its Value its hash. The store has it.
-const GrantModule = "module"
+const GrantModule = snapshot.GrantModule
 
 // parentVariable is the environment variable by which a child knows its parent's id.
 const parentVariable = "DURUN_PARENT"
