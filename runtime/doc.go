@@ -7,5 +7,8 @@
 // a [snapshot.Store] at each await point; it captures what has changed since the last commit ([Coroutine.Capture]), and
 // goes on from a chain of such commits ([Module.RestoreChain]).
 //
+// A [Scheduler] does the same for very many coroutines on few threads, and for their children. What they wait for is carried
+// out by what [Outside] names: handlers for calls (package handler), messages, children. Package serve offers all of that over HTTP.
+//
 // A coroutine is used by one goroutine at a time; many run in parallel.
 package runtime

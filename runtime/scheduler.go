@@ -18,7 +18,7 @@ import (
 type SchedulerConfig struct {
 	Store *snapshot.Store
 	// Outside is what the coroutines' operations can reach. Its Children and Now are not used: the scheduler drives the
-	// children itself, by its Clock.
+	// children itself, by its Clock. Without an Inbox the scheduler makes one of its own.
 	Outside Outside
 	// Hosts makes the instances of host modules for a coroutine, each time that it comes into memory. Nil: there are none but
 	// durun's own. It may be called by several goroutines.
@@ -37,6 +37,8 @@ type SchedulerConfig struct {
 	MaxCoroutines int
 	// MaxDepth is how deep children may be nested; 0 stands for 32.
 	MaxDepth int
+	// Limits are of each coroutine. For one of its own give it to a [Program] among the grants, see [Limits.Grants].
+	Limits Limits
 	// Clock is the time by which coroutines wait; nil is [SystemClock].
 	Clock Clock
 	// Lease is how long a coroutine's lease holds, see [snapshot.LeaseOptions].
@@ -101,7 +103,8 @@ type Scheduler struct {
 	runtime *Runtime
 	clock   Clock
 	outside Outside
-	ctx     context.Context // of all that is done for coroutines
+	inbox   *snapshot.InboxWatcher // its own, if it has one
+	ctx     context.Context        // of all that is done for coroutines
 	cancel  context.CancelFunc
 
 	mu       sync.Mutex
@@ -149,6 +152,10 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 		tasks: map[string]*task{}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
 	}
 	s.outside.Children, s.outside.Now = s, config.Clock.Now
+	if s.outside.Inbox == nil {
+		s.inbox = snapshot.NewInboxWatcher(config.Store, snapshot.InboxWatcherOptions{})
+		s.outside.Inbox = s.inbox
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -356,8 +363,7 @@ func outcomeOf(state *snapshot.Snapshot) (Outcome, error) {
 	return o, nil
 }
 
-// Send leaves a message for a coroutine, as [snapshot.Store.Send] does, and wakes it if it is the scheduler's. Then the message
-// is received even where the scheduler has no [Outside].Inbox.
+// Send leaves a message for a coroutine, as [snapshot.Store.Send] does, and wakes it at once if it is the scheduler's.
 func (s *Scheduler) Send(ctx context.Context, id string, m snapshot.Message) (snapshot.Receipt, error) {
 	receipt, err := s.config.Store.Send(ctx, id, m)
 	if err != nil {
@@ -429,11 +435,26 @@ func (s *Scheduler) Close(ctx context.Context) error {
 	s.tasks = map[string]*task{}
 	s.alarms = nil
 	s.mu.Unlock()
-	var errs []error
-	for _, t := range tasks {
-		errs = append(errs, s.leave(ctx, t))
+	// Many at a time, as each may have to tell the store.
+	errs := make([]error, s.config.Workers)
+	leaving := make(chan *task)
+	var workers sync.WaitGroup
+	for w := range errs {
+		workers.Go(func() {
+			for t := range leaving {
+				errs[w] = errors.Join(errs[w], s.leave(ctx, t))
+			}
+		})
 	}
+	for _, t := range tasks {
+		leaving <- t
+	}
+	close(leaving)
+	workers.Wait()
 	s.cancel()
+	if s.inbox != nil {
+		errs = append(errs, s.inbox.Close())
+	}
 	s.modulesMu.Lock()
 	defer s.modulesMu.Unlock()
 	for _, m := range s.modules {

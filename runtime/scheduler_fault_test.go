@@ -374,6 +374,38 @@ func TestSchedulerWASI(t *testing.T) {
 	}
 }
 
+// TestSchedulerSlowHost has a guest sleep by a clock that is behind the scheduler's: it is not asked again and again.
+func TestSchedulerSlowHost(t *testing.T) {
+	m := compiled(t, guestOf(t, "interp"), nil)
+	clock := &countingClock{Clock: wasi.SystemClock()}
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Clock: newFastClock(1000),
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			i, err := wasi.New(wasi.Config{Args: r.Args, Clock: clock})
+			return []hostabi.Instance{i}, err
+		},
+	})
+	if _, err := s.Start(t.Context(), Program{ID: "nap", Module: m, Args: []string{"interp", "-c", "1 . cr 200 sleep 2 . cr"}}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "nap"); o.Status != snapshot.Completed {
+		t.Errorf("%+v", o)
+	}
+	if n := clock.asked.Load(); n > 100 {
+		t.Errorf("the clock was asked %d times", n)
+	}
+}
+
+type countingClock struct {
+	wasi.Clock
+	asked atomic.Int32
+}
+
+func (c *countingClock) Mono() int64 {
+	c.asked.Add(1)
+	return c.Clock.Mono()
+}
+
 // TestHandlersTwice counts how often a call is carried out whose coroutine leaves memory meanwhile: once.
 func TestHandlersTwice(t *testing.T) {
 	m := waiters(t)

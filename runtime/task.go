@@ -127,14 +127,15 @@ func (s *Scheduler) turn(t *task) plan {
 			case hostabi.KindYield, hostabi.KindCheckpoint:
 				v = goOn
 			case hostabi.KindTimer:
-				host = false
-				if until.IsZero() || !p.Until.IsZero() && p.Until.Before(until) {
-					until = p.Until
-				}
-				if !p.Until.IsZero() && !p.Until.After(s.clock.Now()) {
-					// It is time, by the scheduler's clock. If the host module has another one, it has to say itself.
-					if v = goOn; idle {
-						v, host = waitOn, true
+				// What is to be waited for is a time. If that has come by the scheduler's clock, and the host module has another
+				// one, it has to say itself.
+				switch due := !p.Until.IsZero() && !p.Until.After(s.clock.Now()); {
+				case over, due && !idle:
+					v, over = goOn, false
+				case !due && !p.Until.IsZero():
+					host = false
+					if until.IsZero() || p.Until.Before(until) {
+						until = p.Until
 					}
 				}
 			default:
@@ -321,7 +322,7 @@ func (s *Scheduler) restore(ctx context.Context, t *task, chain *snapshot.Chain)
 	if err != nil {
 		return nil, nil, err
 	}
-	config := RestoreConfig{Hosts: hosts, Grants: grants}
+	config := RestoreConfig{Hosts: hosts, Grants: grants, Limits: s.config.Limits}
 	config.Stdout, config.Stderr = s.config.Output(t.id)
 	c, err := t.module.RestoreChain(ctx, chain, config)
 	if err != nil {
@@ -343,7 +344,7 @@ func (s *Scheduler) start(ctx context.Context, m *Module, p Program) (*Coroutine
 		return nil, err
 	}
 	config := StartConfig{
-		ID: p.ID, ModuleName: p.ModuleName, Entry: p.Entry, Input: p.Input, Hosts: hosts, Grants: p.Grants,
+		ID: p.ID, ModuleName: p.ModuleName, Entry: p.Entry, Input: p.Input, Hosts: hosts, Grants: p.Grants, Limits: s.config.Limits,
 	}
 	config.Stdout, config.Stderr = s.config.Output(p.ID)
 	c, err := m.Start(ctx, config)

@@ -28,19 +28,23 @@ import (
 // same module is at times several times as slow in one process as in another, by where its stack comes to lie; in one
 // process all runs of a comparison would have the same luck.
 var verbs = map[string]func(ctx context.Context, args []string) error{
-	"run-plain":  runPlain,  // CACHE MODULE ARGS…: what the guest writes
-	"run-durun":  runDurun,  // CACHE MODULE ARGS…: likewise
-	"instrument": transform, // MODULE OUT
-	"compile":    compile,   // MODULE: a compilation as JSON
-	"await":      awaits,    // CACHE MODULE ARGS…: an awaiting as JSON
-	"store":      store,     // CACHE DIR DURATION NAME: a storing as JSON
-	"capture":    capture,   // CACHE COUNT MODULE ARGS…: a capturing as JSON
-	"restore":    restore,   // CACHE COUNT MODULE ARGS…: microseconds as JSON
-	"cycle":      cycle,     // CACHE DURATION: cycles in a second of CPU time, as JSON
-	"growth":     growth,    // CACHE COUNT MODULE ARGS…: what a coroutine has grown to, as JSON
-	"together":   together,  // CACHE COUNT MODULE ARGS…: a crowd as JSON
-	"small":      small,     // CACHE COUNT: a crowd as JSON
-	"sleepers":   sleepers,  // CACHE DIR COUNT: a dormitory as JSON
+	"run-plain":  runPlain,       // CACHE MODULE ARGS…: what the guest writes
+	"run-durun":  runDurun,       // CACHE MODULE ARGS…: likewise
+	"instrument": transform,      // MODULE OUT
+	"compile":    compile,        // MODULE: a compilation as JSON
+	"await":      awaits,         // CACHE MODULE ARGS…: an awaiting as JSON
+	"store":      store,          // CACHE DIR DURATION NAME: a storing as JSON
+	"capture":    capture,        // CACHE COUNT MODULE ARGS…: a capturing as JSON
+	"restore":    restore,        // CACHE COUNT MODULE ARGS…: microseconds as JSON
+	"cycle":      cycle,          // CACHE DURATION: cycles in a second of CPU time, as JSON
+	"growth":     growth,         // CACHE COUNT MODULE ARGS…: what a coroutine has grown to, as JSON
+	"together":   together,       // CACHE COUNT MODULE ARGS…: a crowd as JSON
+	"small":      small,          // CACHE COUNT: a crowd as JSON
+	"sleepers":   sleepers,       // CACHE DIR COUNT: a dormitory as JSON
+	"steps":      steps,          // CACHE memory|folder DIR COUNT DURATION: steps a second, as JSON
+	"latency":    measureLatency, // CACHE DURATION: a latency as JSON
+	"join":       join,           // CACHE COUNT: milliseconds as JSON
+	"timers":     timers,         // CACHE COUNT SPEED: an alarm as JSON
 }
 
 // childVariable in the environment tells the program that its arguments are a verb's.

@@ -58,7 +58,7 @@ func TestSmoke(t *testing.T) {
 			}
 		}
 	}
-	commits, small := 0, 0
+	commits, small, operations := 0, 0, 0
 	for _, row := range r.Rows {
 		if row.Name == meanName {
 			continue
@@ -66,6 +66,12 @@ func TestSmoke(t *testing.T) {
 		if row.Group == groupStore {
 			if commits++; row.Durun == nil || row.Durun.Median <= 0 || row.Unit == unitTimes && row.Durun.Median > 100 {
 				t.Errorf("%s: %s: %v %s", row.Group, row.Name, row.Durun, row.Unit)
+			}
+			continue
+		}
+		if row.Group == groupOperations {
+			if operations++; row.Durun == nil || row.Durun.Median <= 0 {
+				t.Errorf("%s: %s: %v", row.Group, row.Name, row.Durun)
 			}
 			continue
 		}
@@ -95,6 +101,9 @@ func TestSmoke(t *testing.T) {
 	}
 	if small != 6 {
 		t.Errorf("%d figures of small guests, want 6", small)
+	}
+	if operations != 11 {
+		t.Errorf("%d figures of operations, want 11", operations)
 	}
 	for _, p := range programs {
 		left := slices.ContainsFunc(r.LeftOut, func(l leftOut) bool { return l.What == p.name && l.Reason != "" })

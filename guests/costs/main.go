@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("costs", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	rounds := flags.Int("rounds", 7, "how many `times` each program is run in each variant")
-	only := flags.String("only", "", "measure one `part`: programs (what it costs that they can be suspended) or commits (and what becomes of them)")
+	only := flags.String("only", "", "measure one `part`: programs (what it costs that they can be suspended), commits (and what becomes of them) or operations (of many coroutines)")
 	short := flags.Bool("short", false, "a smoke test: one round, of the small programs only, without asyncify")
 	output := flags.String("o", "text", "`format`: text or json")
 	markdown := flags.Bool("md", false, "print a table in Markdown, as the README has it")
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		*rounds = 1
 	}
 	if *rounds < 1 || flags.NArg() > 0 || (*output != "text" && *output != "json") ||
-		!slices.Contains([]string{"", onlyPrograms, onlyCommits}, *only) {
+		!slices.Contains([]string{"", onlyPrograms, onlyCommits, onlyOperations}, *only) {
 		flags.Usage()
 		return fmt.Errorf("unknown or impossible arguments: %q", args)
 	}
@@ -103,8 +103,9 @@ func readReport(path string) (*report, error) {
 
 // The parts of a run.
 const (
-	onlyPrograms = "programs"
-	onlyCommits  = "commits"
+	onlyPrograms   = "programs"
+	onlyCommits    = "commits"
+	onlyOperations = "operations"
 )
 
 // bench is one run of this command.
@@ -152,14 +153,19 @@ func (b *bench) leaveOut(what string, why error) {
 }
 
 func (b *bench) measureAll() (*report, error) {
-	if b.only != onlyCommits {
+	if b.only == "" || b.only == onlyPrograms {
 		if err := b.measurePrograms(); err != nil {
 			return nil, err
 		}
 	}
-	if b.only != onlyPrograms {
+	if b.only == "" || b.only == onlyCommits {
 		if err := b.measureAllCommits(); err != nil {
 			return nil, fmt.Errorf("commits: %w", err)
+		}
+	}
+	if b.only == "" || b.only == onlyOperations {
+		if err := b.measureOperations(); err != nil {
+			return nil, fmt.Errorf("operations: %w", err)
 		}
 	}
 	return b.report, nil

@@ -156,7 +156,7 @@ func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes 
 		if d.broken() {
 			return true, 0, eIO
 		}
-		ready, n := d.file.(device).subscribe(w)
+		ready, n := w.device(d.file.(device))
 		return ready, uint64(n), success
 	case d.kind == kindFile:
 		st, e := d.file.stat()
@@ -185,6 +185,27 @@ type wait struct {
 	messages   bool     // standard input, where it comes from messages
 	operations bool     // operations of the coroutine, and that it is to be cancelled
 	ops        []uint32 // those that have not ended, for both; may be empty
+
+	devices map[device]polled // those that were looked at
+}
+
+// polled is what a poll found of a device.
+type polled struct {
+	ready  bool
+	nbytes int
+}
+
+// device looks at a device, once however often it is subscribed to: there may be many operations behind it.
+func (w *wait) device(d device) (ready bool, nbytes int) {
+	p, ok := w.devices[d]
+	if !ok {
+		p.ready, p.nbytes = d.subscribe(w)
+		if w.devices == nil {
+			w.devices = map[device]polled{}
+		}
+		w.devices[d] = p
+	}
+	return p.ready, p.nbytes
 }
 
 const waitSize = 1 + 3*8 + 4

@@ -142,11 +142,11 @@
         (local.set $len (i32.const 4))))
     (call $output (i32.const 1024) (local.get $len)))
 
-  ;; careless: one child, entry "approve", which it doesn't wait for beyond its being started.
+  ;; careless: one child, entry "approve", which it gives 50 ms.
   (func (export "careless")
     (i64.store (i32.const 16) (i64.const -1))
     (i32.store (i32.const 4096) (call $begin (i32.const 3) (i32.const 112) (i32.const 7) (i32.const 16) (i32.const 8)))
-    (drop (call $wait (i32.const 4096) (i32.const 1) (i32.const 1) (i64.const 1000000))))
+    (drop (call $wait (i32.const 4096) (i32.const 1) (i32.const 1) (i64.const 50000000))))
 
   ;; spin: computes for ever.
   (func (export "spin") (loop $next (br $next)))
