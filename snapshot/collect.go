@@ -518,6 +518,9 @@ func (s *Store) needsOf(ctx context.Context, id string) ([]string, error) {
 // shared returns the keys of the shared objects that a commit needs.
 func (m *Manifest) shared() []string {
 	keys := []string{moduleKey(m.Module)}
+	for _, h := range m.Modules {
+		keys = append(keys, moduleKey(h))
+	}
 	if m.Origin != nil && m.Origin.Root.Seq == 0 {
 		keys = append(keys, baseKey(m.Origin.Root.Name))
 	}
