@@ -101,7 +101,11 @@ func TestSchedulerApart(t *testing.T) {
 			return nil
 		},
 	}
-	ended := make(chan string, 10)
+	type end struct {
+		id string
+		Outcome
+	}
+	ended := make(chan end, 10)
 	refuse := errors.New("no hosts for it")
 	s := newTestScheduler(t, script, SchedulerConfig{
 		Store: store, Memory: 1,
@@ -111,7 +115,7 @@ func TestSchedulerApart(t *testing.T) {
 			}
 			return []hostabi.Instance{&scripted{steps: steps}}, nil
 		},
-		OnEnd: func(id string, _ Outcome) { ended <- id },
+		OnEnd: func(id string, o Outcome) { ended <- end{id, o} },
 	})
 	for _, id := range []string{"well", "damaged", "hostless", "removed", "panics"} {
 		if _, err := s.Start(t.Context(), Program{ID: id, Module: script}); err != nil {
@@ -124,7 +128,7 @@ func TestSchedulerApart(t *testing.T) {
 	if _, err := s.Start(t.Context(), Program{ID: "odd", Module: script, Entry: "nothing"}); !errors.As(err, new(*ModuleError)) {
 		t.Errorf("an entry that isn't there: %v", err)
 	}
-	for s.Stats().Resident > 0 { // until all have left memory
+	for st := s.Stats(); st.Resident+st.Running+st.Ready > 0; st = s.Stats() { // until all have left memory
 		time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
 	}
 	head, err := store.Head(t.Context(), "damaged")
@@ -136,7 +140,8 @@ func TestSchedulerApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	panics.Store(true)
-	for id, want := range map[string]error{"damaged": snapshot.ErrCorrupt, "hostless": refuse, "removed": snapshot.ErrNotFound, "panics": nil} {
+	want := map[string]error{"damaged": snapshot.ErrCorrupt, "hostless": refuse, "removed": snapshot.ErrNotFound, "panics": nil}
+	for id := range want {
 		_, err := s.Send(t.Context(), id, snapshot.Message{Name: "go"})
 		if err != nil && id != "removed" && id != "damaged" {
 			t.Fatal(err)
@@ -146,22 +151,21 @@ func TestSchedulerApart(t *testing.T) {
 			s.rouse(task)
 		}
 		s.mu.Unlock()
-		o := ends(t, s, id)
-		switch {
+	}
+	for range len(want) {
+		o := <-ended
+		switch want := want[o.id]; {
 		case want != nil && (o.Status != snapshot.Suspended || !errors.Is(o.Err, want)):
-			t.Errorf("%s: %+v, want %v", id, o, want)
+			t.Errorf("%s: %+v, want %v", o.id, o.Outcome, want)
 		case want == nil && (o.Err == nil || !strings.Contains(o.Err.Error(), "a host function's fault")):
-			t.Errorf("%s: %+v", id, o)
-		}
-		if got := <-ended; got != id {
-			t.Errorf("%s has ended, not %s", got, id)
+			t.Errorf("%s: %+v", o.id, o.Outcome)
 		}
 	}
 	panics.Store(false)
 	if _, err := s.Send(t.Context(), "well", snapshot.Message{Name: "go"}); err != nil {
 		t.Fatal(err)
 	}
-	if o := ends(t, s, "well"); o.Status != snapshot.Completed {
+	if o := <-ended; o.Status != snapshot.Completed {
 		t.Errorf("the one that is well: %+v", o)
 	}
 }
@@ -419,7 +423,7 @@ func TestHandlersTwice(t *testing.T) {
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(5)}); err != nil {
 		t.Fatal(err)
 	}
-	for s.Stats().Resident > 0 || calls.Load() < 5 {
+	for st := s.Stats(); st.Resident+st.Running+st.Ready > 0 || calls.Load() < 5; st = s.Stats() {
 		time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
 	}
 	close(release)
