@@ -275,6 +275,21 @@ func newNonce() string {
 	return hex.EncodeToString(b[:])
 }
 
+// renew makes the operations of a shared base a coroutine's own: under keys that those of no other life have, even if there was
+// one of its id, and with calls whose time begins now, since they leave with this coroutine's first commit.
+func (a *abi) renew() {
+	if a.nonce == "" {
+		return
+	}
+	a.nonce = newNonce()
+	a.ops.each(func(o *operation) bool {
+		if o.kind == hostabi.Call && !o.ended {
+			o.begun = a.now().UTC()
+		}
+		return true
+	})
+}
+
 // end forgets the operations of a coroutine that has ended.
 func (a *abi) end() { a.ops = operations{last: a.ops.last} }
 
@@ -386,6 +401,11 @@ func (a *abi) Wait(ctx context.Context, p *hostabi.Pending) error {
 	if p.Kind != hostabi.KindOperations {
 		return nil
 	}
+	return a.waitOperations(ctx, p)
+}
+
+// waitOperations blocks until those operations of p that are timers let it complete, or its time is up.
+func (a *abi) waitOperations(ctx context.Context, p *hostabi.Pending) error {
 	w := a.ops.newWait(p.Ops, p.Min, p.Success)
 	for a.ops.wait = w; ; {
 		a.ops.due(a.now())
@@ -405,5 +425,5 @@ func (a *abi) Wait(ctx context.Context, p *hostabi.Pending) error {
 // Close implements hostabi.Instance.
 func (a *abi) Close() error { return nil }
 
-// errInterrupted is the cause of the trap by which a guest is stopped at its next host call.
+// errInterrupted is the cause of the trap by which a guest is stopped, at its next host call or tick.
 var errInterrupted = errors.New("interrupted")

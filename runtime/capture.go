@@ -580,6 +580,7 @@ func (m *Module) startFrom(ctx context.Context, config StartConfig) (*Coroutine,
 		return fail(err)
 	}
 	c.name, c.abi.cpu = config.ModuleName, 0 // what the base has computed is not its own
+	c.abi.renew()
 	if config.Input != nil {
 		c.abi.input = config.Input
 	}

@@ -12,7 +12,7 @@ import (
 
 // GrantModule is the kind of a grant that is a module which children may be started from: its Name is what a spawn calls it,
 // its Value its hash. The store has it.
-const GrantModule = "module"
+const GrantModule = snapshot.GrantModule
 
 // parentVariable is the environment variable by which a child knows its parent's id.
 const parentVariable = "DURUN_PARENT"
@@ -111,6 +111,7 @@ func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
 // startChild makes a child that has not run.
 func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outcome, error) {
 	b := t.beginning
+	t.key = b.child.Key // however it ends, even if it can't be started
 	s.mu.Lock()
 	giveUp := b.giveUp
 	s.mu.Unlock()
@@ -133,7 +134,6 @@ func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outco
 		return nil, nil, err
 	}
 	c.abi.parent = parentLink{id: b.child.Parent, key: b.child.Key}
-	t.key = b.child.Key
 	return c, nil, nil
 }
 

@@ -616,10 +616,37 @@ func (c *Coroutine) Wait(ctx context.Context) error {
 	if c.pending == nil {
 		return nil
 	}
-	if err := c.hosts[c.pending.host.module].Wait(ctx, c.pending.what); err != nil {
+	p := c.pending.what
+	wait := c.hosts[c.pending.host.module].Wait
+	switch {
+	case p.Kind == hostabi.KindOperations || p.Kind == hostabi.KindYield: // the runtime's own, whichever module's function it is
+		wait = c.abi.Wait
+	case len(p.Ops) > 0:
+		wait = first(wait, c.abi.waitOperations)
+	}
+	if err := wait(ctx, p); err != nil {
 		return fmt.Errorf("wait for coroutine %s: %w", c.id, err)
 	}
 	return nil
+}
+
+// first returns a function that waits by both, and is over with whichever is over first.
+func first(f, g func(context.Context, *hostabi.Pending) error) func(context.Context, *hostabi.Pending) error {
+	return func(ctx context.Context, p *hostabi.Pending) error {
+		ctx, over := context.WithCancel(ctx)
+		defer over()
+		other := make(chan error, 1)
+		go func() {
+			defer over()
+			other <- g(ctx, p)
+		}()
+		err := f(ctx, p)
+		over()
+		if err2 := <-other; err2 == nil {
+			return nil
+		}
+		return err
+	}
 }
 
 // Yielded returns the value that the guest handed out with durun.yield, while the coroutine is suspended there.

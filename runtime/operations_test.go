@@ -293,6 +293,52 @@ func TestOperationsAfterCrash(t *testing.T) {
 }
 
 // TestCommitBeforeEffect: a handler is called only when the store has the commit that asks for it.
+// Calls that a shared base has begun leave with the coroutines that start from it. Each is another call, also when a coroutine
+// has the id of one that was removed, and its time begins then.
+func TestOperationsOfABase(t *testing.T) {
+	m, store := scriptGuest(t), snapshot.NewStore(bucket.NewMem())
+	script := func() []hostabi.Instance {
+		return []hostabi.Instance{&scripted{steps: []step{begin(hostabi.Call, "work", nil), awaitAll(1)}}}
+	}
+	maker, err := m.Start(t.Context(), StartConfig{ID: "maker", Hosts: script()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer maker.Close()
+	maker.abi.now = func() time.Time { return time.Now().Add(-24 * time.Hour) }
+	if _, err := maker.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := maker.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.PutBase(t.Context(), "b", snap); err != nil {
+		t.Fatal(err)
+	}
+	base, err := store.Base(t.Context(), "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	for range 3 {
+		started := time.Now().Add(-time.Minute)
+		c, err := m.Start(t.Context(), StartConfig{ID: "x", Hosts: script(), Base: base})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ops := c.Operations()
+		if len(ops) != 1 || ops[0].Begun.Before(started) {
+			t.Fatalf("operations %+v, started at %v", ops, started)
+		}
+		keys[ops[0].Key] = true
+	}
+	if len(keys) != 3 {
+		t.Errorf("three lives of one id have the keys %v", keys)
+	}
+}
+
 func TestCommitBeforeEffect(t *testing.T) {
 	var commits atomic.Int64
 	set := &handler.Set{}

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +94,9 @@ func compileExample(t *testing.T, sdk, example string) *program {
 	if sdks[i].large && guests.RaceEnabled {
 		t.Skip("left out: takes minutes with the race detector; make test runs it without")
 	}
+	if sdks[i].large && testing.Short() {
+		t.Skip("-short: compiles megabytes")
+	}
 	binary, err := sdks[i].module(t, example)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +145,6 @@ type run struct {
 	crashes   bool               // after each commit, the process is lost
 	cancelled bool               // after its first commit
 	stdin     string
-	stop      atomic.Bool // it is cancelled after the next commit
 
 	yielded []string        // without those that came twice
 	store   *snapshot.Store // where it is kept, once it runs

@@ -13,8 +13,8 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// TestJoins runs those examples that try all that an SDK offers, and print what comes of it: testdata/sdk has what. The SDKs don't
-// offer the same.
+// TestJoins runs those examples that try all that an SDK offers, and print what comes of it: testdata/sdk has what. The SDKs
+// don't offer the same.
 func TestJoins(t *testing.T) {
 	for _, test := range []struct{ sdk, example, want, result string }{
 		{"go", "joins", "go-joins", "done"},

@@ -1,14 +1,18 @@
 package runtime_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/durun/durun/guests"
+	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/runtime/handler"
@@ -92,4 +96,54 @@ func TestPythonModule(t *testing.T) {
 			t.Errorf("%s, exit code %d, result %s, output\n%s", got.status, got.exit, got.result, got.logs)
 		}
 	})
+}
+
+// TestDurunWithoutDriver drives programs that wait for timers by files under /durun, as an embedder may who needs nothing but
+// Resume and Wait: alone, and beside standard input on which nothing comes.
+func TestDurunWithoutDriver(t *testing.T) {
+	t.Run("operations", func(t *testing.T) {
+		resumeAndWait(t, compileExample(t, "go", "sleep"), "tick 1\ntick 2\ntick 3\n")
+	})
+	t.Run("beside standard input", func(t *testing.T) {
+		p := python(t)("examples/sleep.py")
+		p.args[2] = `
+import durun, os, select
+op = durun.sleep(0.05)
+events = os.open("/durun/events", os.O_RDONLY)
+print([fd == events for fd in select.select([0, events], [], [])[0]], op.done())
+`
+		resumeAndWait(t, p, "[True] True\n")
+	})
+}
+
+func resumeAndWait(t *testing.T, p *program, want string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	in, out := io.Pipe()
+	defer out.Close()
+	var stdout bytes.Buffer
+	host, err := wasi.New(wasi.Config{Args: p.args, Env: p.env, Durun: true, Stdin: in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := p.module.Start(ctx, runtime.StartConfig{ID: "alone", Hosts: []hostabi.Instance{host}, Stdout: &stdout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for {
+		status, err := c.Resume(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Ended() {
+			break
+		}
+		if err := c.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stdout.String() != want {
+		t.Errorf("prints %q, want %q", &stdout, want)
+	}
 }

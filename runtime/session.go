@@ -262,7 +262,7 @@ func (s *session) waitHost(ctx context.Context, until time.Time) (over bool, err
 	}
 	// No goroutine for that, which would wake another processor.
 	signal := s.op.setNews(func() { cancel(errNews) })
-	defer s.op.setNews(signal)
+	defer func() { s.op.setNews(signal) }()
 	select {
 	case <-s.news:
 		return false, nil

@@ -49,7 +49,7 @@ type Problem struct {
 
 // Check reads all objects of a store, or those that some coroutines need, and verifies them: each by its digests and
 // checksums; modules by their hash; that chains hold together, commit by commit, and can be put together; that each commit
-// names the one before it; that the output is there from the first commit on. What is damaged is in the result. It works
+// names the one before it; that the output is there from the first commit on; and messages. What is damaged is in the result. It works
 // beside everything else, and needs memory for a few objects at a time.
 //
 // Of what is encrypted under a key that isn't there digests show whether it is what was written, and manifests whether

@@ -67,8 +67,8 @@ type Condemned struct {
 	After time.Time // from when on it may be deleted, with the same grace
 }
 
-// Collect removes what nobody needs any more: commits that a policy does not keep, leftovers of what was cut short, and
-// modules that no coroutine was made of. It is safe beside everything else that works on the store, itself included:
+// Collect removes what nobody needs any more: commits that a policy does not keep, leftovers of what was cut short, messages to
+// coroutines that have ended, and modules that no coroutine was made of. It is safe beside everything else that works on the store, itself included:
 // modules (and bases, if asked for) are condemned first, and deleted by a later call, when they have been so for the grace
 // time and nobody has come to need them. See FORMAT.md, "Shared objects".
 //
@@ -518,6 +518,9 @@ func (s *Store) needsOf(ctx context.Context, id string) ([]string, error) {
 // shared returns the keys of the shared objects that a commit needs.
 func (m *Manifest) shared() []string {
 	keys := []string{moduleKey(m.Module)}
+	for _, h := range m.Modules {
+		keys = append(keys, moduleKey(h))
+	}
 	if m.Origin != nil && m.Origin.Root.Seq == 0 {
 		keys = append(keys, baseKey(m.Origin.Root.Name))
 	}

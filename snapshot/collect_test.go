@@ -644,3 +644,46 @@ func TestDeleteBaseCrashes(t *testing.T) {
 		}
 	}
 }
+
+// TestCollectGrantedModules: a module that only grants name is kept as long as a commit has them, encrypted or not.
+func TestCollectGrantedModules(t *testing.T) {
+	ctx := context.Background()
+	for name, store := range map[string]*Store{
+		"plain": NewStore(bucket.NewMem()), "encrypted": NewStore(bucket.NewMem()).WithKeys(ringOf(1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			own, other := []byte("the program"), []byte("what its children are started from")
+			m := newModel("p", own, rand.New(rand.NewPCG(1, 2)), nil, Commit{})
+			snap, _ := m.next()
+			for _, module := range [][]byte{own, other} {
+				if _, err := store.PutModule(ctx, module); err != nil {
+					t.Fatal(err)
+				}
+			}
+			snap.Grants = []Grant{
+				{Kind: GrantModule, Name: "tool", Value: HashOf(other).String()},
+				{Kind: GrantModule, Name: "bad", Value: "no hash"},
+				{Kind: GrantModule, Name: "again", Value: HashOf(other).String()},
+			}
+			if _, err := store.Commit(ctx, snap); err != nil {
+				t.Fatal(err)
+			}
+			head, err := NewStore(store.Bucket()).Head(ctx, "p") // without a key
+			if err != nil || len(head.Modules) != 1 || head.Modules[0] != HashOf(other) {
+				t.Errorf("the manifest names the modules %v, %v", head.Modules, err)
+			}
+			if got := collect(t, NewStore(store.Bucket()), CollectOptions{}); sums(got)[ObjectModule] != 0 {
+				t.Errorf("collected: %v", got.Reclaimed)
+			}
+			if _, err := store.Module(ctx, HashOf(other)); err != nil {
+				t.Error(err)
+			}
+			if err := store.Delete(ctx, "p"); err != nil {
+				t.Fatal(err)
+			}
+			if got := collect(t, store, CollectOptions{}); sums(got)[ObjectModule] != 2 {
+				t.Errorf("collected after it was deleted: %v", got.Reclaimed)
+			}
+		})
+	}
+}

@@ -129,3 +129,53 @@ func ExampleDiffPages() {
 	}
 	// Output: page 5 changed
 }
+
+func ExampleStore_Send() {
+	ctx := context.Background()
+	store := snapshot.NewStore(bucket.NewMem())
+	if _, err := store.Commit(ctx, generator(1, nil)); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// Who drives the coroutine is told when something comes.
+	inbox := snapshot.NewInboxWatcher(store, snapshot.InboxWatcherOptions{})
+	defer inbox.Close()
+	came := make(chan struct{}, 1)
+	stop := inbox.Watch("counter", func() {
+		select {
+		case came <- struct{}{}:
+		default:
+		}
+	})
+	defer stop()
+
+	// Sent twice, to be sure, it is one message.
+	for range 2 {
+		r, err := store.Send(ctx, "counter", snapshot.Message{Name: "approval", Key: "order 4711", Data: []byte("yes")})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println("sent", r.Key, "- a duplicate:", r.Duplicate)
+	}
+
+	<-came
+	messages, err := store.Inbox(ctx, "counter", "approval")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, m := range messages {
+		fmt.Printf("%s: %s\n", m.Name, m.Data)
+		// After the commit that has the message, which is left out here.
+		if err := store.Acknowledge(ctx, "counter", m.Key); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	// Output:
+	// sent order 4711 - a duplicate: false
+	// sent order 4711 - a duplicate: true
+	// approval: yes
+}

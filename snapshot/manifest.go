@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"math"
 	"time"
 )
@@ -25,6 +26,7 @@ type Manifest struct {
 	Frames     int     // frames of the whole call stack
 	Output     uint64  // bytes of output since the parent
 	Origin     *Origin // where the chain of a delta begins; nil for a full snapshot
+	Modules    []Hash  // others than Module that the store has to keep for it, ascending: those of its grants
 	Key        KeyID   // under which it is encrypted; zero if it isn't
 	// Locked says that the key isn't there: then Error and Await.Detail are unknown, and empty, and what the rest says is
 	// not authenticated.
@@ -46,6 +48,7 @@ func (m *Manifest) Base() Ref {
 
 // wireManifest is the manifest as CBOR. FORMAT.md gives each key's meaning.
 type wireManifest struct {
+	Modules    [][]byte     // 0: what is sealed, 20, has to be last
 	Coroutine  string       // 1
 	Seq        uint64       // 2
 	Parent     *wireParent  // 3
@@ -95,6 +98,13 @@ type wireOrigin struct {
 
 func (w *wireManifest) append(b []byte) []byte {
 	m := newMap(b)
+	if len(w.Modules) > 0 {
+		m.key(0)
+		m.b = appendHead(m.b, cborArray, uint64(len(w.Modules)))
+		for _, h := range w.Modules {
+			m.b = appendBytes(m.b, h)
+		}
+	}
 	m.key(1)
 	m.b = appendText(m.b, w.Coroutine)
 	m.key(2)
@@ -164,7 +174,7 @@ func (w *wireAwait) append(b []byte) []byte {
 
 // size returns no less than the manifest has bytes, with a table of n sections.
 func (w *wireManifest) size(n int) int {
-	size := 512 + 64*n + len(w.Coroutine) + len(w.ModuleName) + len(w.Entry) + len(w.Error)
+	size := 512 + 64*n + 40*len(w.Modules) + len(w.Coroutine) + len(w.ModuleName) + len(w.Entry) + len(w.Error)
 	if w.Await != nil {
 		size += len(w.Await.Import) + len(w.Await.Kind) + len(w.Await.Detail)
 	}
@@ -177,6 +187,11 @@ func (w *wireManifest) size(n int) int {
 func (w *wireManifest) decode(u *unpacker) {
 	u.pairs(func(key uint64) {
 		switch key {
+		case 0:
+			w.Modules = make([][]byte, u.count())
+			for i := range w.Modules {
+				w.Modules[i] = u.blob()
+			}
 		case 1:
 			w.Coroutine = u.text()
 		case 2:
@@ -307,6 +322,9 @@ func (s *Snapshot) wireManifest(sections []section) *wireManifest {
 			w.Await.Until = &t
 		}
 	}
+	for _, h := range s.grantedModules() {
+		w.Modules = append(w.Modules, h[:])
+	}
 	if s.Base != nil {
 		o := &s.Base.Origin
 		w.Origin = &wireOrigin{Anchor: o.Anchor, Seq: o.Root.Seq, Name: o.Root.Name, Hash: o.Root.Hash[:], Bytes: uint64(o.RootBytes)}
@@ -333,6 +351,7 @@ func (s *Snapshot) manifest() Manifest {
 		Pages:      len(s.Memory.Pages),
 		Frames:     len(s.Frames),
 		Output:     s.outputBytes(),
+		Modules:    s.grantedModules(),
 	}
 	if a := s.Await; a != nil {
 		m.Await = &Await{Import: a.Import, Kind: a.Kind, Until: a.Until, Detail: a.Detail}
@@ -399,6 +418,14 @@ func (w *wireManifest) snapshot() (*Snapshot, error) {
 		return bad("module hash of %d bytes", len(w.Module))
 	}
 	s.Module = Hash(w.Module)
+	if w.Modules != nil && len(w.Modules) == 0 {
+		return bad("an empty list of modules")
+	}
+	for i, h := range w.Modules {
+		if len(h) != len(s.Module) || i > 0 && bytes.Compare(w.Modules[i-1], h) >= 0 {
+			return bad("the hash of a module that it needs is not one, or out of order")
+		}
+	}
 	if w.Parent != nil {
 		if len(w.Parent.Hash) != len(s.Module) {
 			return bad("parent's hash of %d bytes", len(w.Parent.Hash))
@@ -497,6 +524,10 @@ func (w *wireManifest) manifest(s *Snapshot) *Manifest {
 	m.Pages = int(w.Pages) + int(w.Patches)
 	m.Frames = int(w.Frames)
 	m.Output = w.Output
+	m.Modules = nil
+	for _, h := range w.Modules {
+		m.Modules = append(m.Modules, Hash(h))
+	}
 	if w.object != nil {
 		m.Key, m.Locked = w.object.id, w.object.aead == nil
 	}

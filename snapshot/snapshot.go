@@ -1,6 +1,10 @@
 package snapshot
 
-import "time"
+import (
+	"bytes"
+	"slices"
+	"time"
+)
 
 // PageSize is the unit in which memory is compared and stored, in bytes. A WebAssembly page is [WasmPageSize].
 const PageSize = 4096
@@ -149,11 +153,28 @@ type Output struct {
 	Data   []byte
 }
 
-// Grant is something outside that the run was given: a mounted folder, a handler. What kinds there are, and what the texts
-// mean, is between those who start and who resume.
+// Grant is something that the run was given: a mounted folder, or what the runtime and the command have beside it. Of the kind
+// [GrantModule] it is a module in the store, which is kept as long as a commit has the grant.
 type Grant struct {
-	Kind  string // for example "dir"
-	Name  string // the guest's name for it: a path
-	Value string // the host's: a path
-	Flags string // "ro"
+	Kind  string // "dir", [GrantModule] and others
+	Name  string // the guest's name for it: of a folder, its path
+	Value string // what it is: of a folder, the host's path
+	Flags string // of a folder, "ro"
+}
+
+// GrantModule is the kind of a grant that is a module. Its Value is the module's hash.
+const GrantModule = "module"
+
+// grantedModules returns the hashes of the modules that the snapshot's grants name, ascending.
+func (s *Snapshot) grantedModules() []Hash {
+	var hashes []Hash
+	for _, g := range s.Grants {
+		if g.Kind == GrantModule {
+			if h, err := ParseHash(g.Value); err == nil {
+				hashes = append(hashes, h)
+			}
+		}
+	}
+	slices.SortFunc(hashes, func(a, b Hash) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(hashes)
 }

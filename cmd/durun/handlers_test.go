@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // An interrupt ends the commands that handlers run, and the call is made again by resume.
@@ -16,7 +18,7 @@ func TestInterruptedCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	started := filepath.Join(dir, "started")
-	if err := syscall.Mkfifo(started, 0o600); err != nil {
+	if err := unix.Mkfifo(started, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	data, err := filepath.Abs("testdata")

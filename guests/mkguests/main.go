@@ -46,7 +46,7 @@ type language struct {
 	folder   string                                 // of the module, under testdata/
 	prefix   string                                 // of the module's name, before the source's
 	versions [][]string                             // commands whose first line names a tool's version
-	commands func(name, src, out string) [][]string // run in the source's folder; $TMP is a scratch folder
+	commands func(name, src, out string) [][]string // run in the source's folder; $TMP is a scratch folder, $ROOT the repository's
 	env      []string
 }
 
@@ -163,7 +163,8 @@ func languages() []language {
 			prefix:   "rust-",
 			versions: [][]string{{rustc, "--version"}},
 			commands: func(_, src, out string) [][]string {
-				compile := []string{rustc, "--edition=2021", "--target=wasm32-wasi", "-O"}
+				// Where a panic comes from is told by the path of the source, which shall not be this machine's.
+				compile := []string{rustc, "--edition=2021", "--target=wasm32-wasi", "-O", "--remap-path-prefix=$ROOT=."}
 				return [][]string{
 					append(compile[:len(compile):len(compile)], "--crate-type=rlib", "--crate-name=durun", "--cfg", `feature="std"`, "-o", "$TMP/libdurun.rlib", "../durun/src/lib.rs"),
 					append(compile[:len(compile):len(compile)], "--extern", "durun=$TMP/libdurun.rlib", "-C", "strip=debuginfo", "-o", out, src),
@@ -291,10 +292,15 @@ func (l language) build(g *guests.Guest, src, testdata, tmp string) error {
 		return err
 	}
 	out = filepath.ToSlash(out)
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	inPlace := strings.NewReplacer("$TMP", tmp, "$ROOT", root)
 	for _, argv := range l.commands(g.Name, filepath.Base(src), out) {
 		g.Build = append(g.Build, strings.Join(append(slices.Clone(l.env), argv...), " "))
 		for i := range argv {
-			if argv[i] = strings.ReplaceAll(argv[i], "$TMP", tmp); argv[i] == out && filepath.IsAbs(module) {
+			if argv[i] = inPlace.Replace(argv[i]); argv[i] == out && filepath.IsAbs(module) {
 				argv[i] = module
 			}
 		}

@@ -188,6 +188,13 @@ async def awaited():
         rounds += 1
     want(task.done(), True, "done beside a busy task")
 
+    # The task that waits goes on, though another one has asked first.
+    op = durun.sleep(0.01)
+    task = asyncio.ensure_future(op)
+    await asyncio.sleep(0)
+    op.result()
+    await asyncio.wait_for(task, 5)
+
     loop = asyncio.get_running_loop()
     raised(NotImplementedError, loop.run_in_executor, None, print)
     start = loop.time()

@@ -21,6 +21,7 @@ type fakeCoroutine struct {
 	fresh         bool // operations have begun since the last suspension
 	yielded       []string
 	reply         string // what a yield receives
+	awaits        int    // calls of Await
 }
 
 type fakeOp struct {
@@ -97,6 +98,7 @@ func (c *fakeCoroutine) Drop(n uint32) error {
 func (c *fakeCoroutine) Operations() []uint32 { return slices.Sorted(maps.Keys(c.ops)) }
 
 func (c *fakeCoroutine) Await(w hostabi.Wait, p *hostabi.Pending) ([]uint32, *hostabi.Pending, error) {
+	c.awaits++
 	if c.cancel {
 		c.cancel = false
 		return nil, nil, &hostabi.OperationError{Code: hostabi.CodeCancelled}

@@ -15,24 +15,36 @@
 //     between mounts is EXDEV, a path that is not UTF-8 EILSEQ.
 //   - The files under /durun, if the Config has them, let any program begin operations and wait for them: see DURUN.md.
 //     Reads of two of them are await points, too.
+//   - A descriptor that is open and no socket is ENOTSOCK to sock_recv and its like. proc_raise does what a signal does by default.
 //   - Descriptors are below 4096, paths up to 4096 bytes, and one poll_oneoff takes up to 16384 subscriptions.
 //
 // # What is captured
 //
-// Arguments, environment, the descriptor table, the monotonic clock, and that standard input ended. A restored guest
-// keeps all of these, whatever the Config of the restoring node says about them. From the node come standard input, the
-// folders behind the mounts, the time, and random bytes.
+// Arguments, environment, the descriptor table, the monotonic clock, standard input as far as it was read, and volumes in
+// memory. A restored guest keeps all of these, whatever the Config of the restoring node says about them. From the node come
+// standard input, the folders behind the mounts, the time, and random bytes. WASI.md goes through the functions one by one.
 //
-// A descriptor is captured as mount, path, flags, type and offset, and opened again without O_CREAT, O_EXCL and O_TRUNC.
-// A file that is gone, of another type, or, if it was open for reading only, shorter than the offset that was reached in
-// it, is EIO at each use but fd_close. So is one that was unlinked or replaced while it was open: its name no longer
-// leads to it. A file that the guest renamed is followed.
+// A descriptor in a folder of the host is captured as mount, path, flags, type and offset, and opened again without O_CREAT,
+// O_EXCL and O_TRUNC. A file that is gone, of another type, or, if it was open for reading only, shorter than the offset that
+// was reached in it, is EIO at each use but fd_close. So is one that was unlinked or replaced while it was open: its name no
+// longer leads to it. A file that the guest renamed is followed.
 //
-// The content of a file is not captured. What the guest wrote after a commit stays written if the guest then goes back
-// to that commit, and is written again: such effects are at least once.
+// The content of a file in such a folder is not captured. What the guest wrote after a commit stays written if the guest then
+// goes back to that commit, and is written again: such effects are at least once.
 //
-// Standard input that was read from the host and not yet by the guest, at most what one call asked for, is not captured;
-// see [Stdin]. That it ended is remembered for good.
+// A volume in memory (see [Mount].Memory) is captured with all that is in it: files, folders, links, times, files that have
+// lost their names and are still open. What the guest does there happens exactly once, as in its own memory. It is for what
+// a program would put into /tmp: each byte is in the first commit, then in those that come after it was changed, in chunks of
+// 64 KiB of which only what differs is stored.
+//
+// # Standard input and output
+//
+// Standard input is read ahead of the guest, at most what one call asked for, and that is part of the next commit. What the
+// process has read since its last commit is lost if it dies: a pipe has it no more. Input that must not get lost
+// comes from messages ([Config].StdinMessages), which are gone only with a commit that has them. That the input ended is
+// remembered for good.
+//
+// Standard output and error are the runtime's, by [hostabi.Guest].Output: it commits them with the state.
 //
 // # Clocks
 //

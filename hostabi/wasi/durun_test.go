@@ -683,6 +683,28 @@ func TestEventsWhileStdin(t *testing.T) {
 	}
 }
 
+// TestPollOften is a poll in which one device is many times: it is looked at once, and what it waits for is not multiplied.
+func TestPollOften(t *testing.T) {
+	g := durunGuest(t)
+	rpc := g.openDurun("rpc", openArgs{rights: readWrite})
+	g.ask(rpc, "begin call f")
+	g.write(rpc, "wait 1 - 1")
+	subs := slices.Repeat([]sub{readable(rpc)}, 100)
+	in, out, result := g.subs(subs), g.space(len(subs)*eventSize), g.space(4)
+	_, p := g.start("poll_oneoff", nil, in, out, uint64(len(subs)), result)
+	if g.co.awaits != 1 || p == nil || !slices.Equal(p.Ops, []uint32{1}) {
+		t.Errorf("asked %d times, then waits for %+v", g.co.awaits, p)
+	}
+	g.co.end(1, "", 0)
+	if e, p := g.start("poll_oneoff", p, in, out, uint64(len(subs)), result); e != success || p != nil || g.u32(result) != 100 {
+		t.Errorf("errno %d, %+v, %d events", e, p, g.u32(result))
+	}
+	// A write of nothing begins no request.
+	g.wantRead(rpc, 1, "o")
+	g.write(rpc, "")
+	g.wantRead(rpc, 9, "k\n1")
+}
+
 // TestDurunWithout is a runtime that offers no operations.
 func TestDurunWithout(t *testing.T) {
 	g := durunGuest(t)

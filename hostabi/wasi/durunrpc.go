@@ -31,6 +31,9 @@ func (f *rpcFile) write(b []byte) (int, errno) {
 	if !f.canWrite() {
 		return 0, eBadf
 	}
+	if len(b) == 0 {
+		return 0, success
+	}
 	f.answer(nil)
 	f.parsed, f.timed, f.deadline = nil, false, 0
 	switch {

@@ -281,8 +281,12 @@ func FuzzRestoreVolume(f *testing.F) {
 	}
 	root := inodeState{Ino: memRoot, Kind: typeDirectory}
 	for _, list := range [][]inodeState{
-		{root}, {root, dir(2, 3, "a"), dir(3, 2, "a")}, {root, dir(2, 1, "a"), dir(3, 1, "a")}, {root, dir(2, 1, "..")},
-		{root, dir(40, 1, "a")}, {root, {Ino: 2, Kind: typeRegular, Size: 1, Data: []byte("ab"), Names: []nameState{{Dir: 1, Name: []byte("f")}}}},
+		{root},
+		{root, dir(2, 3, "a"), dir(3, 2, "a")},
+		{root, dir(2, 1, "a"), dir(3, 1, "a")},
+		{root, dir(2, 1, "..")},
+		{root, dir(40, 1, "a")},
+		{root, {Ino: 2, Kind: typeRegular, Size: 1, Data: []byte("ab"), Names: []nameState{{Dir: 1, Name: []byte("f")}}}},
 	} {
 		data, err := encMode.Marshal(list)
 		if err != nil {

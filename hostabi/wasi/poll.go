@@ -156,7 +156,7 @@ func (i *Instance) subscribeFD(fd int32, kind byte, w *wait) (done bool, nbytes 
 		if d.broken() {
 			return true, 0, eIO
 		}
-		ready, n := d.file.(device).subscribe(w)
+		ready, n := w.device(d.file.(device))
 		return ready, uint64(n), success
 	case d.kind == kindFile:
 		st, e := d.file.stat()
@@ -185,6 +185,27 @@ type wait struct {
 	messages   bool     // standard input, where it comes from messages
 	operations bool     // operations of the coroutine, and that it is to be cancelled
 	ops        []uint32 // those that have not ended, for both; may be empty
+
+	devices map[device]polled // those that were looked at
+}
+
+// polled is what a poll found of a device.
+type polled struct {
+	ready  bool
+	nbytes int
+}
+
+// device looks at a device, once however often it is subscribed to: there may be many operations behind it.
+func (w *wait) device(d device) (ready bool, nbytes int) {
+	p, ok := w.devices[d]
+	if !ok {
+		p.ready, p.nbytes = d.subscribe(w)
+		if w.devices == nil {
+			w.devices = map[device]polled{}
+		}
+		w.devices[d] = p
+	}
+	return p.ready, p.nbytes
 }
 
 const waitSize = 1 + 3*8 + 4
@@ -232,7 +253,7 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 	if events {
 		slices.Sort(w.ops)
 		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, w.operations
-		p.Kind, p.Detail = hostabi.KindOperations, fmt.Sprintf("%d operations", len(p.Ops))
+		p.Kind, p.Detail = hostabi.KindOperations, describeOps(len(p.Ops))
 	}
 	if w.messages && len(p.Ops) == 1 {
 		p.Detail = "input from messages"
@@ -253,6 +274,17 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 		return p // somebody has set the wall clock
 	}
 	return before
+}
+
+// describeOps says for people what a wait for n operations is for.
+func describeOps(n int) string {
+	switch n {
+	case 0:
+		return "its cancellation"
+	case 1:
+		return "an operation"
+	}
+	return fmt.Sprintf("%d operations", n)
 }
 
 // maxWallSleep is how long a wait for a wall time goes without a look at the wall clock.

@@ -82,15 +82,8 @@ func finalEnd(err error) *hostabi.OperationError {
 }
 
 // text is what a handler says, as it may be shown to anybody: valid UTF-8 without control characters but for newlines,
-// without white space at its ends, and not too long.
+// without white space at its ends, and at most maxText bytes.
 func text(s string) string {
-	if len(s) > maxText {
-		cut := maxText
-		for cut > maxText-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut]
-	}
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || unicode.IsPrint(r):
@@ -101,6 +94,13 @@ func text(s string) string {
 			return -1
 		}
 		return utf8.RuneError
-	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
-	return strings.TrimSpace(s)
+	}, strings.ToValidUTF8(s[:min(len(s), 2*maxText)], string(utf8.RuneError)))
+	if s = strings.TrimSpace(s); len(s) <= maxText {
+		return s
+	}
+	end := maxText
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return strings.TrimSpace(s[:end])
 }

@@ -132,10 +132,13 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 // tail keeps the last of what is written to it.
 type tail struct{ b []byte }
 
+// maxTail leaves room in a message for what stands before: that is cut at its end.
+const maxTail = maxText - 128
+
 // Write implements io.Writer.
 func (t *tail) Write(p []byte) (int, error) {
-	t.b = append(t.b, p[max(0, len(p)-maxText):]...)
-	if extra := len(t.b) - maxText; extra > 0 {
+	t.b = append(t.b, p[max(0, len(p)-maxTail):]...)
+	if extra := len(t.b) - maxTail; extra > 0 {
 		t.b = append(t.b[:0], t.b[extra:]...)
 	}
 	return len(p), nil

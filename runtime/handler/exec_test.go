@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/durun/durun/hostabi"
 )
 
@@ -58,7 +60,7 @@ func TestExecFailures(t *testing.T) {
 		"echo slow down >&2; exit 75":             {throttled: true, message: "exit status 75: slow down"},
 		"nosuchcommand-at-all":                    {message: "exit status 127: "},
 		"kill -9 $$":                              {message: "signal: killed"},
-		"echo " + long + " lost >&2; exit 1":      {message: "exit status 1: " + long[:maxText-len(" lost\n")] + " lost"},
+		"echo " + long + " lost >&2; exit 1":      {message: "exit status 1: " + long[:maxTail-len(" lost\n")] + " lost"},
 		"sleep 1000 & echo out; echo err >&2":     {message: "left a process behind that has its output open: err"},
 		"cat > /dev/null; exit 1":                 {message: "exit status 1"},
 		"exit 1 # and doesn't read its input":     {message: "exit status 1"},
@@ -66,7 +68,7 @@ func TestExecFailures(t *testing.T) {
 		"echo out; echo 'only errors' >&2; false": {message: "exit status 1: only errors"},
 	} {
 		result, err := Exec(command, ExecOptions{})(t.Context(), Call{Body: make([]byte, 1<<20)})
-		if result != nil || err == nil || !strings.Contains(err.Error(), want.message) {
+		if result != nil || err == nil || !strings.Contains(text(err.Error()), want.message) {
 			t.Errorf("%s: %q, error %v, want %q", command, result, err, want.message)
 		}
 		if final := finalEnd(err) != nil; final != want.final {
@@ -100,7 +102,7 @@ func TestExecTooMuch(t *testing.T) {
 func TestExecCancelled(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/durun/durun/hostabi"
 )
@@ -108,6 +110,29 @@ func TestDoEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+func FuzzText(f *testing.F) {
+	for _, s := range []string{
+		"", "plain", " a\r\n\tb ", "\xff\xfe", "a\x00\x1b[31m", strings.Repeat("é", maxText), strings.Repeat("\x01", maxText),
+		strings.Repeat("a\xff", maxText), strings.Repeat(" ", 2*maxText) + "x", "x" + strings.Repeat(" ", 2*maxText),
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := text(s)
+		if len(got) > maxText || !utf8.ValidString(got) || got != strings.TrimSpace(got) {
+			t.Errorf("%q becomes %q", s, got)
+		}
+		for _, r := range got {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("%q has %q", got, r)
+			}
+		}
+		if again := text(got); again != got {
+			t.Errorf("%q becomes %q", got, again)
+		}
+	})
 }
 
 func TestDoDenied(t *testing.T) {

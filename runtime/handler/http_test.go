@@ -203,31 +203,43 @@ func TestHTTPLargeAnswers(t *testing.T) {
 // A receiver that dies after its work gets one request for each attempt, also on a connection that was used before, where
 // net/http would like to repeat requests that have an idempotency key.
 func TestHTTPLostConnections(t *testing.T) {
-	for _, body := range []string{"x", ""} {
-		requests := map[string]int{}
-		var mu sync.Mutex
-		f := serve(t, func(_ http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			defer mu.Unlock()
-			requests[r.Header.Get("Idempotency-Key")]++
-			if strings.HasPrefix(r.Header.Get("Idempotency-Key"), "dies") {
-				panic(http.ErrAbortHandler)
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		for _, body := range []string{"x", ""} {
+			requests := map[string]int{}
+			var mu sync.Mutex
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				requests[r.Header.Get("Idempotency-Key")]++
+				if r.Proto != protocol {
+					t.Errorf("the protocol is %s", r.Proto)
+				}
+				if strings.HasPrefix(r.Header.Get("Idempotency-Key"), "dies") {
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			server.EnableHTTP2 = protocol == "HTTP/2.0"
+			server.StartTLS()
+			f := mustHTTP(t, server.URL, HTTPOptions{Transport: server.Client().Transport})
+			for i := range 5 {
+				if _, err := f(t.Context(), Call{Key: "lives" + strconv.Itoa(i), Body: []byte(body)}); err != nil {
+					t.Error(err)
+				}
+				if _, err := f(t.Context(), Call{Key: "dies" + strconv.Itoa(i), Body: []byte(body)}); err == nil || finalEnd(err) != nil {
+					t.Errorf("a lost connection: error %v", err)
+				}
 			}
-		})
-		for i := range 5 {
-			if _, err := f(t.Context(), Call{Key: "lives" + strconv.Itoa(i), Body: []byte(body)}); err != nil {
-				t.Error(err)
+			server.Close()
+			mu.Lock() // the last receiver has died with its connection, and may not have told yet
+			if len(requests) != 10 {
+				t.Errorf("%s, body %q: requests %v", protocol, body, requests)
 			}
-			if _, err := f(t.Context(), Call{Key: "dies" + strconv.Itoa(i), Body: []byte(body)}); err == nil || finalEnd(err) != nil {
-				t.Errorf("a lost connection: error %v", err)
+			for key, n := range requests {
+				if n != 1 {
+					t.Errorf("%s, body %q: %d requests of %s", protocol, body, n, key)
+				}
 			}
-		}
-		mu.Lock() // the last receiver has died with its connection, and may not have told yet
-		defer mu.Unlock()
-		for key, n := range requests {
-			if n != 1 {
-				t.Errorf("body %q: %d requests of %s", body, n, key)
-			}
+			mu.Unlock()
 		}
 	}
 }

@@ -22,13 +22,13 @@ func newCheckCommand(a *app) *cobra.Command {
 		Use:   "check [ID...]",
 		Short: "Read and verify everything in the store",
 		Long: `Read all that is in the store, or all that some coroutines need, and verify it:
-modules, commits, the chains that commits build on, bases and output. Each
-object that is damaged or missing is named, with the coroutines that it touches
-and what can be resumed of them nevertheless.
+modules, commits, the chains that commits build on, bases, output and messages.
+Each object that is damaged or missing is named, with the coroutines that it
+touches and what can be resumed of them nevertheless.
 
 The exit code is 0 if all is well, and 65 if anything is damaged. What a
-deletion or an import has left that was cut short is no damage; "durun gc"
-removes it.
+deletion or an import has left that was cut short is no damage, and neither are
+messages to coroutines that have ended; "durun gc" removes them.
 
 Without the key, what is encrypted is verified by its digests alone.
 

@@ -86,13 +86,16 @@ func TestOutsideFlags(t *testing.T) {
 
 // What the store records may be anything.
 func TestNewHandlersOfBadGrants(t *testing.T) {
-	for _, g := range []snapshot.Grant{
-		{Kind: "handler", Name: "a", Value: "gopher://localhost/"},
-		{Kind: "handler", Name: "a", Value: "exec:cat", Flags: filepath.Join(t.TempDir(), "nosuch")},
-		{Kind: "policy", Name: "a", Value: "rate=fast"},
+	for _, c := range []struct {
+		grant snapshot.Grant
+		flag  string
+	}{
+		{snapshot.Grant{Kind: grantHandler, Name: "a", Value: "gopher://localhost/"}, "--handler a: "},
+		{snapshot.Grant{Kind: grantHandler, Name: "a", Value: "exec:cat", Flags: filepath.Join(t.TempDir(), "nosuch")}, "--handler a: "},
+		{snapshot.Grant{Kind: grantPolicy, Name: "a", Value: "rate=fast"}, "--limit a: "},
 	} {
-		if _, err := newHandlers([]snapshot.Grant{g}, nil); err == nil || classify(err).code != exitUsage || !strings.Contains(err.Error(), g.Kind+" a: ") {
-			t.Errorf("%v: error %v", g, err)
+		if _, err := newHandlers([]snapshot.Grant{c.grant}, nil); err == nil || classify(err).code != exitUsage || !strings.Contains(err.Error(), c.flag) {
+			t.Errorf("%v: error %v", c.grant, err)
 		}
 	}
 }

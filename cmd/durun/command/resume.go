@@ -239,7 +239,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}
-	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin})
+	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin, restored: true})
 	if err != nil {
 		return &exitError{
 			code:   exitUsage,

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// The functions of the import module, see hostabi/ABI.md. None keeps a pointer. Only yield, checkpoint and wait suspend; they stop
-// the whole program until they return.
+// The functions of the import module, see hostabi/ABI.md. None keeps a pointer. Only yield, checkpoint and wait suspend; they
+// stop the whole program until they return.
 
 //go:wasmimport durun input
 //go:noescape

@@ -27,8 +27,8 @@ func Yield(value []byte) []byte {
 // Checkpoint waits until all that the program has done is durable. All goroutines stop meanwhile.
 func Checkpoint() { abiCheckpoint() }
 
-// Context returns a context that is cancelled when the coroutine is to be cancelled, with the cause [ErrCoroutineCancelled]. Once it
-// was asked for, the coroutine need not wait for an operation to hear of it.
+// Context returns a context that is cancelled when the coroutine is to be cancelled, with the cause [ErrCoroutineCancelled]. Once
+// it was asked for, the coroutine need not wait for an operation to hear of it.
 func Context() context.Context { return operations.useContext() }
 
 // sized reads a value of a length that the host knows.

@@ -2,14 +2,10 @@
 // and gone on with elsewhere. A program needs none of it to be durable, time.Sleep and files are so by themselves. What it
 // adds is something else to wait for: calls of handlers on the host, messages, timers, and children.
 //
-//	func notifyUsers(ctx context.Context, opid string, emails []string) error {
-//		sent := make([]*durun.Op, len(emails))
-//		for i, to := range emails {
-//			sent[i] = durun.Call("send_email", []byte(`{"to":"`+to+`"}`))
-//		}
-//		results, err := durun.All(ctx, sent...)
-//		…
+//	for i, to := range emails {
+//		wg.Go(func() { receipts[i], errs[i] = durun.CallJSON[Receipt](ctx, "send_email", Mail{To: to}) })
 //	}
+//	wg.Wait()
 //
 // # Operations
 //
@@ -23,18 +19,19 @@
 //
 // # Cancellation
 //
-// A coroutine can be asked to end ("durun cancel"; or its parent has ended). Then [Context] is cancelled, and each Wait that is under
-// way, whatever its context, returns [ErrCoroutineCancelled]. The program may clean up, for which it can begin and wait as ever,
-// and ends. Waits that start afterwards are not disturbed.
+// A coroutine can be asked to end ("durun cancel"; or its parent has ended). Then [Context] is cancelled, and each Wait that is
+// under way, whatever its context, returns [ErrCoroutineCancelled]. The program may clean up, for which it can begin and wait as
+// ever, and ends. Waits that start afterwards are not disturbed.
 //
 // # TinyGo
 //
-// The package builds with TinyGo as well (target wasip1). Waiting stops all goroutines there, as soon as all have had
-// their turn and none has begun anything. So they wait for operations together; but time.Sleep, and contexts with a time-out, don't
-// go on meanwhile: use [Sleep] and [Timer].
+// The package has a variant for TinyGo (target wasip1); its tests have stock Go compile that. Waiting stops all goroutines there,
+// as soon as all have had their turn and none has begun anything. So they wait for operations together; but time.Sleep, and
+// contexts with a time-out, don't go on meanwhile: use [Sleep] and [Timer].
 //
 // # Where it runs
 //
-// Beside the import module "durun", it reads the file /durun/events, which the command offers, and a program that embeds durun
-// if it asks for that (wasi.Config.Durun). With TinyGo the module is enough. On other platforms the package compiles, for the sake of tools, and panics.
+// Beside the import module "durun", it reads the file /durun/events, which the command offers, and a program that embeds durun if
+// it asks for that (wasi.Config.Durun). With TinyGo the module is enough. On other platforms the package compiles, for the sake
+// of tools, and panics.
 package durun

@@ -17,13 +17,14 @@ func CallJSON[T any](ctx context.Context, name string, arg any) (T, error) {
 	return finishJSON[T](ctx, Call(name, body))
 }
 
-// RecvJSON receives a message of that name, and decodes it; an empty one is T's zero value. If waiting ends before, no message is taken.
+// RecvJSON receives a message of that name, and decodes it; an empty one is T's zero value. If waiting ends before, no message is
+// taken.
 func RecvJSON[T any](ctx context.Context, name string) (T, error) {
 	return finishJSON[T](ctx, Recv(name))
 }
 
-// SpawnJSON runs a child of the given target and args, see [Spawn], with input as JSON, waits, and decodes its output. If waiting ends
-// before, the child is cancelled.
+// SpawnJSON runs a child of the given target and args, see [Spawn], with input as JSON, waits, and decodes its output. If waiting
+// ends before, the child is cancelled.
 func SpawnJSON[T any](ctx context.Context, target string, input any, args ...string) (T, error) {
 	body, err := json.Marshal(input)
 	if err != nil {

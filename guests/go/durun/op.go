@@ -51,10 +51,10 @@ func Timer(d time.Duration) *Op {
 // which nobody has received yet. Messages that come before are kept.
 func Recv(name string) *Op { return begin(recv, name, name, nil) }
 
-// Spawn begins a child: a coroutine of its own. The target is [Self] for this program, the name of an export of its module,
-// or "module:NAME" or "module:NAME/EXPORT" for a module that the run was given (--module). The child finds input with
-// [Input], and args after its program's name; without args it has this program's. Its [SetOutput] is the operation's result. A child
-// that exits with another code than 0 is [ErrFailed].
+// Spawn begins a child: a coroutine of its own. The target is [Self] for this program, the name of an export of its module, or
+// "module:NAME" or "module:NAME/EXPORT" for a module that the run was given (--module). The child finds input with [Input], and
+// args after its program's name; without args it has this program's. Its [SetOutput] is the operation's result. A child that
+// exits with another code than 0 is [ErrFailed].
 //
 // Children of a program that ends are cancelled.
 func Spawn(target string, input []byte, args ...string) *Op {
@@ -93,7 +93,8 @@ func (op *Op) String() string { return strings.TrimRight(op.kind.String()+" "+op
 // begin. A child's id is its parent's, a dot, and this number.
 func (op *Op) Number() uint32 { return op.number }
 
-// Done returns a channel that is closed when the operation has ended.
+// Done returns a channel that is closed when the operation has ended. Who selects on it selects on [Context]'s as well, to hear
+// when the coroutine is to be cancelled.
 func (op *Op) Done() <-chan struct{} { return op.done }
 
 // Result returns how the operation ended, without waiting: [ErrPending] if it has not. The result must not be changed if somebody
@@ -114,8 +115,8 @@ func (op *Op) hasEnded() bool {
 	}
 }
 
-// Wait waits until the operation has ended, and returns its result. Other errors than an [*Error] say that waiting is over, and the
-// operation goes on: the cause of ctx's end, or [ErrCoroutineCancelled].
+// Wait waits until the operation has ended, and returns its result. Other errors than an [*Error] say that waiting is over, and
+// the operation goes on: the cause of ctx's end, or [ErrCoroutineCancelled].
 func (op *Op) Wait(ctx context.Context) ([]byte, error) {
 	if op.hasEnded() { // whatever ctx says
 		return op.result, op.err

@@ -1,5 +1,6 @@
 // Command joins waits for several operations in all ways, and has operations end in all ways. It asks for the handlers "echo",
-// which answers with its argument, "silent", which answers nothing, "fail", which fails, and "stop", which has this program cancelled.
+// which answers with its argument, "silent", which answers nothing, "fail", which fails, and "stop", which has this program
+// cancelled.
 package main
 
 import (

@@ -10,8 +10,8 @@ use crate::{sleep, Code, Error};
 /// Waits until all have succeeded, or the first has failed. The output is the results in the order of `futures`, or that
 /// one's error.
 ///
-/// Operations begin before this is awaited, all of them. Those that have not ended afterwards are dropped, and so cancelled: pass `&mut` ones
-/// to go on with them.
+/// Operations begin before this is awaited, all of them. Those that have not ended afterwards are dropped, and so cancelled: pass
+/// `&mut` ones to go on with them.
 pub fn all<F, T, E>(
     futures: impl IntoIterator<Item = F>,
 ) -> impl Future<Output = Result<Vec<T>, E>> + Unpin
@@ -69,8 +69,8 @@ where
     })
 }
 
-/// Waits until `n` have ended, well or not, or all if there are fewer. The output is their indices, and what they are, in the order
-/// in which they ended. The others are dropped, see [`all`].
+/// Waits until `n` have ended, well or not, or all if there are fewer. The output is their indices, and what they are, in the
+/// order in which they ended. The others are dropped, see [`all`].
 pub fn some<F>(
     n: usize,
     futures: impl IntoIterator<Item = F>,

@@ -5,7 +5,7 @@
 //!
 //! ```no_run
 //! async fn notify_users(emails: &[&str]) -> Result<(), durun::Error> {
-//!     let sent = emails.iter().map(|to| durun::call("send_email", format!(r#"{{"to":"{}"}}"#, to)));
+//!     let sent = emails.iter().map(|to| durun::call("send_email", to));
 //!     let results = durun::all(sent).await?;
 //!     println!("{} sent", results.len());
 //!     Ok(())

@@ -16,8 +16,9 @@ const RECV: u32 = 4;
 /// The target of [`spawn`] that stands for the program itself.
 pub const SELF: &str = "";
 
-/// Something that happens outside, and ends. It is a future of its result. Dropping it cancels and forgets it; to go on
-/// with one that was awaited in vain, by [`race`](crate::race) say, await `&mut operation`.
+/// Something that happens outside, and ends. It is a future of its result, for [`block_on`] to run: no other executor hears of
+/// ends. Dropping it cancels and forgets it; to go on with one that was awaited in vain, by [`race`](crate::race) say, await
+/// `&mut operation`.
 ///
 /// What can't be begun, because a name or the size of a body is not allowed, is an operation as well, which has ended with
 /// [`Code::Invalid`] or [`Code::Limit`].
@@ -28,8 +29,8 @@ pub struct Operation {
     one_thread: PhantomData<*const ()>,
 }
 
-/// Begins a call of a handler on the host, of that name. What body and result mean is between the two. If the run was given no such
-/// handler, the operation ends with [`Code::Denied`].
+/// Begins a call of a handler on the host, of that name. What body and result mean is between the two. If the run was given no
+/// such handler, the operation ends with [`Code::Denied`].
 pub fn call(name: &str, body: impl AsRef<[u8]>) -> Operation {
     Operation::begin(CALL, name.as_bytes(), body.as_ref())
 }
@@ -40,8 +41,8 @@ pub fn sleep(time: Duration) -> Operation {
     Operation::begin(TIMER, b"", &nanoseconds.to_le_bytes())
 }
 
-/// Begins to receive: the operation's result is the data of the next message of that name (`durun send ID name data`) which nobody
-/// has received yet. Messages that come before are kept.
+/// Begins to receive: the operation's result is the data of the next message of that name (`durun send ID name data`) which
+/// nobody has received yet. Messages that come before are kept.
 pub fn recv(name: &str) -> Operation {
     Operation::begin(RECV, name.as_bytes(), b"")
 }
@@ -92,8 +93,8 @@ impl Operation {
         block_on(self)
     }
 
-    /// Gives the operation up if it has not ended. It ends with [`Code::Cancelled`] at once, but for a child, which is asked to end, and
-    /// does so in its own time. What a handler has done already stays done.
+    /// Gives the operation up if it has not ended. It ends with [`Code::Cancelled`] at once, but for a child, which is asked to
+    /// end, and does so in its own time. What a handler has done already stays done.
     pub fn cancel(&self) {
         if let Ok(number) = self.begun {
             abi::cancel(number);

@@ -30,9 +30,12 @@ class EventLoop(asyncio.BaseEventLoop):
         self._waiting: dict[Join, asyncio.Future[None]] = {}
         self._main: asyncio.Future[Any] | None = None
         self._rounds = 0
+        self._ends = 0
 
     def select(self, timeout: float | None) -> list[Any]:
         """Wait for the first operation, at most that long. BaseEventLoop calls it once a round, with 0 if there is work."""
+        if self._wake():
+            return []
         if timeout is not None and timeout <= 0:
             self._rounds += 1
             if self._rounds < _ROUNDS or not self._waiting:
@@ -46,17 +49,25 @@ class EventLoop(asyncio.BaseEventLoop):
             joins = [Join([sleep(timeout)], 1)]
             timeout = None
         try:
-            ended = _request(joins, timeout)
+            _request(joins, timeout)
         except Cancelled:
             if self._main is None or self._main.done():
                 raise
             self._main.cancel("the coroutine is to be cancelled")
-            return []
-        if ended:
-            for join, future in self._waiting.items():
-                if not join._left() and not future.done():
-                    future.set_result(None)
+        self._wake()
         return []
+
+    def _wake(self) -> bool:
+        """Have those go on whose waits are over, if any operation has ended since the last time."""
+        if self._ends == _operations._ends:
+            return False
+        self._ends = _operations._ends
+        woken = False
+        for join, future in self._waiting.items():
+            if not future.done() and not join._left():
+                future.set_result(None)
+                woken = True
+        return woken
 
     def _process_events(self, events: list[Any]) -> None:
         pass

@@ -18,6 +18,9 @@ _unused: list[int] = []
 _unattended: list[int] = []
 _MANY = 256
 
+# How many operations have been seen to end: so that the event loop notices those that it has not waited for itself.
+_ends = 0
+
 
 def _encode(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
@@ -113,6 +116,7 @@ class Operation:
 
     def _settle(self) -> None:
         """Take over how it ended, if it has."""
+        global _ends
         try:
             self._data = ask(f"result {self.number}")
         except OperationError as e:
@@ -123,6 +127,7 @@ class Operation:
             if e.code == "cancelled" and self._cancelled:
                 self._error = Cancelled(f"{self._describe()} was cancelled")
         self._ended = True
+        _ends += 1
         ask(f"drop {self.number}")
 
     def _get(self) -> Any:
@@ -131,7 +136,7 @@ class Operation:
         try:
             return self._convert(self._data)
         except ValueError as e:
-            raise ValueError(f"{self._describe()}: the result is not JSON: {self._data[:100]!r}") from e
+            raise ValueError(f"{self._describe()}: the result is not JSON, as {self.kind}_bytes takes it: {self._data[:100]!r}") from e
 
 
 def _tidy() -> None:
@@ -200,8 +205,8 @@ class Join:
         return self._make(self)
 
 
-def _request(joins: Iterable[Join], timeout: float | None) -> dict[int, Operation]:
-    """Wait for the first of the joins to be over, or one of their operations to end; take over what ended, and return it."""
+def _request(joins: Iterable[Join], timeout: float | None) -> None:
+    """Wait for the join to be over, or, of several, for any of their operations to end; take over what has ended."""
     joins = list(joins)
     pending: dict[int, Operation] = {}
     for join in joins:
@@ -211,12 +216,8 @@ def _request(joins: Iterable[Join], timeout: float | None) -> dict[int, Operatio
         need, flag = joins[0]._left(), "+" if joins[0]._success else ""
     line = f"wait {flag}{need} {'-' if timeout is None else _nanoseconds(timeout)}"
     _tidy()
-    ended = {}
     for word in ask(" ".join([line, *map(str, pending)])).split():
-        op = pending[int(word)]
-        op._settle()
-        ended[op.number] = op
-    return ended
+        pending[int(word)]._settle()
 
 
 def _wait(join: Join, timeout: float | None) -> None:
@@ -316,7 +317,8 @@ def gather(*operations: Operation | Awaitable[Any], return_exceptions: bool = Fa
 
     In async code it takes any awaitables, as asyncio.gather does.
     """
-    if not all(isinstance(op, Operation) for op in operations):
+    own = [op for op in operations if isinstance(op, Operation)]
+    if len(own) < len(operations):
         return asyncio.gather(*operations, return_exceptions=return_exceptions)
 
     def make(join: Join) -> list[Any]:
@@ -327,7 +329,7 @@ def gather(*operations: Operation | Awaitable[Any], return_exceptions: bool = Fa
                 raise op._error
         return [op._get() for op in join.operations]
 
-    return Join(operations, len(operations), not return_exceptions, make)
+    return Join(own, len(own), not return_exceptions, make)
 
 
 def any_(*operations: Operation) -> Join:
