@@ -440,3 +440,43 @@ func guestOf(t *testing.T, name string) []byte {
 	}
 	return binary
 }
+
+// TestChildModule starts children of other modules: one that was given, one that wasn't, and one without such an
+// entry.
+func TestChildModule(t *testing.T) {
+	store := snapshot.NewStore(bucket.NewMem())
+	hash, err := store.PutModule(t.Context(), waitersBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := scriptGuest(t)
+	steps := []step{
+		begin(hostabi.Spawn, "module:tool/child", number32(21)), begin(hostabi.Spawn, "module:other", nil),
+		begin(hostabi.Spawn, "module:tool/none", nil), awaitAll(1, 2, 3), results(1, 2, 3),
+	}
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Store: store, Memory: 1,
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			if strings.Contains(r.ID, ".") {
+				return nil, nil
+			}
+			return []hostabi.Instance{&scripted{steps: steps}}, nil
+		},
+	})
+	grants := []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}}
+	if _, err := s.Start(t.Context(), Program{ID: "s", Module: m, Grants: grants}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "s"); o.Status != snapshot.Completed {
+		t.Fatalf("%+v", o)
+	}
+	got := logsOf(t, store, "s")
+	for _, want := range []string{`1: "*\x00\x00\x00" <nil>`, `2: "" denied: the run was given no module "other"`, `3: "" failed: the module exports no function "none"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if _, err := store.Head(t.Context(), "s.3"); !errors.Is(err, snapshot.ErrNotFound) {
+		t.Errorf("the child that can't be started: %v", err)
+	}
+}
