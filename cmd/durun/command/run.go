@@ -99,7 +99,12 @@ goes on.
 
 ` + handlersHelp + `
 
---module NAME=FILE gives a module that the program can start coroutines of, as
+Children that the program starts are coroutines, with the program's id, a dot
+and a number as theirs. They are driven beside it, with what it was given, and
+what they write is in "durun logs" only. When the program ends, those that have
+not are asked to, and waited for. "durun ps --tree" shows who is whose.
+
+--module NAME=FILE gives a module that the program can start children from, as
 module:NAME. All that a run is given outside is recorded in the store, and given
 again by "durun resume".
 
