@@ -37,7 +37,7 @@ func (a *app) newSurroundings(e *engine, store *store, o driveFlags, handlers *h
 			if trusted {
 				given = mergeGrants(r.Grants, grants)
 			}
-			system, err := newSystem(systemConfig{args: r.Args, env: r.Env, grants: given})
+			system, err := newSystem(systemConfig{args: r.Args, env: r.Env, grants: given, restored: r.Restored})
 			if err != nil {
 				return nil, err
 			}
