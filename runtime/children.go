@@ -111,6 +111,7 @@ func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
 // startChild makes a child that has not run.
 func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outcome, error) {
 	b := t.beginning
+	t.key = b.child.Key // there is no other of that id, so how it ends is this operation's end, though it be not started
 	s.mu.Lock()
 	giveUp := b.giveUp
 	s.mu.Unlock()
@@ -133,7 +134,6 @@ func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outco
 		return nil, nil, err
 	}
 	c.abi.parent = parentLink{id: b.child.Parent, key: b.child.Key}
-	t.key = b.child.Key
 	return c, nil, nil
 }
 
