@@ -316,6 +316,25 @@ func TestChildProgram(t *testing.T) {
 	}
 }
 
+// TestChildRefused starts children that can't be: the error says why, and there is no child.
+func TestChildRefused(t *testing.T) {
+	m := waiters(t)
+	store := snapshot.NewStore(bucket.NewMem())
+	if err := m.keep(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	s := newTestScheduler(t, m, SchedulerConfig{Store: store})
+	for target, want := range map[string]string{"module:none": `no module "none"`, "none": "none"} {
+		refused := make(chan error, 1)
+		s.Spawn(t.Context(), Child{ID: "p.1", Parent: "p", Key: "p/00000000/1", Module: m.Hash(), Target: target}, func(_ []byte, err error) {
+			refused <- err
+		})
+		if err := <-refused; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("spawn %s: %v, want %q", target, err, want)
+		}
+	}
+}
+
 // TestOrphan resumes a child whose parent has ended without having come to tell it.
 func TestOrphan(t *testing.T) {
 	m := waiters(t)
