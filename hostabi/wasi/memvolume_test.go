@@ -329,6 +329,8 @@ func TestVolumeLimit(t *testing.T) {
 	g := memGuest(t, 100_000)
 	for range 3 {
 		fd := g.open("f", openArgs{oflags: oflagCreat | oflagTrunc, rights: readWrite})
+		g.want(eNospc, "fd_allocate", fd, 0, 100_000) // for the first chunk there is space
+		checkVolume(t, g.inst.volumes()[0])
 		total := 0
 		list, _ := g.iovec(5000)
 		n := g.space(4)
