@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -304,7 +305,8 @@ func (o *operator) busy() bool {
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
+	ended := slices.ContainsFunc(o.arrived, func(a arrival) bool { return a.attempts == 0 })
+	return o.since.IsZero() && !ended && !o.fetching && !o.unseen
 }
 
 // ending asks the children of a coroutine that has ended to end as well.

@@ -265,9 +265,6 @@ func (t *task) isRoot() bool { return t.beginning != nil && t.beginning.child ==
 // load starts or restores a coroutine. It returns how it has ended, if it has.
 func (s *Scheduler) load(ctx context.Context, t *task) (*Coroutine, *Outcome, error) {
 	if t.isRoot() {
-		if err := t.module.keep(ctx, s.config.Store); err != nil {
-			return nil, nil, err
-		}
 		c, err := s.start(ctx, t.module, t.beginning.program)
 		return c, nil, err
 	}

@@ -262,7 +262,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
 	}
 	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
-	d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, trusted)
+	d.near = a.newSurroundings(e, module, store, o.driveFlags, handlers, grants, trusted)
 	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err

@@ -283,7 +283,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
 	}
 	if !o.detach {
-		d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, store.trusts())
+		d.near = a.newSurroundings(e, module, store, o.driveFlags, handlers, grants, store.trusts())
 		defer closeInto(&err, func() error { return d.near.close(ctx) })
 	}
 	status, err := d.run(ctx, c)
