@@ -253,7 +253,7 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 	if events {
 		slices.Sort(w.ops)
 		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, w.operations
-		p.Kind, p.Detail = hostabi.KindOperations, fmt.Sprintf("%d operations", len(p.Ops))
+		p.Kind, p.Detail = hostabi.KindOperations, ""
 	}
 	if w.messages && len(p.Ops) == 1 {
 		p.Detail = "input from messages"

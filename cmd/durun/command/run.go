@@ -83,7 +83,9 @@ has what was changed in it. "durun resume" needs no --volume.
 
 With --stdin messages what the program reads on standard input are the messages
 that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
-end. So the program waits for input without somebody who holds a pipe.
+end. So the program waits for input without somebody who holds a pipe. They are
+read as they are: a line needs its line feed, as in echo yes | durun send ID
+stdin -.
 
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
@@ -165,7 +167,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	volumes, err := parseVolumes(o.volumes)
+	volumes, err := parseVolumes(o.volumes, grants)
 	if err != nil {
 		return err
 	}

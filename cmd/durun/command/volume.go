@@ -3,14 +3,16 @@ package command
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/snapshot"
 )
 
-// parseVolumes reads all values of --volume: GUEST[:SIZE].
-func parseVolumes(values []string) ([]wasi.Mount, error) {
+// parseVolumes reads all values of --volume: GUEST[:SIZE]. grants are what else the program has, its folders among that.
+func parseVolumes(values []string, grants []snapshot.Grant) ([]wasi.Mount, error) {
 	var volumes []wasi.Mount
 	var total int64
 	for _, s := range values {
@@ -30,6 +32,9 @@ func parseVolumes(values []string) ([]wasi.Mount, error) {
 			if other.Guest == m.Guest {
 				return nil, usageError("--volume %s: there is a volume at %s already", s, m.Guest)
 			}
+		}
+		if slices.ContainsFunc(grants, func(g snapshot.Grant) bool { return g.Kind == grantDir && g.Name == m.Guest }) {
+			return nil, usageError("--volume %s: --dir gives a folder at %s already", s, m.Guest)
 		}
 		if total += m.Limit; total > wasi.MaxVolumes {
 			return nil, usageError("--volume %s: all volumes together can have %s", s, humanBytes(wasi.MaxVolumes))
