@@ -109,8 +109,8 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
   durun run -d --env TOKEN --input @request.json serve.wasm
-  durun run --handler mail=https://mail.example/send --limit mail=rate=50/s notify.wasm
-  echo Ada | durun run --base greeter python.wasm -c 'import json, re; print("hello", input())'`,
+  durun run --handler mail=https://mail.example --limit mail=rate=50/s app.wasm
+  echo Ada | durun run --base greeter python.wasm -c 'import re; print(input())'`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.named = cmd.Flags().Changed("id")
@@ -128,7 +128,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.id, "id", "", "the coroutine's `id` (default: a random one)")
 	f.BoolVarP(&o.detach, "detach", "d", false, "return when the program first waits, and print the id")
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
-	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:64MiB (default SIZE); may be repeated")
+	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:1MiB (default SIZE: "+humanBytes(wasi.DefaultVolumeLimit)+"); may be repeated")
 	f.StringVar(&o.stdin, "stdin", stdinHere, "`where` standard input comes from: here, or messages, as \"durun send ID stdin\" sends them")
 	_ = cmd.RegisterFlagCompletionFunc("stdin", cobra.FixedCompletions([]string{stdinHere, stdinMessages}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringArrayVar(&o.env, "env", nil, "set an environment variable: `NAME=VALUE`, or NAME for the value it has here; may be repeated")
