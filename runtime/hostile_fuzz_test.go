@@ -139,6 +139,10 @@ func snapshotGuests(t testing.TB) []suspended {
 			t.Logf("%s: left out: %v", filepath.Base(f), err)
 			continue
 		}
+		if _, ok := m.entryType(m.defaultEntry()); !ok {
+			t.Logf("%s: left out: it has entries of other names only, for tests of their own", filepath.Base(f))
+			continue
+		}
 		all = append(all, takeSnapshots(t, m, filepath.Base(f), "", 3)...)
 	}
 	if len(all) < 30 {

@@ -144,11 +144,12 @@ func (s *Scheduler) wake(t *task) {
 
 // rouse is wake with the lock held.
 func (s *Scheduler) rouse(t *task) {
-	switch t.state {
-	case taskAsleep:
+	switch {
+	case s.closing: // nobody has a turn any more
+	case t.state == taskAsleep:
 		s.idle.remove(t)
 		s.push(t)
-	case taskTurn, taskLeaving:
+	case t.state == taskTurn || t.state == taskLeaving:
 		t.woken = true
 	}
 }

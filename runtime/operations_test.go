@@ -27,6 +27,7 @@ import (
 type scripted struct {
 	steps []step
 	pc    uint32
+	wait  func(context.Context) error // nil to return at once
 }
 
 // step is called as [hostabi.Function].Await is. What it writes goes to the coroutine's output.
@@ -65,8 +66,14 @@ func (s *scripted) Restore(_ uint32, data []byte) error {
 	return nil
 }
 
-func (s *scripted) Wait(context.Context, *hostabi.Pending) error { return nil }
-func (s *scripted) Close() error                                 { return nil }
+func (s *scripted) Wait(ctx context.Context, _ *hostabi.Pending) error {
+	if s.wait == nil {
+		return nil
+	}
+	return s.wait(ctx)
+}
+
+func (s *scripted) Close() error { return nil }
 
 // scriptGuest compiles the module of scripts.
 func scriptGuest(t testing.TB) *Module {
@@ -258,10 +265,7 @@ func TestOperationsAfterCrash(t *testing.T) {
 		d := Driver{Store: store, Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) {
 			mu.Lock()
 			defer mu.Unlock()
-			c.abi.ops.each(func(o *operation) bool {
-				committed[o.number] = committed[o.number] || o.ended
-				return true
-			})
+			c.abi.ops.each(func(o *operation) { committed[o.number] = committed[o.number] || o.ended })
 			if round%2 == 0 {
 				cancel()
 			}
@@ -591,7 +595,7 @@ func TestMessages(t *testing.T) {
 	if got := logsOf(t, store, "s"); got != want {
 		t.Errorf("output\n%swant\n%s", got, want)
 	}
-	left, err := store.Inbox(t.Context(), "s")
+	left, _, err := store.Inbox(t.Context(), "s")
 	if err != nil || len(left) != 1 || left[0].Name != "other" {
 		t.Errorf("left in the inbox: %v, %v; want the message that nobody received", left, err)
 	}

@@ -303,3 +303,36 @@ func TestLimitMemory(t *testing.T) {
 	_, err = m.Restore(ctx, s, RestoreConfig{Hosts: hosts, Limits: Limits{Memory: 2*page + 23}})
 	refused(err)
 }
+
+// TestGrantedLimits holds what a coroutine may take that has limits among its grants, too.
+func TestGrantedLimits(t *testing.T) {
+	grant := func(name, value string) snapshot.Grant {
+		return snapshot.Grant{Kind: GrantLimit, Name: name, Value: value}
+	}
+	for _, c := range []struct {
+		own    Limits
+		grants []snapshot.Grant
+		want   Limits
+	}{
+		{Limits{}, nil, Limits{}},
+		{Limits{Memory: 5}, []snapshot.Grant{{Kind: "dir", Name: "memory", Value: "4"}}, Limits{Memory: 5}},
+		{Limits{Memory: 5, CPU: 7}, []snapshot.Grant{grant("memory", "4"), grant("cpu", "1h")}, Limits{Memory: 4, CPU: 7}},
+		{Limits{Memory: 5, CPU: 7 * time.Second}, []snapshot.Grant{grant("memory", "6"), grant("cpu", "1ms")}, Limits{Memory: 5, CPU: time.Millisecond}},
+		{Limits{}, Limits{Memory: 1 << 40, CPU: time.Hour + time.Nanosecond}.Grants(), Limits{Memory: 1 << 40, CPU: time.Hour + time.Nanosecond}},
+	} {
+		if got, err := c.own.with(c.grants); err != nil || got != c.want {
+			t.Errorf("%+v with %v: %+v, %v; want %+v", c.own, c.grants, got, err, c.want)
+		}
+	}
+	// Nobody knows what a coroutine may take that has one of these.
+	m, err := testRuntime(t).Compile(t.Context(), counter(hostabi.ModuleName, hostabi.FuncCheckpoint, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range []snapshot.Grant{grant("memory", "0"), grant("memory", "-1"), grant("memory", "1GiB"), grant("cpu", "1"), grant("cpu", "-1s"), grant("threads", "1"), grant("", "")} {
+		if c, err := m.Start(t.Context(), StartConfig{ID: "x", Grants: []snapshot.Grant{g}}); err == nil {
+			t.Errorf("started with %v", g)
+			_ = c.Close()
+		}
+	}
+}

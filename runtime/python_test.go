@@ -1,13 +1,17 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/durun/durun/guests"
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/internal/instrument"
 )
 
 // TestPython compares stock CPython, which nobody here built, three ways.
@@ -32,5 +36,48 @@ func TestPython(t *testing.T) {
 	})
 	if o.Exit != 9 || len(o.Out) == 0 {
 		t.Errorf("exit code %d, output %q, errors %q", o.Exit, o.Out, o.Err)
+	}
+}
+
+// TestPythonSpinning stops CPython in a loop of its own language, and in one of its C code.
+func TestPythonSpinning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out: -short")
+	}
+	withoutRace(t)
+	binary, err := guests.Python()
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("left out: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := compiledAs(t, binary, nil, instrument.Choices{})
+	for _, script := range []string{"while True: pass", "list(iter(int, 1))", "pow(3, 10**9)", "import re; re.match('(a+)+b', 'a' * 60)"} {
+		t.Run(script, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w := newWorld(t, guests.Case{Guest: "python", Args: []string{"-S", "-c", "print(flush=True)\n" + script}})
+			c, err := m.Start(ctx, StartConfig{ID: "python", Hosts: []hostabi.Instance{w.instance(t)}, Limits: Limits{Memory: 1 << 30}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			var stopped time.Time
+			ticks := 0
+			c.onTick = func() {
+				if len(c.output) > 0 {
+					ticks++
+				}
+				if ticks == 100 {
+					stopped = time.Now()
+					cancel()
+				}
+			}
+			_, err = c.Resume(ctx)
+			if took := time.Since(stopped); !errors.Is(err, context.Canceled) || ticks < 100 || took > atMost {
+				t.Errorf("error %v after %d ticks and %v; output %q", err, ticks, took, w.err.String())
+			}
+		})
 	}
 }

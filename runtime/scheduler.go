@@ -23,6 +23,9 @@ type SchedulerConfig struct {
 	// Hosts makes the instances of host modules for a coroutine, each time that it comes into memory. Nil: there are none but
 	// durun's own. It may be called by several goroutines.
 	Hosts func(ctx context.Context, r HostsRequest) ([]hostabi.Instance, error)
+	// Modules are modules that the caller has compiled, so that the scheduler need not open them anew for coroutines that it
+	// resumes, and for children. The modules of programs that it starts are so as well. They have to outlive it.
+	Modules []*Module
 	// Output returns who watches what a coroutine writes, as [StartConfig] has it. Nil: nobody. The store has it in any case.
 	Output func(id string) (stdout, stderr io.Writer)
 
@@ -109,6 +112,7 @@ type Scheduler struct {
 
 	mu       sync.Mutex
 	tasks    map[string]*task
+	parents  map[string][]*func(ending) // of children that were given up, until somebody resumes those
 	ready    queue
 	alarms   alarms
 	armed    int64       // the time for which stopAlarm is set, noAlarm for none
@@ -149,7 +153,7 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 	}
 	s := &Scheduler{
 		config: config, runtime: r, clock: config.Clock, outside: config.Outside,
-		tasks: map[string]*task{}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
 	}
 	s.outside.Children, s.outside.Now = s, config.Clock.Now
 	if s.outside.Inbox == nil {
@@ -157,6 +161,9 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 		s.outside.Inbox = s.inbox
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, m := range config.Modules {
+		s.lendModule(m)
+	}
 	return s
 }
 
@@ -172,6 +179,7 @@ func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error)
 	if err := snapshot.ValidID(p.ID); err != nil {
 		return "", err
 	}
+	s.lendModule(p.Module)
 	b := &beginning{program: p, begun: make(chan error, 1)}
 	if _, err := s.add(p.ID, func() *task { return &task{id: p.ID, beginning: b, module: p.Module} }, true); err != nil {
 		return "", fmt.Errorf("start coroutine %s: %w", p.ID, err)
@@ -274,6 +282,8 @@ func (s *Scheduler) add(id string, make func() *task, isNew bool) (*task, error)
 func (s *Scheduler) take(t *task) {
 	t.alarm = -1
 	s.tasks[t.id] = t
+	t.ends = append(t.ends, s.parents[t.id]...)
+	delete(s.parents, t.id)
 	s.push(t)
 }
 
@@ -463,18 +473,30 @@ func (s *Scheduler) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sharedModule is a module that the scheduler has opened, or is about to.
+// sharedModule is a module that the scheduler has opened, or is about to, or that was lent to it.
 type sharedModule struct {
 	once   sync.Once
 	module *Module
+	lent   bool
 	err    error
 }
 
 func (m *sharedModule) close(ctx context.Context) error {
-	if m.module == nil {
+	if m.module == nil || m.lent {
 		return nil
 	}
 	return m.module.Close(ctx)
+}
+
+// lendModule has the scheduler use a module of somebody else's, unless it has opened it already.
+func (s *Scheduler) lendModule(m *Module) {
+	s.modulesMu.Lock()
+	defer s.modulesMu.Unlock()
+	if s.modules[m.Hash()] == nil {
+		lent := &sharedModule{module: m, lent: true}
+		lent.once.Do(func() {})
+		s.modules[m.Hash()] = lent
+	}
 }
 
 // openModule returns a module of the store. Those that the scheduler has opened stay until it is closed.

@@ -16,6 +16,7 @@ import (
 	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
 
 // waiters compiles testdata/wat/coroutines.wat.
@@ -86,9 +87,14 @@ func ends(t testing.TB, s *Scheduler, id string) Outcome {
 // TestScheduler runs a coroutine of each sort at once, with room for all of them in memory and for none.
 func TestScheduler(t *testing.T) {
 	m := waiters(t)
-	for _, memory := range []int64{0, 1} {
-		t.Run(fmt.Sprintf("memory=%d", memory), func(t *testing.T) {
-			s := newTestScheduler(t, m, SchedulerConfig{Memory: memory, Outside: Outside{Handlers: echoing(answer)}})
+	for _, test := range []struct {
+		memory int64
+		bucket bucket.Bucket
+	}{{0, bucket.NewMem()}, {1, bucket.NewMem()}, {1, buckettest.NoLock(bucket.NewMem())}} {
+		t.Run(fmt.Sprintf("memory=%d, %T", test.memory, test.bucket), func(t *testing.T) {
+			s := newTestScheduler(t, m, SchedulerConfig{
+				Store: snapshot.NewStore(test.bucket), Memory: test.memory, Outside: Outside{Handlers: echoing(answer)},
+			})
 			cases := []struct {
 				entry string
 				input []byte
@@ -136,82 +142,168 @@ func (c *fastClock) AfterFunc(d time.Duration, f func()) func() bool {
 	return time.AfterFunc(d/time.Duration(c.speed), f).Stop
 }
 
-// TestSchedulerTimers has very many coroutines sleep, each for a time of its own within ten minutes, on a clock that runs fast,
-// and with room in memory for few of them. All wake in time, by the watch of whoever looks on.
-func TestSchedulerTimers(t *testing.T) {
-	withoutRace(t)
-	n, speed := 100_000, int64(10)
-	if testing.Short() || os.Getenv("DURUN_LONG") == "" {
-		n, speed = 5_000, 200
-	}
+// sleepers starts n coroutines that sleep, each for a time of its own within ten minutes from first on, and returns when each is due.
+func sleepers(t testing.TB, s *Scheduler, m *Module, n int, first time.Time) map[string]time.Time {
+	t.Helper()
 	const span = 10 * time.Minute
-	const late = 50 * time.Millisecond
-	m := waiters(t)
-	clock := newFastClock(speed)
-	var mu sync.Mutex
-	var lateness []time.Duration
 	due := map[string]time.Time{}
-	done := make(chan struct{})
-	s := newTestScheduler(t, m, SchedulerConfig{
-		Clock: clock, Memory: 64 << 20, MaxCoroutines: n, Retain: snapshot.Policy{Keep: 1},
-		OnEnd: func(id string, o Outcome) {
-			now := clock.Now()
-			mu.Lock()
-			defer mu.Unlock()
-			if o.Status != snapshot.Completed {
-				t.Errorf("%s: %+v", id, o)
-			}
-			lateness = append(lateness, now.Sub(due[id])/time.Duration(speed))
-			if len(lateness) == n {
-				close(done)
-			}
-		},
-	})
-	// They are all there before the first is due.
-	begun := time.Now()
-	settle := time.Duration(n) * 500 * time.Microsecond * time.Duration(speed)
-	first := clock.Now().Add(settle)
 	var starting sync.WaitGroup
-	ids := make(chan int)
+	ids := make(chan string)
 	for range 16 {
 		starting.Go(func() {
-			for i := range ids {
-				id := fmt.Sprintf("t%d", i)
-				at := first.Add(span * time.Duration(i*7919%n) / time.Duration(n))
-				mu.Lock()
-				due[id] = at
-				mu.Unlock()
-				if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Entry: "sleep", Input: nanoseconds(at.Sub(clock.Now()))}); err != nil {
+			for id := range ids {
+				sleep := nanoseconds(due[id].Sub(s.clock.Now()))
+				if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Entry: "sleep", Input: sleep}); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	for i := range n {
-		ids <- i
+		due[fmt.Sprintf("t%d", i)] = first.Add(span * time.Duration(i*7919%n) / time.Duration(n))
+	}
+	for id := range due {
+		ids <- id
 	}
 	close(ids)
 	starting.Wait()
-	if now := clock.Now(); now.After(first) {
-		t.Fatalf("the start has taken %v", time.Since(begun))
+	return due
+}
+
+// TestSchedulerTimers has very many coroutines sleep, with room in memory for few of them, while the time goes on step by step: all wake
+// whose time has come, and no other.
+func TestSchedulerTimers(t *testing.T) {
+	withoutRace(t)
+	n := 100_000
+	if testing.Short() || os.Getenv("DURUN_LONG") == "" {
+		n = 5_000
 	}
-	stats := s.Stats()
-	if stats.Coroutines != n || stats.Bytes > 64<<20 {
+	const memory = 64 << 20
+	m := waiters(t)
+	clock := &manualClock{now: time.Now().Round(0)}
+	ended := make(chan string, n)
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Clock: clock, Memory: memory, MaxCoroutines: n, Retain: snapshot.Policy{Keep: 1},
+		OnEnd: func(id string, o Outcome) {
+			if o.Status != snapshot.Completed {
+				t.Errorf("%s: %+v", id, o)
+			}
+			ended <- id
+		},
+	})
+	due := sleepers(t, s, m, n, clock.Now().Add(time.Minute))
+	if stats := s.Stats(); stats.Coroutines != n || stats.Bytes > memory {
 		t.Errorf("all asleep: %+v", stats)
 	}
 	var heap goruntime.MemStats
 	goruntime.GC()
 	goruntime.ReadMemStats(&heap)
-	t.Logf("%d started in %v; %d in memory; heap %d MiB, %d bytes each, of which the store has most", n, time.Since(begun), stats.Resident, heap.HeapAlloc>>20, heap.HeapAlloc/uint64(n))
-	select {
-	case <-done:
-	case <-time.After(10 * time.Minute):
-		t.Fatalf("only %d of %d have woken", len(lateness), n)
+	t.Logf("heap %d MiB, %d bytes each, of which the store has most", heap.HeapAlloc>>20, heap.HeapAlloc/uint64(n))
+	for left := n; left > 0; {
+		clock.advance(5 * time.Second)
+		ready := 0
+		for _, at := range due {
+			if !at.After(clock.Now()) {
+				ready++
+			}
+		}
+		for range ready {
+			select {
+			case id := <-ended:
+				if early := due[id].Sub(clock.Now()); early > 0 {
+					t.Fatalf("%s woke %v before its time", id, early)
+				}
+				delete(due, id)
+			case <-time.After(time.Minute):
+				t.Fatalf("only %d of %d have woken", n-len(due), n)
+			}
+		}
+		left -= ready
 	}
-	slices.Sort(lateness)
-	t.Logf("late: median %v, p99 %v, at most %v", lateness[n/2], lateness[n*99/100], lateness[n-1])
-	if lateness[0] < -time.Millisecond || lateness[n-1] > late {
-		t.Errorf("they woke from %v to %v after their time", lateness[0], lateness[n-1])
+}
+
+// manualClock is a clock that somebody sets.
+type manualClock struct {
+	mu     sync.Mutex
+	now    time.Time
+	timers map[*manualTimer]bool
+}
+
+type manualTimer struct {
+	at time.Time
+	f  func()
+}
+
+func (c *manualClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *manualClock) AfterFunc(d time.Duration, f func()) func() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	timer := &manualTimer{c.now.Add(d), f}
+	if d <= 0 {
+		go f()
+		return func() bool { return false }
+	}
+	if c.timers == nil {
+		c.timers = map[*manualTimer]bool{}
+	}
+	c.timers[timer] = true
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		waits := c.timers[timer]
+		delete(c.timers, timer)
+		return waits
+	}
+}
+
+// advance has time pass, or go back.
+func (c *manualClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+	for timer := range c.timers {
+		if !timer.at.After(c.now) {
+			delete(c.timers, timer)
+			go timer.f()
+		}
+	}
+}
+
+// BenchmarkSchedulerTimers measures by how much sleepers wake too late, on a clock that runs fast, so that all of the ten minutes in
+// which they are due take a minute or less.
+func BenchmarkSchedulerTimers(b *testing.B) {
+	const n, speed = 20_000, 20
+	m := waiters(b)
+	for range b.N {
+		clock := newFastClock(speed)
+		type wake struct {
+			id string
+			at time.Time
+		}
+		ended := make(chan wake, n)
+		s := newTestScheduler(b, m, SchedulerConfig{
+			Clock: clock, Memory: 64 << 20, Retain: snapshot.Policy{Keep: 1},
+			OnEnd: func(id string, _ Outcome) { ended <- wake{id, clock.Now()} },
+		})
+		first := clock.Now().Add(n * 500 * time.Microsecond * speed) // when all are there
+		due := sleepers(b, s, m, n, first)
+		if clock.Now().After(first) {
+			b.Fatal("the start has taken too long")
+		}
+		late := make([]time.Duration, n)
+		for i := range late {
+			w := <-ended
+			late[i] = w.at.Sub(due[w.id]) / speed
+		}
+		slices.Sort(late)
+		b.ReportMetric(float64(late[n/2].Microseconds())/1e3, "ms-late")
+		b.ReportMetric(float64(late[n*99/100].Microseconds())/1e3, "ms-late-p99")
+		b.ReportMetric(float64(late[n-1].Microseconds())/1e3, "ms-late-max")
 	}
 }
 

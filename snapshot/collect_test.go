@@ -661,7 +661,8 @@ func TestCollectGrantedModules(t *testing.T) {
 				}
 			}
 			snap.Grants = []Grant{
-				{Kind: GrantModule, Name: "tool", Value: HashOf(other).String()}, {Kind: GrantModule, Name: "bad", Value: "no hash"},
+				{Kind: GrantModule, Name: "tool", Value: HashOf(other).String()},
+				{Kind: GrantModule, Name: "bad", Value: "no hash"},
 				{Kind: GrantModule, Name: "again", Value: HashOf(other).String()},
 			}
 			if _, err := store.Commit(ctx, snap); err != nil {

@@ -48,6 +48,7 @@ func (m *Manifest) Base() Ref {
 
 // wireManifest is the manifest as CBOR. FORMAT.md gives each key's meaning.
 type wireManifest struct {
+	Modules    [][]byte     // 0: what is sealed, 20, has to be last
 	Coroutine  string       // 1
 	Seq        uint64       // 2
 	Parent     *wireParent  // 3
@@ -68,7 +69,6 @@ type wireManifest struct {
 	Origin     *wireOrigin  // 18
 	Patches    uint32       // 19
 	Seal       *wireSeal    // 20
-	Modules    [][]byte     // 21
 	object     *objectKey   // of an encrypted container, once it is known
 }
 
@@ -98,6 +98,13 @@ type wireOrigin struct {
 
 func (w *wireManifest) append(b []byte) []byte {
 	m := newMap(b)
+	if len(w.Modules) > 0 {
+		m.key(0)
+		m.b = appendHead(m.b, cborArray, uint64(len(w.Modules)))
+		for _, h := range w.Modules {
+			m.b = appendBytes(m.b, h)
+		}
+	}
 	m.key(1)
 	m.b = appendText(m.b, w.Coroutine)
 	m.key(2)
@@ -141,13 +148,6 @@ func (w *wireManifest) append(b []byte) []byte {
 	}
 	m.uint(19, uint64(w.Patches))
 	w.Seal.append(&m)
-	if len(w.Modules) > 0 {
-		m.key(21)
-		m.b = appendHead(m.b, cborArray, uint64(len(w.Modules)))
-		for _, h := range w.Modules {
-			m.b = appendBytes(m.b, h)
-		}
-	}
 	return m.b
 }
 
@@ -187,6 +187,11 @@ func (w *wireManifest) size(n int) int {
 func (w *wireManifest) decode(u *unpacker) {
 	u.pairs(func(key uint64) {
 		switch key {
+		case 0:
+			w.Modules = make([][]byte, u.count())
+			for i := range w.Modules {
+				w.Modules[i] = u.blob()
+			}
 		case 1:
 			w.Coroutine = u.text()
 		case 2:
@@ -231,11 +236,6 @@ func (w *wireManifest) decode(u *unpacker) {
 			w.Patches = uint32(u.number(math.MaxUint32))
 		case 20:
 			w.Seal = u.seal()
-		case 21:
-			w.Modules = make([][]byte, u.count())
-			for i := range w.Modules {
-				w.Modules[i] = bytes.Clone(u.blob()) // what follows may be decrypted in place
-			}
 		default:
 			u.unknown(key)
 		}
@@ -418,6 +418,9 @@ func (w *wireManifest) snapshot() (*Snapshot, error) {
 		return bad("module hash of %d bytes", len(w.Module))
 	}
 	s.Module = Hash(w.Module)
+	if w.Modules != nil && len(w.Modules) == 0 {
+		return bad("an empty list of modules")
+	}
 	for i, h := range w.Modules {
 		if len(h) != len(s.Module) || i > 0 && bytes.Compare(w.Modules[i-1], h) >= 0 {
 			return bad("the hash of a module that it needs is not one, or out of order")

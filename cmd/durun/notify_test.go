@@ -29,6 +29,8 @@ const notifyRate = 120
 // outside is a world that fails: it answers with errors, asks for patience, and dies between its work and its answer.
 type outside struct {
 	*httptest.Server
+	came   chan struct{} // an event for each request to send
+	over   chan struct{} // closed when results were stored
 	mu     sync.Mutex
 	random *rand.Rand
 	starts []time.Time
@@ -46,7 +48,7 @@ type notifyResult struct {
 }
 
 func newOutside(t *testing.T, seed uint64) *outside {
-	o := &outside{random: rand.New(rand.NewPCG(seed, 0)), calls: map[string]int{}, sent: map[string]string{}, stored: map[string]notifyResult{}}
+	o := &outside{came: make(chan struct{}, 1<<20), over: make(chan struct{}), random: rand.New(rand.NewPCG(seed, 0)), calls: map[string]int{}, sent: map[string]string{}, stored: map[string]notifyResult{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /send", func(w http.ResponseWriter, r *http.Request) { o.send(t, w, r) })
 	mux.HandleFunc("POST /store", func(w http.ResponseWriter, r *http.Request) {
@@ -54,6 +56,9 @@ func newOutside(t *testing.T, seed uint64) *outside {
 		o.decode(t, r, &result)
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		if len(o.stored) == 0 {
+			close(o.over)
+		}
 		o.stored[r.Header.Get("Idempotency-Key")] = result
 		fmt.Fprint(w, `{"ok":true}`)
 	})
@@ -80,6 +85,7 @@ func (o *outside) send(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	}
 	o.decode(t, r, &mail)
 	key := r.Header.Get("Idempotency-Key")
+	o.came <- struct{}{}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.starts = append(o.starts, at)
@@ -99,6 +105,20 @@ func (o *outside) send(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	default:
 		o.sent[key] = mail.To
 		fmt.Fprintf(w, `{"sent":%q}`, mail.To)
+	}
+}
+
+// await waits until so many more requests to send have come, or the results were stored.
+func (o *outside) await(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		select {
+		case <-o.came:
+		case <-o.over:
+			return
+		case <-time.After(time.Minute):
+			t.Fatal("no request in a minute")
+		}
 	}
 }
 
@@ -178,7 +198,8 @@ func notifyUsers(t *testing.T, seed uint64, addresses, kills int, program ...str
 	committed(t, dir, "n", 1)
 	killed := 0
 	for killed < kills {
-		time.Sleep(50*time.Millisecond + rand.N(250*time.Millisecond)) // when a process dies is nobody's to choose
+		// Right away, or when it has done some of the work. It may have ended by then.
+		world.await(t, rand.IntN(2*addresses/kills+1))
 		_ = p.Process.Signal(syscall.SIGKILL)
 		if code := p.end(t); code == 0 {
 			break

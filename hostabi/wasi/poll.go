@@ -253,7 +253,7 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 	if events {
 		slices.Sort(w.ops)
 		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, w.operations
-		p.Kind, p.Detail = hostabi.KindOperations, ""
+		p.Kind, p.Detail = hostabi.KindOperations, describeOps(len(p.Ops))
 	}
 	if w.messages && len(p.Ops) == 1 {
 		p.Detail = "input from messages"
@@ -274,6 +274,17 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 		return p // somebody has set the wall clock
 	}
 	return before
+}
+
+// describeOps says for people what a wait for n operations is for.
+func describeOps(n int) string {
+	switch n {
+	case 0:
+		return "its cancellation"
+	case 1:
+		return "an operation"
+	}
+	return fmt.Sprintf("%d operations", n)
 }
 
 // maxWallSleep is how long a wait for a wall time goes without a look at the wall clock.

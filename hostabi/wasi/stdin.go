@@ -111,7 +111,7 @@ func (s *Stdin) Read(p []byte) (int, error) {
 	return s.take(p)
 }
 
-// stdin is where a guest's standard input comes from. It is part of the state, but for the reader.
+// stdinState is where a guest's standard input comes from, and how far it was read. All but the reader is captured.
 type stdinState struct {
 	reader *Stdin // nil is an empty one
 	eof    bool   // the guest was told so

@@ -29,8 +29,7 @@ type program struct {
 	given  *outside
 	limits runtime.Limits
 
-	volumes  []wasi.Mount // in memory
-	messages bool         // standard input comes from messages
+	messages bool // standard input comes from messages
 }
 
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
@@ -53,7 +52,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 	// The base belongs to nobody, so nobody's input must get into it.
 	never, hold := io.Pipe()
 	defer hold.Close()
-	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, volumes: p.volumes, stdin: never, messages: p.messages})
+	system, err := newSystem(systemConfig{args: p.args, env: p.env, grants: p.grants, stdin: never, messages: p.messages})
 	if err != nil {
 		return err
 	}
@@ -129,8 +128,12 @@ func (a *app) isBaseOf(chain *snapshot.Chain, name string, p *program) error {
 		if !slices.Equal(env, p.env) {
 			return differs("environment", differentVariables(env, p.env))
 		}
-		if !slices.Equal(was.Mounts, p.volumes) {
-			return differs("--volume", fmt.Sprintf("%s, not %s", describeVolumes(was.Mounts), describeVolumes(p.volumes)))
+		volumes, err := volumesOf(p.grants)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(was.Mounts, volumes) {
+			return differs("--volume", fmt.Sprintf("%s, not %s", describeVolumes(was.Mounts), describeVolumes(volumes)))
 		}
 		if was.StdinMessages != p.messages {
 			return differs("--stdin", fmt.Sprintf("%s, not %s", stdinName(was.StdinMessages), stdinName(p.messages)))

@@ -55,6 +55,10 @@ From a store that isn't a folder, folders and handlers are not given again on
 its word, for others may write to it: without --trust-store they have to be
 given here.
 
+The children of a coroutine are driven with it, unless somebody drives them; one
+that somebody else drives is waited for. A child that is resumed by itself is
+driven alone; if its parent has ended, it is asked to end.
+
 Several coroutines are driven one after the other, each to its end; the exit
 code is the first that is not 0. To drive them at the same time, start several
 durun. A coroutine that has ended can't be resumed: exit code 64.
@@ -235,7 +239,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}
-	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin})
+	system, err := newSystem(systemConfig{grants: grants, stdin: o.stdin, restored: true})
 	if err != nil {
 		return &exitError{
 			code:   exitUsage,
@@ -258,7 +262,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return errors.Join(fmt.Errorf("resume %s: %w", id, err), c.Close())
 	}
 	d := drive{driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: id, seq: s.Seq, output: out}
-	d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, trusted)
+	d.near = a.newSurroundings(e, module, store, o.driveFlags, handlers, grants, trusted)
 	defer closeInto(&err, func() error { return d.near.close(ctx) })
 	_, err = d.run(ctx, c)
 	return err

@@ -79,7 +79,8 @@ in which it waits does not count.
 With --volume the program has a folder of its own that is part of the snapshot:
 what is in it comes back with the program, wherever it is resumed, as it was at
 that commit. It can hold SIZE bytes, all volumes together 256 MiB; each commit
-has what was changed in it. "durun resume" needs no --volume.
+has what was changed in it. "durun resume" needs no --volume. The program's
+children have volumes of their own in the same places, empty at first.
 
 With --stdin messages what the program reads on standard input are the messages
 that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
@@ -100,7 +101,12 @@ goes on.
 
 ` + handlersHelp + `
 
---module NAME=FILE gives a module that the program can start coroutines of, as
+Children that the program starts are coroutines, with the program's id, a dot
+and a number as theirs. They are driven beside it, with what it was given, and
+what they write is in "durun logs" only. When the program ends, those that have
+not are asked to, and waited for. "durun ps --tree" shows who is whose.
+
+--module NAME=FILE gives a module that the program can start children from, as
 module:NAME. All that a run is given outside is recorded in the store, and given
 again by "durun resume".
 
@@ -171,6 +177,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
+	grants = append(grants, volumes...)
 	messages, err := parseStdin(o.stdin)
 	if err != nil {
 		return err
@@ -233,7 +240,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	p := &program{
 		name: name, binary: binary, module: module, entry: o.entry,
 		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.limits(),
-		volumes: volumes, messages: messages,
+		messages: messages,
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
@@ -251,7 +258,6 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	system, err := newSystem(systemConfig{
 		args:     p.args,
 		env:      env,
-		volumes:  volumes,
 		messages: messages,
 		tty:      [3]bool{isTerminal(a.Stdin) && !messages, isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
 		grants:   grants,
@@ -279,7 +285,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
 	}
 	if !o.detach {
-		d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, store.trusts())
+		d.near = a.newSurroundings(e, module, store, o.driveFlags, handlers, grants, store.trusts())
 		defer closeInto(&err, func() error { return d.near.close(ctx) })
 	}
 	status, err := d.run(ctx, c)

@@ -11,10 +11,10 @@ import (
 type systemConfig struct {
 	args, env []string         // of a new coroutine; a restored one brings its own
 	tty       [3]bool          // as above
-	grants    []snapshot.Grant // the folders
-	volumes   []wasi.Mount     // in memory, of a new coroutine
+	grants    []snapshot.Grant // folders, and volumes of a new coroutine
 	stdin     io.Reader
 	messages  bool // standard input of a new coroutine comes from messages
+	restored  bool // it is not a new one
 }
 
 func newSystem(c systemConfig) (*wasi.Instance, error) {
@@ -24,7 +24,13 @@ func newSystem(c systemConfig) (*wasi.Instance, error) {
 			config.Mounts = append(config.Mounts, wasi.Mount{Host: g.Value, Guest: g.Name, ReadOnly: g.Flags == flagReadOnly})
 		}
 	}
-	config.Mounts = append(config.Mounts, c.volumes...)
+	if !c.restored { // else it brings its own
+		volumes, err := volumesOf(c.grants)
+		if err != nil {
+			return nil, usageError("set up the program's system interface: %w", err)
+		}
+		config.Mounts = append(config.Mounts, volumes...)
+	}
 	i, err := wasi.New(config)
 	if err != nil {
 		return nil, usageError("set up the program's system interface: %w", err)

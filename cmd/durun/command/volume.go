@@ -11,40 +11,58 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// parseVolumes reads all values of --volume: GUEST[:SIZE]. grants are what else the program has, its folders among that.
-func parseVolumes(values []string, grants []snapshot.Grant) ([]wasi.Mount, error) {
+// grantVolume is the kind of a grant that is a volume in memory; its value is the limit, in bytes. It is for children: what the
+// coroutine itself has is in its state.
+const grantVolume = "volume"
+
+// volumesOf returns the volumes among grants.
+func volumesOf(grants []snapshot.Grant) ([]wasi.Mount, error) {
 	var volumes []wasi.Mount
+	for _, g := range grants {
+		if g.Kind != grantVolume {
+			continue
+		}
+		n, err := parseSize(g.Value)
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", g.Name, err)
+		}
+		volumes = append(volumes, wasi.Mount{Memory: true, Guest: g.Name, Limit: n})
+	}
+	return volumes, nil
+}
+
+// parseVolumes reads all values of --volume: GUEST[:SIZE].
+func parseVolumes(values []string) ([]snapshot.Grant, error) {
+	var volumes []snapshot.Grant
 	var total int64
 	for _, s := range values {
 		guest, size, given := strings.Cut(s, ":")
 		if guest == "" {
 			return nil, usageError("--volume %s: the path is empty; give GUEST[:SIZE]", s)
 		}
-		m := wasi.Mount{Memory: true, Guest: path.Clean(guest), Limit: wasi.DefaultVolumeLimit}
+		g := snapshot.Grant{Kind: grantVolume, Name: path.Clean(guest)}
+		limit := int64(wasi.DefaultVolumeLimit)
 		if given {
-			n, err := parseSize(size)
-			if err != nil {
+			var err error
+			if limit, err = parseSize(size); err != nil {
 				return nil, usageError("--volume %s: %w", s, err)
 			}
-			m.Limit = n
 		}
 		for _, other := range volumes {
-			if other.Guest == m.Guest {
-				return nil, usageError("--volume %s: there is a volume at %s already", s, m.Guest)
+			if other.Name == g.Name {
+				return nil, usageError("--volume %s: there is a volume at %s already", s, g.Name)
 			}
 		}
-		if slices.ContainsFunc(grants, func(g snapshot.Grant) bool { return g.Kind == grantDir && g.Name == m.Guest }) {
-			return nil, usageError("--volume %s: --dir gives a folder at %s already", s, m.Guest)
-		}
-		if total += m.Limit; total > wasi.MaxVolumes {
+		if total += limit; total > wasi.MaxVolumes {
 			return nil, usageError("--volume %s: all volumes together can have %s", s, humanBytes(wasi.MaxVolumes))
 		}
-		volumes = append(volumes, m)
+		g.Value = strconv.FormatInt(limit, 10)
+		volumes = append(volumes, g)
 	}
 	return volumes, nil
 }
 
-// describeVolumes is the reverse of parseVolumes, for people.
+// describeVolumes tells people of volumes.
 func describeVolumes(volumes []wasi.Mount) string {
 	var list []string
 	for _, m := range volumes {

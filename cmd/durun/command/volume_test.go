@@ -30,15 +30,16 @@ func TestParseVolumes(t *testing.T) {
 		{values: "/a:5X", err: "is no size"},
 		{values: "/a:99999999T", err: "is no size"},
 	} {
-		got, err := parseVolumes(strings.Fields(c.values), []snapshot.Grant{{Kind: grantDir, Name: c.dir}})
+		grants, err := parseVolumes(strings.Fields(c.values))
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v, want %q", c.values, err, c.err)
 			}
 			continue
 		}
-		if d := cmp.Diff(c.want, got); d != "" || err != nil {
-			t.Errorf("%s: %v\n%s", c.values, err, d)
+		got, verr := volumesOf(grants)
+		if d := cmp.Diff(c.want, got); d != "" || err != nil || verr != nil {
+			t.Errorf("%s: %v, %v\n%s", c.values, err, verr, d)
 		}
 	}
 }
