@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/durun/durun/hostabi/wasi"
+	"github.com/durun/durun/snapshot"
 )
 
 func TestParseVolumes(t *testing.T) {
@@ -29,7 +30,7 @@ func TestParseVolumes(t *testing.T) {
 		{values: "/a:5X", err: "is no size"},
 		{values: "/a:99999999T", err: "is no size"},
 	} {
-		grants, err := parseVolumes(strings.Fields(c.values), nil)
+		grants, err := parseVolumes(strings.Fields(c.values), []snapshot.Grant{{Kind: grantDir, Name: c.dir}})
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v, want %q", c.values, err, c.err)
