@@ -9,10 +9,6 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// CancelMessage is the name of the message by which a coroutine is asked to end, see [Coroutine.Cancel]. Its data is of no
-// meaning.
-const CancelMessage = snapshot.CancelMessage
-
 // receipts remember the messages that a coroutine has received of late: by their keys those whose deletion from the inbox
 // isn't known, and by a hash all, since somebody may send them again under the same key: to be sure, or because a request was
 // repeated whose answer was lost.
@@ -108,7 +104,7 @@ func (o *operator) readInbox() {
 	for again := true; again; {
 		o.mu.Lock()
 		o.gone = nil
-		wanted := append([]string{CancelMessage}, o.wanted...)
+		wanted := append([]string{snapshot.CancelMessage}, o.wanted...)
 		o.mu.Unlock()
 		mail, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		o.mu.Lock()
@@ -159,7 +155,7 @@ func (o *operator) deliver() {
 			a.received.undeleted = append(a.received.undeleted, m.Key) // sent twice
 		case len(a.received.undeleted) >= maxUndeleted:
 			left = append(left, m)
-		case m.Name == CancelMessage:
+		case m.Name == snapshot.CancelMessage:
 			o.receive(m)
 			if a.cancel == cancelNone {
 				a.cancel = cancelAsked

@@ -47,9 +47,3 @@ type Child struct {
 	Input      []byte
 	Grants     []snapshot.Grant // the parent's
 }
-
-// Programmer is what an instance of a host module may offer that gives a program arguments and an environment: what a child
-// takes over.
-type Programmer interface {
-	Program() (args, env []string)
-}

@@ -88,7 +88,7 @@ func TestScheduler(t *testing.T) {
 	m := waiters(t)
 	for _, memory := range []int64{0, 1} {
 		t.Run(fmt.Sprintf("memory=%d", memory), func(t *testing.T) {
-			s := newTestScheduler(t, m, SchedulerConfig{Memory: memory, Outside: Outside{Handlers: echoing(answer)}})
+			s := newTestScheduler(t, m, SchedulerConfig{Memory: memory, Handlers: echoing(answer)})
 			cases := []struct {
 				entry string
 				input []byte
@@ -313,7 +313,7 @@ func TestSchedulerRestart(t *testing.T) {
 			return c.Body, nil
 		}
 	}
-	config := SchedulerConfig{Store: store, Memory: 1, Outside: Outside{Handlers: echoing(slow)}}
+	config := SchedulerConfig{Store: store, Memory: 1, Handlers: echoing(slow)}
 	s := newTestScheduler(t, m, config)
 	want := map[string][]uint32{"fan": {4950, 0}, "steps": {190}, "tree": {31, 0}, "parent": {156, 1}}
 	input := map[string]uint32{"fan": 100, "steps": 20, "tree": 4, "parent": 14}
@@ -420,7 +420,7 @@ func TestSchedulerMessages(t *testing.T) {
 func TestSchedulerFairness(t *testing.T) {
 	m := waiters(t)
 	s := NewScheduler(m.runtime, SchedulerConfig{
-		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Outside: Outside{Handlers: echoing(answer)},
+		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Handlers: echoing(answer),
 	})
 	spinning := make(chan error)
 	for i := range 5 {
