@@ -75,7 +75,7 @@ type Guest struct {
 type Pending struct {
 	Kind   string    // "timer", "stdin", "yield", "checkpoint", "operations"
 	Until  time.Time // when the wait is over at the latest; zero if only an event ends it
-	Detail string    // for people, for example "sleep" or "input from fd 0"
+	Detail string    // for people, for example "sleep" or "input from fd 0"; empty stands for what Ops are
 	Data   []byte    // the function's own, opaque to the runtime
 	// Quiet says that nothing leaves the program with this wait and nothing enters it when it is over, but that time
 	// has passed. Whoever drives the coroutine may go without a commit there. It does not travel.

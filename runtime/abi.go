@@ -258,7 +258,7 @@ func (a *abi) SetOutput(value []byte) { a.result = append([]byte{}, value...) }
 
 // Begin implements hostabi.Coroutine.
 func (a *abi) Begin(kind hostabi.OperationKind, name string, body []byte) (uint32, error) {
-	o, err := a.ops.begin(kind, name, body, a.now().UTC())
+	o, err := a.ops.begin(kind, name, body, a.wall())
 	if err != nil {
 		return 0, err
 	}
@@ -267,6 +267,10 @@ func (a *abi) Begin(kind hostabi.OperationKind, name string, body []byte) (uint3
 	}
 	return o.number, nil
 }
+
+// wall is the time as it is kept: what the wall clock shows. Go's times have another clock's reading beside that, which would count
+// for as long as the coroutine stays in memory, and stands still while the machine sleeps.
+func (a *abi) wall() time.Time { return a.now().Round(0).UTC() }
 
 // newNonce draws what tells the operations of one life from those of another under the same id.
 func newNonce() string {
@@ -282,11 +286,10 @@ func (a *abi) renew() {
 		return
 	}
 	a.nonce = newNonce()
-	a.ops.each(func(o *operation) bool {
+	a.ops.each(func(o *operation) {
 		if o.kind == hostabi.Call && !o.ended {
-			o.begun = a.now().UTC()
+			o.begun = a.wall()
 		}
-		return true
 	})
 }
 
@@ -333,10 +336,7 @@ func (a *abi) Drop(number uint32) error {
 // Operations implements hostabi.Coroutine.
 func (a *abi) Operations() []uint32 {
 	numbers := make([]uint32, 0, len(a.ops.all))
-	a.ops.each(func(o *operation) bool {
-		numbers = append(numbers, o.number)
-		return true
-	})
+	a.ops.each(func(o *operation) { numbers = append(numbers, o.number) })
 	return numbers
 }
 
@@ -377,7 +377,7 @@ func (a *abi) Await(w hostabi.Wait, p *hostabi.Pending) ([]uint32, *hostabi.Pend
 			Ops: w.Ops, Min: w.Min, Success: w.Success, Cancellable: true,
 		}
 		if w.Timeout >= 0 {
-			p.Until = now.Add(min(w.Timeout, maxTimer)).UTC()
+			p.Until = a.wall().Add(min(w.Timeout, maxTimer))
 		}
 	}
 	return nil, p, nil

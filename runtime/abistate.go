@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -58,7 +59,8 @@ const (
 	flagEnded      = 1 << 0
 	flagFailed     = 1 << 1 // ended, with a code
 	flagCancelling = 1 << 2
-	flagsKnown     = 1<<3 - 1
+	flagDropped    = 1 << 3 // of a child, which has not ended
+	flagsKnown     = 1<<4 - 1
 )
 
 // plain says that version 1 holds all that there is.
@@ -109,12 +111,13 @@ func (a *abi) Save() (uint32, []byte, error) {
 	}
 	e.number(uint64(len(a.ops.all)))
 	last := uint32(0)
-	a.ops.each(func(o *operation) bool {
-		e.number(uint64(o.number - last))
-		last = o.number
-		e.operation(o)
-		return true
-	})
+	for _, o := range a.ops.list {
+		if o != nil {
+			e.number(uint64(o.number - last))
+			last = o.number
+			e.operation(o)
+		}
+	}
 	return abiVersion, e.data, nil
 }
 
@@ -140,6 +143,9 @@ func (e *encoder) operation(o *operation) {
 	}
 	if o.cancelling {
 		flags |= flagCancelling
+	}
+	if o.dropped {
+		flags |= flagDropped
 	}
 	e.number(flags)
 	e.time(o.begun)
@@ -185,6 +191,9 @@ func (a *abi) Restore(version uint32, data []byte) error {
 func (a *abi) decode(data []byte) error {
 	d := decoder{data: data}
 	a.input, a.result, a.nonce = d.bytes(hostabi.MaxValueLen), d.bytes(hostabi.MaxValueLen), string(d.bytes(nonceLen))
+	if _, err := hex.DecodeString(a.nonce); err != nil {
+		d.fail("the operations' nonce") // handlers get it as part of a header
+	}
 	a.ops.last = uint32(d.number(maxOperation))
 	a.cancel = cancelState(d.number(uint64(cancelTold)))
 	a.cpu = time.Duration(d.number(math.MaxInt64))
@@ -217,7 +226,7 @@ func (a *abi) decode(data []byte) error {
 		}
 		a.ops.add(o)
 		if !o.ended {
-			a.ops.fresh = append(a.ops.fresh, o) // to be started, again
+			a.ops.fresh = append(a.ops.fresh, o) // to be started, again; it is not begun now
 		}
 	}
 	if d.err == nil && len(d.data) > 0 {
@@ -287,7 +296,7 @@ func (d *decoder) time() time.Time { return time.Unix(0, int64(d.number(math.Max
 func (d *decoder) operation() *operation {
 	o := &operation{kind: hostabi.OperationKind(d.number(math.MaxUint32))}
 	flags := d.number(flagsKnown)
-	o.ended, o.cancelling = flags&flagEnded != 0, flags&flagCancelling != 0
+	o.ended, o.cancelling, o.dropped = flags&flagEnded != 0, flags&flagCancelling != 0, flags&flagDropped != 0
 	failed := flags&flagFailed != 0
 	o.begun = d.time()
 	if !o.ended {
@@ -317,6 +326,9 @@ func (d *decoder) operation() *operation {
 	}
 	if failed && (o.code <= 0 || !o.ended) {
 		d.fail("how an operation failed")
+	}
+	if o.dropped && (o.kind != hostabi.Spawn || o.ended) {
+		d.fail("an operation that was dropped")
 	}
 	return o
 }

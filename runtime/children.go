@@ -43,22 +43,64 @@ func (s *Scheduler) Spawn(ctx context.Context, c Child, done func(output []byte,
 			done(nil, refused)
 			return
 		}
-		t = &task{id: c.ID, depth: uint8(min(depth, 255)), beginning: &beginning{child: &c}}
+		t = &task{id: c.ID, depth: uint8(min(depth, 255)), beginning: &beginning{child: &c, giveUp: c.GivenUp}}
 		s.take(t)
+	} else if c.GivenUp {
+		s.askToEnd(t)
 	}
-	forget := s.addEnd(t, func(e ending) {
+	var f func(ending)
+	f = func(e ending) {
+		output, err, ended := e.asChild()
 		switch {
 		case ctx.Err() != nil || e.closed:
-		case e.key != c.Key:
+		case !ended:
+			s.mu.Lock()
+			s.whenTaken(c.ID, &f)
+			s.mu.Unlock()
+		case e.Status.Ended() && e.key != c.Key:
 			done(nil, notChild(&c))
 		default:
-			if output, err, ended := e.asChild(); ended {
-				done(output, err)
-			}
+			done(output, err)
 		}
-	})
+	}
+	s.whenTaken(c.ID, &f)
 	s.mu.Unlock()
-	context.AfterFunc(ctx, forget)
+	context.AfterFunc(ctx, func() { s.forget(c.ID, &f) })
+}
+
+// whenTaken has f called when a coroutine has ended or is given up: the task of that id, or the next one if there is none, because
+// the child was given up and nobody has resumed it yet. With the lock held.
+func (s *Scheduler) whenTaken(id string, f *func(ending)) {
+	if t := s.tasks[id]; t != nil {
+		t.ends = append(t.ends, f)
+		return
+	}
+	s.parents[id] = append(s.parents[id], f)
+}
+
+// forget has f called no more.
+func (s *Scheduler) forget(id string, f *func(ending)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	other := func(g *func(ending)) bool { return g == f }
+	if t := s.tasks[id]; t != nil {
+		t.ends = slices.DeleteFunc(t.ends, other)
+	}
+	if left := slices.DeleteFunc(s.parents[id], other); len(left) > 0 {
+		s.parents[id] = left
+	} else {
+		delete(s.parents, id)
+	}
+}
+
+// askToEnd has a coroutine cancelled as soon as that can be, as far as this process goes: no commit need know. With the lock held.
+func (s *Scheduler) askToEnd(t *task) {
+	if t.beginning != nil {
+		t.beginning.giveUp = true
+		return
+	}
+	t.toEnd.Store(true)
+	s.rouse(t)
 }
 
 // asChild is how a child has ended, for its parent. A child that was given up has not.
@@ -90,11 +132,12 @@ var cancelRequest = snapshot.Message{Name: snapshot.CancelMessage, Key: snapshot
 // CancelChild implements [Children].
 func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
 	s.mu.Lock()
-	t := s.tasks[c.ID]
-	if t != nil && t.beginning != nil {
-		t.beginning.giveUp = true
-		s.mu.Unlock()
-		return nil
+	if t := s.tasks[c.ID]; t != nil {
+		s.askToEnd(t) // also if the store fails
+		if t.beginning != nil {
+			s.mu.Unlock()
+			return nil
+		}
 	}
 	s.mu.Unlock()
 	_, err := s.Send(ctx, c.ID, cancelRequest)
@@ -175,16 +218,18 @@ func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) 
 }
 
 // isOrphan reports whether a coroutine is a child whose parent has ended, or is no more: then it is to end as well, which the
-// parent's driver may not have come to say. It looks once.
+// parent's driver may not have come to say. It looks until it has seen.
 func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) bool {
 	parent := c.abi.parent.id
 	if parent == "" || t.looked || t.beginning != nil {
 		return false
 	}
-	t.looked = true
 	if s.Drives(parent) {
+		t.looked = true
 		return false
 	}
 	head, err := s.config.Store.Head(ctx, parent)
-	return errors.Is(err, snapshot.ErrNotFound) || err == nil && head.Status.Ended()
+	gone := errors.Is(err, snapshot.ErrNotFound)
+	t.looked = err == nil || gone
+	return gone || err == nil && head.Status.Ended()
 }

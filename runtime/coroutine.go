@@ -389,6 +389,7 @@ func (c *Coroutine) standsInTry() bool {
 func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	var exit *sys.ExitError
 	var capture *CaptureError
+	var limit *LimitError
 	switch {
 	case errors.Is(err, errInterrupted) && c.ctx.Err() != nil:
 		cause := c.ctx.Err()
@@ -399,6 +400,9 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	case errors.As(err, &capture):
 		// The guest's stack is gone, and the trap was durun's: the error says what there is to say.
 		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, capture
+		c.results = nil
+	case errors.As(err, &limit): // a trap of durun's as well
+		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, limit
 		c.results = nil
 	case err != nil:
 		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, err
@@ -460,7 +464,7 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 		c.refuse(f, hostImport{mi, fi}, what)
 		return
 	}
-	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: what}
+	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: c.abi.ops.named(what)}
 	c.native = experimental.GetSnapshotter(ctx).Snapshot()
 	c.natives++
 	c.stack.reset()
@@ -540,7 +544,7 @@ func (c *Coroutine) completeAwait() (ready bool, err error) {
 	c.enter(p.host.module, p.host.function)
 	what := f.Await(c.ctx, &c.guest, c.hosts[p.host.module], p.stack, p.what)
 	if what != nil {
-		p.what = what
+		p.what = c.abi.ops.named(what)
 		return false, nil
 	}
 	p.stack = p.stack[:len(f.Results)]

@@ -28,12 +28,11 @@ func (c *Coroutine) Operations() []Operation { return c.abi.describe() }
 
 func (a *abi) describe() []Operation {
 	list := make([]Operation, 0, len(a.ops.all))
-	a.ops.each(func(o *operation) bool {
+	a.ops.each(func(o *operation) {
 		list = append(list, Operation{
 			Number: o.number, Kind: o.kind, Name: o.name, Key: a.key(o.number), Begun: o.begun, Due: o.due,
 			Attempts: int(o.attempts), Ended: o.ended, Code: o.code, Message: o.message, Size: len(o.body) + len(o.result),
 		})
-		return true
 	})
 	return list
 }

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,7 +28,7 @@ const (
 	maxReceipts = 1024
 	// inboxRetry is when an inbox that could not be read is tried again.
 	inboxRetry = time.Second
-	// maxUndeleted is how many received messages may lie in the inbox before others are received.
+	// maxUndeleted is how many received messages may lie in the inbox, as far as is known, before others are received.
 	maxUndeleted = 256
 )
 
@@ -50,6 +51,9 @@ func (r *receipts) add(key string) {
 	r.next = (r.next + 1) % maxReceipts
 }
 
+// full reports whether no more messages can be received before some are deleted.
+func (r *receipts) full() bool { return len(r.undeleted) >= maxUndeleted }
+
 // deleted notes that messages are no more in the inbox.
 func (r *receipts) deleted(keys []string) {
 	r.undeleted = slices.DeleteFunc(r.undeleted, func(key string) bool { return slices.Contains(keys, key) })
@@ -63,10 +67,9 @@ func (o *operator) listen() {
 	if o.outside.Inbox != nil && o.unwatch == nil {
 		o.unwatch = o.outside.Inbox.Watch(o.id, o.fetch)
 	}
-	o.c.abi.ops.each(func(op *operation) bool {
+	for _, op := range o.c.abi.ops.receivers() {
 		o.want(op)
-		return true
-	})
+	}
 	if o.c.parent != nil { // there may be some already
 		o.fetch()
 	}
@@ -79,11 +82,27 @@ func (o *operator) want(op *operation) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if slices.Contains(o.wanted, op.name) {
+	if o.wanted[op.name] {
 		return false
 	}
-	o.wanted = append(o.wanted, op.name)
+	o.wanted[op.name] = true
 	return true
+}
+
+// narrow looks for no other messages than those that operations wait for, if the inbox has more than can be read at once. It reports
+// whether they are fewer: what nobody waits for may have been before what somebody does.
+func (o *operator) narrow() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.more {
+		return false
+	}
+	before := len(o.wanted)
+	clear(o.wanted)
+	for _, op := range o.c.abi.ops.receivers() {
+		o.wanted[op.name] = true
+	}
+	return len(o.wanted) < before
 }
 
 // fetch reads the inbox, beside the guest.
@@ -104,16 +123,15 @@ func (o *operator) readInbox() {
 	for again := true; again; {
 		o.mu.Lock()
 		o.gone = nil
-		wanted := append([]string{snapshot.CancelMessage}, o.wanted...)
+		wanted := append(slices.Collect(maps.Keys(o.wanted)), snapshot.CancelMessage)
 		o.mu.Unlock()
-		mail, err := o.store.Inbox(o.ctx, o.id, wanted...)
+		mail, more, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		o.mu.Lock()
-		// One that was deleted since the inbox was listed was received before.
-		mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
-		if err == nil || len(mail) > 0 {
-			o.mail, o.unseen = mail, len(mail) > 0
-		}
-		if err != nil && !o.closed {
+		if err == nil {
+			// One that was deleted since the inbox was listed was received before.
+			mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
+			o.mail, o.looked, o.unseen, o.more = mail, true, len(mail) > 0, more
+		} else if !o.closed {
 			time.AfterFunc(inboxRetry, o.fetch)
 		}
 		again = o.refetch && !o.closed
@@ -128,52 +146,67 @@ func (o *operator) readInbox() {
 func (o *operator) deliver() {
 	a := o.c.abi
 	o.mu.Lock()
-	// What was deleted may have been read just before.
-	mail := slices.DeleteFunc(o.mail, func(m snapshot.Message) bool { return slices.Contains(o.deleted, m.Key) })
-	o.mail, o.unseen = nil, false
-	a.received.deleted(o.deleted)
-	o.deleted = nil
+	mail, looked, deleted := o.mail, o.looked, o.deleted
+	o.mail, o.looked, o.unseen, o.deleted, o.blocked = nil, false, false, nil, false
 	o.mu.Unlock()
-	if len(mail) == 0 {
+	a.received.deleted(deleted)
+	if looked {
+		// What was deleted may have been read just before.
+		o.sort(slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(deleted, m.Key) }))
+	}
+	for _, m := range o.box[snapshot.CancelMessage] {
+		if a.cancel == cancelNone {
+			a.cancel = cancelAsked
+			o.ended()
+		}
+		if !a.received.full() { // it is the same if it comes again
+			o.receive(m)
+		}
+	}
+	delete(o.box, snapshot.CancelMessage)
+	if len(o.box) == 0 {
 		return
 	}
-	waiting := map[string][]*operation{}
-	a.ops.each(func(op *operation) bool {
-		if op.kind == hostabi.Recv && !op.ended {
-			waiting[op.name] = append(waiting[op.name], op)
-		}
-		return true
-	})
-	left := mail[:0]
-	for _, m := range mail {
-		switch ops := waiting[m.Name]; {
-		case m.Err != nil:
-			// Damaged: it stays, for whoever looks.
-		case slices.Contains(a.received.undeleted, m.Key):
-			// To be deleted.
-		case a.received.has(m.Key):
-			a.received.undeleted = append(a.received.undeleted, m.Key) // sent twice
-		case len(a.received.undeleted) >= maxUndeleted:
-			left = append(left, m)
-		case m.Name == snapshot.CancelMessage:
-			o.receive(m)
-			if a.cancel == cancelNone {
-				a.cancel = cancelAsked
-			}
-		case len(ops) > 0:
-			o.receive(m)
-			a.ops.end(ops[0].number, 0, "", m.Data)
-			waiting[m.Name] = ops[1:]
+	for _, op := range a.ops.receivers() {
+		waiting := o.box[op.name]
+		switch {
+		case len(waiting) == 0:
+		case a.received.full():
+			o.mu.Lock()
+			o.blocked = true
+			o.mu.Unlock()
+			return
+		case len(waiting[0].Data) > a.ops.room(op):
+			a.ops.end(op.number, hostabi.CodeLimit, noRoom, nil) // the message stays
+			o.ended()
 		default:
-			left = append(left, m)
+			o.receive(waiting[0])
+			a.ops.end(op.number, 0, "", waiting[0].Data)
+			waiting[0].Data = nil
+			if o.box[op.name] = waiting[1:]; len(waiting) == 1 {
+				delete(o.box, op.name)
+			}
 		}
 	}
-	if len(left) > 0 {
-		o.mu.Lock()
-		if o.mail == nil { // nothing newer
-			o.mail = left
+}
+
+// sort puts those messages into the box that have not been received, in place of what is there.
+func (o *operator) sort(mail []snapshot.Message) {
+	r := &o.c.abi.received
+	clear(o.box)
+	for _, m := range mail {
+		switch {
+		case m.Err != nil:
+			// Damaged: it stays, for whoever looks.
+		case slices.Contains(r.undeleted, m.Key):
+			// To be deleted.
+		case r.has(m.Key):
+			if !r.full() {
+				r.undeleted = append(r.undeleted, m.Key) // sent twice
+			}
+		default:
+			o.box[m.Name] = append(o.box[m.Name], m)
 		}
-		o.mu.Unlock()
 	}
 }
 
@@ -182,13 +215,19 @@ func (o *operator) receive(m snapshot.Message) {
 	o.ended()
 }
 
-// acknowledge deletes the messages whose receipt is committed, beside the guest. What can't be deleted now is tried again after
-// the next commit.
+// acknowledge deletes the messages whose receipt is committed, beside the guest.
 func (o *operator) acknowledge() {
-	keys := slices.Clone(o.c.abi.received.undeleted)
-	if o.store == nil || len(keys) == 0 {
+	if o.store == nil || len(o.c.abi.received.undeleted) == 0 {
 		return
 	}
+	o.mu.Lock()
+	o.due = slices.Clone(o.c.abi.received.undeleted)
+	o.mu.Unlock()
+	o.deleteDue()
+}
+
+// deleteDue deletes messages, unless a goroutine does that. What can't be deleted now is tried again.
+func (o *operator) deleteDue() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.deleting || o.closed {
@@ -196,20 +235,49 @@ func (o *operator) acknowledge() {
 	}
 	o.deleting = true
 	o.work.Go(func() {
-		err := o.store.Acknowledge(o.ctx, o.id, keys...)
-		o.mu.Lock()
-		o.deleting = false
-		if err == nil {
+		for {
+			o.mu.Lock()
+			keys := o.due
+			if o.due = nil; len(keys) == 0 || o.closed {
+				o.deleting = false
+				o.mu.Unlock()
+				return
+			}
+			o.mu.Unlock()
+			err := o.remove(keys)
+			o.mu.Lock()
+			if err != nil {
+				if o.deleting = false; o.due == nil {
+					o.due = keys
+				}
+				if !o.closed {
+					time.AfterFunc(inboxRetry, o.deleteDue)
+				}
+				o.mu.Unlock()
+				return
+			}
 			o.deleted = append(o.deleted, keys...)
 			o.gone = append(o.gone, keys...)
+			o.due = slices.DeleteFunc(o.due, func(key string) bool { return slices.Contains(keys, key) })
+			f, more := o.onNews, o.more
+			if !o.blocked {
+				f = func() {} // else there is room for more receipts
+			}
+			o.mu.Unlock()
+			f()
+			if more {
+				o.fetch()
+			}
 		}
-		f := o.onNews
-		if len(o.mail) == 0 {
-			f = func() {} // else there is room for more receipts
-		}
-		o.mu.Unlock()
-		f()
 	})
+}
+
+// remove deletes messages from the inbox.
+func (o *operator) remove(keys []string) error {
+	if o.lease != nil {
+		return o.lease.Acknowledge(o.ctx, keys...)
+	}
+	return o.store.Acknowledge(o.ctx, o.id, keys...)
 }
 
 // deleteRest deletes the messages whose receipt is committed and which no goroutine has deleted, when there are no more of
@@ -220,7 +288,7 @@ func (o *operator) deleteRest() {
 	if o.store == nil || len(r.undeleted) == 0 {
 		return
 	}
-	if o.store.Acknowledge(o.ctx, o.id, r.undeleted...) == nil {
+	if o.remove(r.undeleted) == nil {
 		r.undeleted = nil
 	}
 }

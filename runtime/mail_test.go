@@ -1,10 +1,21 @@
 package runtime
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
 
 // TestReceipts remembers what was received of late, whoever has made its key: a request to send may be repeated that was done.
@@ -29,6 +40,308 @@ func TestReceipts(t *testing.T) {
 			if had := i < maxReceipts-1; r.has(key) != had || !r.has(other) {
 				t.Fatalf("%s: after %d others it is remembered: %v", key, i+1, r.has(key))
 			}
+		}
+	}
+}
+
+// suspendedScript starts a script, and commits it where it waits first.
+func suspendedScript(t *testing.T, m *Module, store *snapshot.Store, s *scripted) *Coroutine {
+	t.Helper()
+	c, err := m.Start(t.Context(), StartConfig{ID: "s", Hosts: []hostabi.Instance{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	d := Driver{Store: store, Once: true}
+	if _, err := d.Drive(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// driveToEnd drives a coroutine to its end, in a minute at most, and returns its output.
+func driveToEnd(t *testing.T, d Driver, c *Coroutine) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if status, err := d.Drive(ctx, c); err != nil || status != snapshot.Completed {
+		t.Fatal(status, err, c.Err())
+	}
+	return logsOf(t, d.Store, c.ID())
+}
+
+func drop(ops ...uint32) step {
+	return func(h hostabi.Coroutine, w *bytes.Buffer, _ *hostabi.Pending) *hostabi.Pending {
+		for _, n := range ops {
+			if err := h.Drop(n); err != nil {
+				fmt.Fprintf(w, "drop: %v\n", err)
+			}
+		}
+		return nil
+	}
+}
+
+// TestMuchMail sends more than is read from an inbox at once. What nobody waits for any more doesn't stand before what somebody does,
+// and what was left out comes when there is room.
+func TestMuchMail(t *testing.T) {
+	const n = 6
+	steps := []step{begin(hostabi.Recv, "large", nil), begin(hostabi.Recv, "small", nil), awaitAll(1), drop(1), awaitAll(2), results(2)}
+	for i := range uint32(n - 1) {
+		steps = append(steps, begin(hostabi.Recv, "large", nil), awaitAll(3+i), drop(3+i))
+	}
+	s := &scripted{steps: steps}
+	store := snapshot.NewStore(bucket.NewMem())
+	c := suspendedScript(t, scriptGuest(t), store, s)
+	data := make([]byte, hostabi.MaxPayload)
+	for range n {
+		if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "large", Data: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "small", Data: []byte("hello")}); err != nil {
+		t.Fatal(err)
+	}
+	got := driveToEnd(t, Driver{Store: store, Outside: &Outside{}}, c)
+	if strings.Count(got, "ended") != n+1 || !strings.Contains(got, `2: "hello" <nil>`) {
+		t.Error(got)
+	}
+	if left, _, err := store.Inbox(t.Context(), "s"); err != nil || len(left) > 0 {
+		t.Errorf("%d messages are left, %v", len(left), err)
+	}
+}
+
+// TestMailWithoutRoom has a message come for which the coroutine has no room: it is not lost.
+func TestMailWithoutRoom(t *testing.T) {
+	set := &handler.Set{}
+	set.Handle("large", func(context.Context, handler.Call) ([]byte, error) { return make([]byte, hostabi.MaxPayload-10), nil }, handler.Policy{})
+	var steps []step
+	for range hostabi.MaxPayloads / hostabi.MaxPayload {
+		steps = append(steps, begin(hostabi.Call, "large", nil))
+	}
+	steps = append(steps, awaitAll(1, 2, 3, 4), begin(hostabi.Recv, "m", nil), awaitAll(5), results(5), drop(1), begin(hostabi.Recv, "m", nil), awaitAll(6), results(6))
+	store := snapshot.NewStore(bucket.NewMem())
+	c := suspendedScript(t, scriptGuest(t), store, &scripted{steps: steps})
+	if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "m", Data: []byte(strings.Repeat("x", 100))}); err != nil {
+		t.Fatal(err)
+	}
+	got := driveToEnd(t, Driver{Store: store, Outside: &Outside{Handlers: set}}, c)
+	if !strings.Contains(got, `5: "" limit: `) || !strings.Contains(got, `6: "xxxx`) {
+		t.Error(got)
+	}
+}
+
+// TestMailUndeleted has the deletion of received messages fail, which are so many that no more can be received: it is tried again,
+// although nothing happens to the coroutine.
+func TestMailUndeleted(t *testing.T) {
+	const n = maxUndeleted + 50
+	var failed atomic.Int32
+	store := snapshot.NewStore(buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+		if op.Name == "delete" && strings.HasPrefix(op.Key, "inbox/") && failed.Add(1) == 1 {
+			return buckettest.Fault{Before: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	}))
+	var steps []step
+	var ops []uint32
+	for i := range uint32(n) {
+		steps = append(steps, begin(hostabi.Recv, "m", nil))
+		ops = append(ops, i+1)
+	}
+	s := &scripted{steps: append(steps, awaitAll(ops...))}
+	c := suspendedScript(t, scriptGuest(t), store, s)
+	for range n {
+		if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "m"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	driveToEnd(t, Driver{Store: store, Outside: &Outside{}}, c)
+	if failed.Load() <= n {
+		t.Errorf("messages were deleted %d times", failed.Load())
+	}
+}
+
+// TestMailSentAgain sends more messages again that were received than a coroutine notes as to be deleted.
+func TestMailSentAgain(t *testing.T) {
+	c := suspendedScript(t, scriptGuest(t), snapshot.NewStore(bucket.NewMem()), &scripted{steps: []step{begin(hostabi.Recv, "m", nil), awaitAll(1)}})
+	o := newOperator(t.Context(), nil, nil, c, func() {})
+	var mail []snapshot.Message
+	for i := range maxReceipts {
+		m := snapshot.Message{Name: "m", Key: fmt.Sprint(i)}
+		c.abi.received.add(m.Key)
+		mail = append(mail, m)
+	}
+	c.abi.received.undeleted = nil
+	o.sort(append(mail, snapshot.Message{Name: "m", Key: "new"}))
+	if n := len(c.abi.received.undeleted); n != maxUndeleted || len(o.box["m"]) != 1 {
+		t.Errorf("%d to be deleted, %d to be received", n, len(o.box["m"]))
+	}
+	version, data, err := c.abi.Save()
+	if err == nil {
+		err = newABI("s", nil).Restore(version, data)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNewsBeforeWait has something end when poll was asked, and whoever it tells has not been told yet.
+func TestNewsBeforeWait(t *testing.T) {
+	waits := func(_ hostabi.Coroutine, _ *bytes.Buffer, p *hostabi.Pending) *hostabi.Pending {
+		if p == nil {
+			p = &hostabi.Pending{Kind: hostabi.KindStdin}
+		}
+		return p
+	}
+	s := &scripted{steps: []step{waits}, wait: func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	c := suspendedScript(t, scriptGuest(t), snapshot.NewStore(bucket.NewMem()), s)
+	ss := newSession(t.Context(), &Driver{}, c, func() {})
+	ss.op.mu.Lock()
+	ss.op.arrived = append(ss.op.arrived, arrival{number: 1}) // as arrives does before it calls onNews
+	ss.op.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if over, err := ss.waitHost(ctx, time.Time{}); over || err != nil {
+		t.Errorf("over: %v, %v; want that there is news", over, err)
+	}
+}
+
+// fakeChildren note what they are asked for.
+type fakeChildren struct {
+	spawned []Child
+	ctx     []context.Context
+	done    []func([]byte, error)
+	cancel  error // of CancelChild
+}
+
+func (f *fakeChildren) Spawn(ctx context.Context, c Child, done func([]byte, error)) {
+	f.spawned, f.ctx, f.done = append(f.spawned, c), append(f.ctx, ctx), append(f.done, done)
+}
+
+func (f *fakeChildren) CancelChild(context.Context, Child) error { return f.cancel }
+
+// TestDroppedChild drops a child that can't be told before its parent's driver dies. Whoever goes on with the parent knows of the child, and gives it up.
+func TestDroppedChild(t *testing.T) {
+	poll := await(hostabi.Wait{Ops: []uint32{1}, Min: 1})
+	operations := func(h hostabi.Coroutine, w *bytes.Buffer, _ *hostabi.Pending) *hostabi.Pending {
+		_, err := h.Result(1)
+		fmt.Fprintln(w, h.Operations(), err, h.Drop(1), h.Cancel(1))
+		return nil
+	}
+	s := &scripted{steps: []step{begin(hostabi.Spawn, "child", nil), poll, drop(1), operations, begin(hostabi.Recv, "go on", nil), awaitAll(2), operations}}
+	m, store := scriptGuest(t), snapshot.NewStore(bucket.NewMem())
+	c, err := m.Start(t.Context(), StartConfig{ID: "s", Hosts: []hostabi.Instance{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	children := &fakeChildren{cancel: errors.New("the store is gone")}
+	ctx, cancel := context.WithCancel(t.Context())
+	d := Driver{Store: store, Outside: &Outside{Children: children}, OnCommit: func(commit snapshot.Commit) {
+		if commit.Seq == 2 {
+			cancel()
+		}
+	}}
+	if _, err := d.Drive(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if len(children.spawned) != 1 || children.spawned[0].GivenUp || children.ctx[0].Err() == nil {
+		t.Fatalf("spawned before the crash: %+v", children.spawned)
+	}
+
+	restored, err := m.RestoreFrom(t.Context(), store, "s", 0, RestoreConfig{Hosts: []hostabi.Instance{&scripted{steps: s.steps}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer restored.Close()
+	children = &fakeChildren{}
+	news := make(chan struct{}, 100)
+	ss := newSession(t.Context(), &Driver{Store: store, Outside: &Outside{Children: children}}, restored, func() { news <- struct{}{} })
+	defer ss.close(t.Context(), ErrClosed)
+	if _, err := ss.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(children.spawned) != 1 || !children.spawned[0].GivenUp || children.spawned[0].ID != "s.1" {
+		t.Fatalf("spawned after the crash: %+v", children.spawned)
+	}
+	children.done[0](nil, refuse(hostabi.CodeCancelled, ""))
+	ss.poll()
+	if all := restored.abi.ops.all; all[1] != nil || all[2] == nil || children.ctx[0].Err() == nil {
+		t.Errorf("a child that has ended is still known: %v", all)
+	}
+	if got := logsOf(t, store, "s"); !strings.HasSuffix(got, "[] unknown: there is no operation 1 unknown: there is no operation 1 unknown: there is no operation 1\n") {
+		t.Errorf("the parent saw %q", got)
+	}
+}
+
+// TestManyFailures has very many operations fail with long messages: what the coroutine has then can be restored.
+func TestManyFailures(t *testing.T) {
+	a := newABI("x", nil)
+	message := strings.Repeat("é", maxMessage)
+	for range hostabi.MaxOperations {
+		if _, err := a.Begin(hostabi.Call, "x", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range uint32(hostabi.MaxOperations) {
+		a.ops.end(i+1, hostabi.CodeFailed, message, nil)
+	}
+	if _, err := a.Result(1); !strings.Contains(err.Error(), message[:maxMessage]) {
+		t.Error("the first has a message that is too short")
+	}
+	version, data, err := a.Save()
+	if err == nil {
+		err = newABI("x", nil).Restore(version, data)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDroppedAtOnce has a guest begin and drop without end: nothing of that stays.
+func TestDroppedAtOnce(t *testing.T) {
+	for _, kind := range []hostabi.OperationKind{hostabi.Call, hostabi.Recv, hostabi.Spawn} {
+		a := newABI("x", nil)
+		var body []byte
+		if kind != hostabi.Recv {
+			body = make([]byte, 1000)
+		}
+		for i := range uint32(10_000) {
+			if _, err := a.Begin(kind, "x", body); err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == 0 {
+				_ = a.Cancel(i + 1)
+			}
+			_ = a.Drop(i + 1)
+		}
+		if n := len(a.ops.fresh) + len(a.ops.recvs) + len(a.ops.list) + len(a.ops.given) + len(a.ops.all); n > 300 {
+			t.Errorf("%v: %d are kept", kind, n)
+		}
+		if a.ops.waiting() || a.ops.size != 0 {
+			t.Errorf("%v: waiting %v, %d bytes", kind, a.ops.waiting(), a.ops.size)
+		}
+		if slices.ContainsFunc(a.ops.fresh, func(o *operation) bool { return o.body != nil }) {
+			t.Errorf("%v: bodies are kept", kind)
+		}
+	}
+}
+
+// TestWallClock keeps times as the wall clock has them, also while the coroutine stays in memory.
+func TestWallClock(t *testing.T) {
+	a := newABI("x", nil)
+	if _, err := a.Begin(hostabi.Timer, "", nanoseconds(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	_, p, err := a.Await(hostabi.Wait{Ops: []uint32{1}, Min: 1, Timeout: time.Hour}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{a.ops.get(1).due, a.ops.get(1).begun, p.Until} {
+		if at != at.Round(0) { //nolint:revive // the representations: Equal doesn't see the other clock's reading
+			t.Errorf("%v has a reading of another clock", at)
 		}
 	}
 }

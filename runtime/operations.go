@@ -23,6 +23,7 @@ type operation struct {
 	attempts uint32    // of a call: how many have begun
 
 	cancelling bool // of a child: it was asked to end
+	dropped    bool // of a child: the guest has forgotten it, and it has not ended
 	ended      bool
 	code       hostabi.Code // why it failed; 0 if it didn't
 	message    string
@@ -30,8 +31,9 @@ type operation struct {
 
 	// Not in snapshots:
 
-	at      int // index in the list
-	awaited int // how often the pending wait names it
+	at      int  // index in the list
+	fresh   bool // begun since the last commit
+	awaited int  // how often the pending wait names it
 }
 
 // size is what counts for hostabi.MaxPayloads.
@@ -41,16 +43,23 @@ func (o *operation) size() int { return len(o.name) + len(o.body) + len(o.messag
 type operations struct {
 	last uint32 // the number given last
 	all  map[uint32]*operation
-	list []*operation // by number; nil for dropped ones
+	list []*operation // by number; nil for those that are gone
 	size int          // bytes, of all
 
-	fresh []*operation // begun since the last commit
-	given []uint32     // cancelled or dropped since the last commit
-	wait  *opsWait     // of the pending call
+	fresh   []*operation // begun since the last commit
+	given   []uint32     // cancelled or dropped since the last commit
+	recvs   []*operation // that have not ended, by number; perhaps some that have
+	wait    *opsWait     // of the pending call
+	awaited []*operation // those of which awaited is not 0
 }
 
-// get returns an operation, nil if there is none of that number.
-func (t *operations) get(number uint32) *operation { return t.all[number] }
+// get returns an operation that the guest knows, nil if there is none of that number.
+func (t *operations) get(number uint32) *operation {
+	if o := t.all[number]; o != nil && !o.dropped {
+		return o
+	}
+	return nil
+}
 
 // begin adds an operation.
 func (t *operations) begin(kind hostabi.OperationKind, name string, body []byte, now time.Time) (*operation, error) {
@@ -72,7 +81,7 @@ func (t *operations) begin(kind hostabi.OperationKind, name string, body []byte,
 	}
 	t.last++
 	t.add(o)
-	t.fresh = append(t.fresh, o)
+	t.begins(o)
 	return o, nil
 }
 
@@ -131,33 +140,69 @@ func (t *operations) add(o *operation) {
 	t.all[o.number], o.at = o, len(t.list)
 	t.list = append(t.list, o)
 	t.size += o.size()
+	if o.kind == hostabi.Recv && !o.ended {
+		if gone := len(t.recvs) - len(t.all); gone > 32 && gone > len(t.all) {
+			t.receivers()
+		}
+		t.recvs = append(t.recvs, o)
+	}
 }
 
-// each calls f with the operations by number, until it returns false.
-func (t *operations) each(f func(*operation) bool) {
+// begins has an operation started after the next commit.
+func (t *operations) begins(o *operation) {
+	if gone := len(t.fresh) - len(t.all); gone > 32 && gone > len(t.all) {
+		t.fresh = slices.DeleteFunc(t.fresh, func(o *operation) bool { return t.all[o.number] != o })
+	}
+	o.fresh = true
+	t.fresh = append(t.fresh, o)
+}
+
+// started forgets which operations are fresh, and returns them.
+func (t *operations) started() []*operation {
+	fresh := t.fresh
+	t.fresh = nil
+	for _, o := range fresh {
+		o.fresh = false
+	}
+	return fresh
+}
+
+// receivers returns the operations that wait for messages, by number.
+func (t *operations) receivers() []*operation {
+	t.recvs = slices.DeleteFunc(t.recvs, func(o *operation) bool { return o.ended || t.all[o.number] != o })
+	return t.recvs
+}
+
+// each calls f with the operations that the guest knows, by number.
+func (t *operations) each(f func(*operation)) {
 	for _, o := range t.list {
-		if o != nil && !f(o) {
-			return
+		if o != nil && !o.dropped {
+			f(o)
 		}
 	}
 }
 
 // end ends an operation: well if code is 0. It returns false if there is none that has not ended.
 func (t *operations) end(number uint32, code hostabi.Code, message string, result []byte) bool {
-	o := t.get(number)
+	o := t.all[number]
 	if o == nil || o.ended {
 		return false
 	}
+	if o.dropped { // nobody asks how
+		t.remove(o)
+		return true
+	}
+	room := t.room(o)
 	switch {
 	case code != 0:
 		result = nil
 	case len(result) > hostabi.MaxPayload:
 		code, message, result = hostabi.CodeLimit, fmt.Sprintf("a result of %d bytes, at most %d are allowed", len(result), hostabi.MaxPayload), nil
-	case t.size-len(o.body)+len(result) > hostabi.MaxPayloads:
-		code, message, result = hostabi.CodeLimit, fmt.Sprintf("the operations of the coroutine have more than %d MiB", hostabi.MaxPayloads>>20), nil
+	case len(result) > room:
+		code, message, result = hostabi.CodeLimit, noRoom, nil
 	}
 	t.size -= o.size()
-	o.ended, o.code, o.message, o.result = true, code, limitText(message), result
+	o.ended, o.code, o.message, o.result = true, code, limitText(message, min(maxMessage, max(room, minMessage))), result
 	o.body = nil // of no more use
 	t.size += o.size()
 	if t.wait != nil {
@@ -166,16 +211,28 @@ func (t *operations) end(number uint32, code hostabi.Code, message string, resul
 	return true
 }
 
-// maxMessage is the longest message of a failure that is kept, in bytes.
-const maxMessage = 16 << 10
+// room returns how many bytes the result of an operation may have.
+func (t *operations) room(o *operation) int {
+	return hostabi.MaxPayloads - (t.size - len(o.body))
+}
 
-// limitText makes s valid UTF-8 of a length that a snapshot holds for each of many operations.
-func limitText(s string) string {
+var noRoom = fmt.Sprintf("the operations of the coroutine have more than %d MiB: drop those that are of no more use", hostabi.MaxPayloads>>20)
+
+const (
+	// maxMessage is the longest message of a failure that is kept, in bytes.
+	maxMessage = 16 << 10
+	// minMessage is how long a message may be although there is no room: so long that all operations with one are still less than what
+	// a state may have, see [abi.decode].
+	minMessage = 128
+)
+
+// limitText makes s valid UTF-8, of about n bytes at most.
+func limitText(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= maxMessage {
+	if len(s) <= n {
 		return s
 	}
-	cut := maxMessage
+	cut := n
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}
@@ -204,24 +261,37 @@ func (t *operations) look(number uint32, now time.Time) *operation {
 func (t *operations) cancel(o *operation) {
 	switch {
 	case o.ended:
-	case o.kind == hostabi.Spawn && !slices.Contains(t.fresh, o):
+	case o.kind == hostabi.Spawn && !o.fresh:
 		if !o.cancelling {
 			o.cancelling = true
 			t.given = append(t.given, o.number)
 		}
 	default:
 		t.end(o.number, hostabi.CodeCancelled, "", nil)
-		t.given = append(t.given, o.number)
+		if !o.fresh {
+			t.given = append(t.given, o.number)
+		}
 	}
 }
 
-// drop forgets an operation.
+// drop forgets an operation. Of a child that has been started the table has to know until it has ended: who drives the coroutine
+// may die before it has come to ask the child.
 func (t *operations) drop(o *operation) {
-	if !o.ended {
+	if !o.ended && !o.fresh {
 		t.given = append(t.given, o.number)
 	}
+	if o.kind != hostabi.Spawn || o.ended || o.fresh {
+		t.remove(o)
+		return
+	}
+	t.size -= o.size()
+	o.dropped, o.cancelling, o.name, o.body = true, true, "", nil
+}
+
+func (t *operations) remove(o *operation) {
 	delete(t.all, o.number)
 	t.size -= o.size()
+	o.name, o.body, o.message, o.result = "", nil, "", nil // others may have it on their lists for a while
 	t.list[o.at] = nil
 	if len(t.list) > 32 && len(t.list) > 2*len(t.all) {
 		t.list = slices.DeleteFunc(t.list, func(o *operation) bool { return o == nil })
@@ -234,7 +304,9 @@ func (t *operations) drop(o *operation) {
 // waiting reports whether operations were begun or given up that a commit has to know of before they happen: timers that the
 // guest has set just count on.
 func (t *operations) waiting() bool {
-	return len(t.given) > 0 || slices.ContainsFunc(t.fresh, func(o *operation) bool { return o.kind != hostabi.Timer && !o.ended })
+	return len(t.given) > 0 || slices.ContainsFunc(t.fresh, func(o *operation) bool {
+		return o.kind != hostabi.Timer && !o.ended && t.all[o.number] == o
+	})
 }
 
 // timersOnly reports whether all of these operations are timers.
@@ -266,16 +338,18 @@ func (w *opsWait) ended(o *operation) {
 func (t *operations) newWait(numbers []uint32, least uint32, success bool) *opsWait {
 	need := int(min(uint64(least), uint64(len(numbers))))
 	w := &opsWait{need: need, spare: len(numbers) - need, success: success}
-	t.each(func(o *operation) bool { o.awaited = 0; return true })
-	var distinct []*operation
+	for _, o := range t.awaited {
+		o.awaited = 0
+	}
+	t.awaited = t.awaited[:0]
 	for _, n := range numbers {
 		if o := t.get(n); o != nil {
 			if o.awaited++; o.awaited == 1 {
-				distinct = append(distinct, o)
+				t.awaited = append(t.awaited, o)
 			}
 		}
 	}
-	for _, o := range distinct {
+	for _, o := range t.awaited {
 		switch {
 		case o.ended:
 			w.ended(o)
@@ -289,42 +363,61 @@ func (t *operations) newWait(numbers []uint32, least uint32, success bool) *opsW
 	return w
 }
 
-// describe says for people what a wait is for: "send_email", "message approval", "7 operations".
+// describe says for people what a wait is for: "call send_email", "2 messages approval", "7 operations".
 func (t *operations) describe(numbers []uint32) string {
-	var what string
+	var first *operation
 	waiting, same := 0, true
 	for _, n := range numbers {
 		o := t.get(n)
 		if o == nil || o.ended {
 			continue
 		}
-		w := o.describe()
-		if waiting > 0 && w != what {
-			same = false
+		if first == nil {
+			first = o
 		}
-		what = w
+		same = same && o.kind == first.kind && o.target() == first.target()
 		waiting++
 	}
 	switch {
 	case waiting == 0:
 		return "a time-out"
-	case waiting == 1:
-		return what
 	case same:
-		return fmt.Sprintf("%d times %s", waiting, what)
+		return first.describe(waiting)
 	}
 	return fmt.Sprintf("%d operations", waiting)
 }
 
-func (o *operation) describe() string {
-	target, _, _ := strings.Cut(o.name, "\x00")
+// named returns what a call waits for, with words for it.
+func (t *operations) named(p *hostabi.Pending) *hostabi.Pending {
+	if p.Detail == "" && len(p.Ops) > 0 {
+		p.Detail = t.describe(p.Ops)
+	}
+	return p
+}
+
+// describe says for people what n operations such as this one are.
+func (o *operation) describe(n int) string {
+	one, many := "child", "children"
 	switch o.kind {
 	case hostabi.Timer:
-		return "sleep"
+		one, many = "sleep", "sleeps"
 	case hostabi.Call:
-		return "call " + target
+		one, many = "call", "calls"
 	case hostabi.Recv:
-		return "message " + target
+		one, many = "message", "messages"
 	}
-	return strings.TrimSpace("child " + target)
+	text := one
+	if n > 1 {
+		text = fmt.Sprintf("%d %s", n, many)
+	}
+	return strings.TrimSpace(text + " " + o.target())
+}
+
+// target is what an operation is about, for people: a handler, a message, a child's program.
+func (o *operation) target() string {
+	if o.kind == hostabi.Timer {
+		return "" // its name says less than the time does
+	}
+	target, _, _ := strings.Cut(o.name, "\x00")
+	return target
 }

@@ -27,6 +27,7 @@ import (
 type scripted struct {
 	steps []step
 	pc    uint32
+	wait  func(context.Context) error // nil to return at once
 }
 
 // step is called as [hostabi.Function].Await is. What it writes goes to the coroutine's output.
@@ -65,8 +66,14 @@ func (s *scripted) Restore(_ uint32, data []byte) error {
 	return nil
 }
 
-func (s *scripted) Wait(context.Context, *hostabi.Pending) error { return nil }
-func (s *scripted) Close() error                                 { return nil }
+func (s *scripted) Wait(ctx context.Context, _ *hostabi.Pending) error {
+	if s.wait == nil {
+		return nil
+	}
+	return s.wait(ctx)
+}
+
+func (s *scripted) Close() error { return nil }
 
 // scriptGuest compiles the module of scripts.
 func scriptGuest(t testing.TB) *Module {
@@ -258,10 +265,7 @@ func TestOperationsAfterCrash(t *testing.T) {
 		d := Driver{Store: store, Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) {
 			mu.Lock()
 			defer mu.Unlock()
-			c.abi.ops.each(func(o *operation) bool {
-				committed[o.number] = committed[o.number] || o.ended
-				return true
-			})
+			c.abi.ops.each(func(o *operation) { committed[o.number] = committed[o.number] || o.ended })
 			if round%2 == 0 {
 				cancel()
 			}
@@ -350,6 +354,45 @@ func TestCommitBeforeEffect(t *testing.T) {
 	// OnCommit is called after the operations are started, so it may be seen or not; the commit itself is there.
 	if !strings.Contains(got, `1: "0"`) && !strings.Contains(got, `1: "1"`) {
 		t.Error(got)
+	}
+}
+
+// TestDescribe says for people what a wait is for.
+func TestDescribe(t *testing.T) {
+	var ops operations
+	for _, o := range []struct {
+		kind hostabi.OperationKind
+		name string
+	}{
+		{hostabi.Timer, "a"},
+		{hostabi.Timer, "b"},
+		{hostabi.Call, "mail"},
+		{hostabi.Call, "mail"},
+		{hostabi.Call, "store"},
+		{hostabi.Recv, "ok"},
+		{hostabi.Recv, "ok"},
+		{hostabi.Spawn, ""},
+		{hostabi.Spawn, "\x00-v"},
+		{hostabi.Spawn, "work\x00-v"},
+	} {
+		body := nanoseconds(time.Hour)
+		if o.kind == hostabi.Recv {
+			body = nil
+		}
+		if _, err := ops.begin(o.kind, o.name, body, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, numbers := range map[string][]uint32{
+		"a time-out": nil, "sleep": {1}, "2 sleeps": {1, 2}, "call mail": {3}, "2 calls mail": {3, 4}, "2 operations": {4, 5},
+		"message ok": {6}, "2 messages ok": {6, 7}, "child": {8}, "2 children": {8, 9}, "child work": {10},
+	} {
+		if p := ops.named(&hostabi.Pending{Ops: numbers}); len(numbers) > 0 && p.Detail != want {
+			t.Errorf("%v: %q, want %q", numbers, p.Detail, want)
+		}
+		if got := ops.describe(numbers); got != want {
+			t.Errorf("%v: %q, want %q", numbers, got, want)
+		}
 	}
 }
 
@@ -560,7 +603,7 @@ func TestMessages(t *testing.T) {
 	if got := logsOf(t, store, "s"); got != want {
 		t.Errorf("output\n%swant\n%s", got, want)
 	}
-	left, err := store.Inbox(t.Context(), "s")
+	left, _, err := store.Inbox(t.Context(), "s")
 	if err != nil || len(left) != 1 || left[0].Name != "other" {
 		t.Errorf("left in the inbox: %v, %v; want the message that nobody received", left, err)
 	}

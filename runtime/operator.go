@@ -22,6 +22,7 @@ import (
 type operator struct {
 	outside Outside
 	store   *snapshot.Store // nil for none: no messages
+	lease   *snapshot.Lease // nil for none
 	id      string          // of the coroutine
 	c       *Coroutine      // nil while it is not in memory, see session.detach
 	ctx     context.Context // of all that runs outside
@@ -29,20 +30,25 @@ type operator struct {
 
 	since    time.Time // when the first operation ended of those whose end no commit has; zero for none
 	children map[uint32]Child
+	box      map[string][]snapshot.Message // that nobody has received, by name, each name's in order
 
 	unwatch func()
 
 	mu       sync.Mutex
 	arrived  []arrival
 	running  map[uint32]context.CancelFunc
-	mail     []snapshot.Message // not received yet, in order
-	unseen   bool               // and may be new
-	fetching bool               // a goroutine looks for messages
-	refetch  bool               // and is to look again
-	wanted   []string           // names of messages that operations wait for, or have waited for
-	deleting bool               // a goroutine deletes messages whose receipt is committed
-	deleted  []string           // keys of those that it has deleted since the table was told
-	gone     []string           // and since a goroutine began to look for messages
+	mail     []snapshot.Message // what the last look into the inbox has found, if looked: not in the box yet
+	looked   bool
+	unseen   bool            // there is some
+	more     bool            // the inbox has more than was read
+	fetching bool            // a goroutine looks for messages
+	refetch  bool            // and is to look again
+	wanted   map[string]bool // names of messages that operations wait for, or have waited for
+	blocked  bool            // messages wait until others are deleted
+	due      []string        // keys of messages whose receipt is committed, to be deleted
+	deleting bool            // a goroutine does that
+	deleted  []string        // keys of those that it has deleted since the table was told
+	gone     []string        // and since a goroutine began to look for messages
 	closed   bool
 	onNews   func()         // called when something has arrived, without locks; not nil
 	work     sync.WaitGroup // of the goroutines that talk to the store
@@ -59,7 +65,10 @@ type arrival struct {
 // newOperator makes an operator for a coroutine that does not run, with its operations as the last commit has them. Nothing
 // starts before committed is called, once that is durable.
 func newOperator(ctx context.Context, outside *Outside, store *snapshot.Store, c *Coroutine, onNews func()) *operator {
-	o := &operator{store: store, id: c.id, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{}, onNews: onNews}
+	o := &operator{
+		store: store, id: c.id, onNews: onNews, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{},
+		box: map[string][]snapshot.Message{}, wanted: map[string]bool{},
+	}
 	if outside != nil {
 		o.outside = *outside
 	}
@@ -109,7 +118,8 @@ func (o *operator) arrive() {
 	arrived := o.arrived
 	o.arrived = nil
 	for _, a := range arrived {
-		if a.attempts == 0 {
+		if cancel := o.running[a.number]; a.attempts == 0 && cancel != nil {
+			cancel() // which o.ctx would know until it is done
 			delete(o.running, a.number)
 		}
 	}
@@ -159,16 +169,14 @@ func (o *operator) committed() {
 	for _, number := range given {
 		o.giveUp(number)
 	}
-	fresh := t.fresh
-	t.fresh = nil
 	look := false
-	for _, op := range fresh {
-		if !op.ended && t.get(op.number) == op {
+	for _, op := range t.started() {
+		if !op.ended && t.all[op.number] == op {
 			o.start(op)
 			look = o.want(op) || look
 		}
 	}
-	if look && o.store != nil {
+	if (o.narrow() || look) && o.store != nil {
 		o.fetch()
 	}
 	o.acknowledge()
@@ -236,9 +244,6 @@ func (o *operator) spawn(op *operation) {
 			o.arrives(arrival{number: number, result: output, err: err})
 		}
 	})
-	if op.cancelling {
-		o.cancelChild(child)
-	}
 }
 
 // child says which coroutine an operation is.
@@ -247,6 +252,7 @@ func (o *operator) child(op *operation) (Child, error) {
 	child := Child{
 		ID: ChildID(c.id, op.number), Parent: c.id, Key: c.abi.key(op.number),
 		Module: c.module.hash, ModuleName: c.name, Entry: c.entry, Input: op.body, Grants: c.grants,
+		GivenUp: op.cancelling,
 	}
 	if err := snapshot.ValidID(child.ID); err != nil {
 		return child, refuse(hostabi.CodeLimit, "the child would have the id %s: %v", child.ID, err)
@@ -268,15 +274,11 @@ func ChildID(parent string, operation uint32) string {
 	return parent + "." + strconv.FormatUint(uint64(operation), 10)
 }
 
-// giveUp stops an operation that was cancelled or dropped. A child that was not dropped is waited for.
+// giveUp stops an operation that was cancelled or dropped. A child is waited for.
 func (o *operator) giveUp(number uint32) {
-	child, isChild := o.children[number]
-	if isChild {
+	if child, isChild := o.children[number]; isChild {
 		o.cancelChild(child)
-		if o.c.abi.ops.get(number) != nil {
-			return
-		}
-		delete(o.children, number)
+		return
 	}
 	o.mu.Lock()
 	cancel := o.running[number]
@@ -292,6 +294,13 @@ func (o *operator) cancelChild(child Child) {
 		// Tried again by who goes on with the coroutine; if it has ended, by who looks after its children.
 		_ = o.outside.Children.CancelChild(o.ctx, child)
 	})
+}
+
+// hasNews reports whether poll may have another answer than when it was asked last.
+func (o *operator) hasNews() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.arrived) > 0 || o.unseen || o.blocked && len(o.deleted) > 0
 }
 
 // busy reports whether something runs outside for the coroutine.

@@ -46,4 +46,7 @@ type Child struct {
 	Env        []string // the parent's environment, NAME=VALUE
 	Input      []byte
 	Grants     []snapshot.Grant // the parent's
+
+	// GivenUp says that the child is to end: the parent has given it up. If it has not been started, it is not.
+	GivenUp bool
 }

@@ -114,6 +114,7 @@ type Scheduler struct {
 
 	mu       sync.Mutex
 	tasks    map[string]*task
+	parents  map[string][]*func(ending) // of children that were given up, until somebody resumes those
 	ready    queue
 	alarms   alarms
 	armed    int64       // the time for which stopAlarm is set, noAlarm for none
@@ -154,7 +155,8 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 	}
 	s := &Scheduler{
 		config: config, runtime: r, clock: config.Clock,
-		tasks: map[string]*task{}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}),
+		modules: map[snapshot.Hash]*sharedModule{},
 	}
 	s.outside = Outside{Handlers: config.Handlers, Inbox: config.Inbox, Children: s, Now: config.Clock.Now}
 	if s.outside.Inbox == nil {
@@ -283,6 +285,8 @@ func (s *Scheduler) add(id string, make func() *task, isNew bool) (*task, error)
 func (s *Scheduler) take(t *task) {
 	t.alarm = -1
 	s.tasks[t.id] = t
+	t.ends = append(t.ends, s.parents[t.id]...)
+	delete(s.parents, t.id)
 	s.push(t)
 }
 

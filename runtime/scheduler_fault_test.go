@@ -499,3 +499,43 @@ func TestChildModule(t *testing.T) {
 		t.Errorf("the child that can't be started: %v", err)
 	}
 }
+
+// TestSchedulerTwoNodes has two schedulers drive the same coroutines: whoever has the lease does, and the other one watches.
+func TestSchedulerTwoNodes(t *testing.T) {
+	mem := bucket.NewMem()
+	var nodes []*Scheduler
+	var outcomes [2]atomic.Int32
+	m := waiters(t)
+	for i := range outcomes {
+		nodes = append(nodes, newTestScheduler(t, m, SchedulerConfig{
+			Store: snapshot.NewStore(mem), Memory: 1, Clock: newFastClock(50), Handlers: echoing(answer),
+			OnEnd: func(_ string, o Outcome) {
+				outcomes[i].Add(1)
+				if o.Status == snapshot.Suspended {
+					t.Errorf("given up: %v", o.Err)
+				}
+			},
+		}))
+	}
+	want := map[string][]uint32{"fan": {4950, 0}, "steps": {190}, "tree": {15, 0}, "parent": {156, 1}}
+	input := map[string]uint32{"fan": 100, "steps": 20, "tree": 3, "parent": 14}
+	for entry := range want {
+		if _, err := nodes[0].Start(t.Context(), Program{ID: entry, Module: m, Entry: entry, Input: number32(input[entry])}); err != nil {
+			t.Fatal(err)
+		}
+		if err := nodes[1].Resume(t.Context(), entry); err != nil && !errors.Is(err, ErrEnded) {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range nodes {
+		if err := s.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for entry, want := range want {
+			if o := ends(t, s, entry); o.Status != snapshot.Completed || fmt.Sprint(numbers(o.Result)) != fmt.Sprint(want) {
+				t.Errorf("%s: %v %v, want %v", entry, o, numbers(o.Result), want)
+			}
+		}
+	}
+	t.Logf("%d and %d ends", outcomes[0].Load(), outcomes[1].Load())
+}

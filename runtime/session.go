@@ -34,7 +34,9 @@ const maxSleep = 10 * time.Second
 // newSession begins to drive a coroutine, which must not run. onNews is called, on any goroutine and perhaps often, when poll
 // may have another answer.
 func newSession(ctx context.Context, d *Driver, c *Coroutine, onNews func()) *session {
-	return &session{d: d, c: c, r: newRetainer(d, c), op: newOperator(ctx, d.Outside, d.Store, c, onNews), quiet: true}
+	s := &session{d: d, c: c, r: newRetainer(d, c), op: newOperator(ctx, d.Outside, d.Store, c, onNews), quiet: true}
+	s.op.lease = d.Lease
+	return s
 }
 
 // begin commits a coroutine that starts from a base, or starts the operations of one that is restored. It reports whether that
@@ -263,10 +265,8 @@ func (s *session) waitHost(ctx context.Context, until time.Time) (over bool, err
 	// No goroutine for that, which would wake another processor.
 	signal := s.op.setNews(func() { cancel(errNews) })
 	defer func() { s.op.setNews(signal) }()
-	select {
-	case <-s.news:
+	if s.op.hasNews() { // of which the one has been told, or is to be, that was called until now
 		return false, nil
-	default:
 	}
 	err = s.c.Wait(inner)
 	if inner.Err() != nil && ctx.Err() == nil {

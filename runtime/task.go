@@ -35,6 +35,7 @@ type task struct {
 	failures  uint8       // in a row
 	looked    bool        // at what has become of its parent
 	mail      atomic.Bool // somebody has left a message
+	toEnd     atomic.Bool // it is to be cancelled, whether or not a commit knows
 
 	// The scheduler's:
 
@@ -95,12 +96,24 @@ func (s *Scheduler) work(t *task) {
 
 // guard calls a turn. A panic, which is some host function's, is an error of this coroutine.
 func (s *Scheduler) guard(t *task, turn func(*task) plan) (p plan) {
+	err := recovered(func() error {
+		p = turn(t)
+		return nil
+	})
+	if err != nil {
+		p = plan{err: err}
+	}
+	return p
+}
+
+// recovered returns a panic of f as an error.
+func recovered(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			p = plan{err: fmt.Errorf("panic: %v\n%s", r, debug.Stack())}
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	return turn(t)
+	return f()
 }
 
 // turn brings a coroutine into memory, if it isn't, and runs it to its next await.
@@ -111,8 +124,14 @@ func (s *Scheduler) turn(t *task) plan {
 		}
 	}
 	over, err := t.stopHost()
+	if err == nil && t.lease != nil {
+		err = t.lease.Err()
+	}
 	if err != nil {
 		return plan{err: err}
+	}
+	if t.toEnd.Load() {
+		t.session.c.Cancel()
 	}
 	if t.mail.Swap(false) {
 		t.session.op.fetch()
@@ -155,6 +174,8 @@ func (s *Scheduler) turn(t *task) plan {
 			return plan{until: until.UnixNano(), host: host}
 		case stepped:
 			return plan{again: true}
+		case idle: // it should be time, and the host module has another clock
+			return plan{until: s.clock.Now().Add(idlePause).UnixNano()}
 		default:
 			if p != nil && p.Kind == hostabi.KindYield && s.config.OnYield != nil {
 				t.session.c.Send(s.config.OnYield(t.id, p.Data))
@@ -173,6 +194,9 @@ func (s *Scheduler) turn(t *task) plan {
 		}
 	}
 }
+
+// idlePause is how long a coroutine is left alone that had reason to go on, and didn't.
+const idlePause = 10 * time.Millisecond
 
 // sliceTime is how long a guest computes before others have their turn, if there are any.
 const sliceTime = 10 * time.Millisecond
@@ -206,6 +230,7 @@ func (s *Scheduler) hasBegun(t *task) {
 		b.begun <- nil
 	}
 	if giveUp {
+		t.toEnd.Store(true)
 		t.session.c.Cancel()
 	}
 }
@@ -214,6 +239,9 @@ func (s *Scheduler) hasBegun(t *task) {
 func (s *Scheduler) enter(t *task) (*Outcome, error) {
 	ctx := s.ctx
 	t.stopWatching()
+	if t.lease != nil && t.lease.Err() != nil { // while calls went on
+		return nil, t.lease.Err()
+	}
 	if t.lease == nil {
 		// Who only watches what somebody else does with it finds out how it has ended.
 		lease, err := s.config.Store.Acquire(ctx, t.id, snapshot.LeaseOptions{TTL: s.config.Lease})
@@ -245,7 +273,7 @@ func (s *Scheduler) enter(t *task) (*Outcome, error) {
 		s.hasBegun(t)
 	}
 	if s.isOrphan(ctx, t, c) {
-		c.Cancel()
+		t.toEnd.Store(true)
 	}
 	t.key = c.abi.parent.key
 	_, err = t.session.begin(ctx)
@@ -480,8 +508,12 @@ func (s *Scheduler) finish(t *task, o Outcome) {
 // leave is the end of a task because the scheduler is closed. What has ended for it since its last commit need not be lost.
 func (s *Scheduler) leave(ctx context.Context, t *task) error {
 	var err error
-	if _, herr := t.stopHost(); herr == nil && t.session != nil && !t.session.op.since.IsZero() && t.session.c.Pending() != nil {
-		if err = t.session.commit(context.WithoutCancel(ctx)); err != nil {
+	if _, herr := t.stopHost(); herr == nil && t.session != nil && t.session.c.Pending() != nil {
+		t.session.op.arrive()
+		if !t.session.op.since.IsZero() {
+			err = t.session.commit(context.WithoutCancel(ctx))
+		}
+		if err != nil {
 			err = fmt.Errorf("stop coroutine %s: %w", t.id, err)
 		}
 	}
@@ -540,7 +572,7 @@ func (t *task) startHost(s *Scheduler) {
 	t.host = h
 	c := t.session.c
 	go func() {
-		h.err = c.Wait(ctx)
+		h.err = recovered(func() error { return c.Wait(ctx) })
 		over := ctx.Err() == nil
 		close(h.done)
 		if over {

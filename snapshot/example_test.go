@@ -161,7 +161,7 @@ func ExampleStore_Send() {
 	}
 
 	<-came
-	messages, err := store.Inbox(ctx, "counter", "approval")
+	messages, _, err := store.Inbox(ctx, "counter", "approval")
 	if err != nil {
 		fmt.Println(err)
 		return

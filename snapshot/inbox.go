@@ -15,7 +15,7 @@ const (
 	// maxMessage is the most bytes of a message's object that are read: its data may have grown by compression's framing, by a
 	// tag for each chunk that was sealed, and by a front and a digest.
 	maxMessage = MaxMessageData + 1<<16
-	// inboxBudget is how many bytes of data Inbox returns at once, or one message that is larger.
+	// inboxBudget is how many bytes of data Inbox returns at once, and no less than what one message may have.
 	inboxBudget = 64 << 20
 )
 
@@ -144,28 +144,34 @@ func (s *Store) readMessage(ctx context.Context, id, key string) (*parsedMessage
 }
 
 // Inbox returns the messages that wait for a coroutine and have one of some names, or all if none is given: those that
-// were sent first, come first. It returns no more than 64 MiB of data at a time, or one message; what lies
-// beyond comes when those before were acknowledged. A message that can't be read has its Err set, whatever its name may be.
-// Of messages with the same key there is one.
+// were sent first, come first. It returns no more than 64 MiB of data at a time, and reports if there is more: of each name it leaves
+// out the last, which come when those before were acknowledged, or when fewer names are asked for. A message that can't be read has
+// its Err set, whatever its name may be. Of messages with the same key there is one.
 //
 // A message may have been received before, by a driver that died before it could acknowledge it.
 //
 // Errors: [ErrID]; those of the bucket.
-func (s *Store) Inbox(ctx context.Context, id string, names ...string) ([]Message, error) {
-	fail := func(err error) ([]Message, error) {
-		return nil, fmt.Errorf("messages of coroutine %s: %w", id, err)
+func (s *Store) Inbox(ctx context.Context, id string, names ...string) (list []Message, more bool, err error) {
+	fail := func(err error) ([]Message, bool, error) {
+		return nil, false, fmt.Errorf("messages of coroutine %s: %w", id, err)
 	}
 	waiting, err := s.waiting(ctx, id, names)
 	if err != nil {
 		return fail(err)
 	}
 	room := int64(inboxBudget)
-	for i := range waiting {
-		if room -= waiting[i].Bytes; room < 0 && i > 0 {
-			waiting = waiting[:i]
-			break
+	full := map[string]bool{} // names of which there is more
+	waiting = slices.DeleteFunc(waiting, func(w waitingMessage) bool {
+		switch {
+		case w.Err != nil:
+			return false
+		case full[w.Name] || w.Bytes > room:
+			full[w.Name] = true
+			return true
 		}
-	}
+		room -= w.Bytes
+		return false
+	})
 	gone := make([]bool, len(waiting))
 	err = parallel(ctx, width, len(waiting), func(ctx context.Context, i int) error {
 		w := &waiting[i]
@@ -189,13 +195,13 @@ func (s *Store) Inbox(ctx context.Context, id string, names ...string) ([]Messag
 	if err != nil {
 		return fail(err)
 	}
-	list := make([]Message, 0, len(waiting))
+	list = make([]Message, 0, len(waiting))
 	for i := range waiting {
 		if !gone[i] {
 			list = append(list, waiting[i].Message)
 		}
 	}
-	return list, nil
+	return list, len(full) > 0, nil
 }
 
 // PeekInbox returns the messages that wait for a coroutine, in order, without their data. Errors: as Inbox.
@@ -257,8 +263,12 @@ func (s *Store) waiting(ctx context.Context, id string, names []string) ([]waiti
 	if err != nil {
 		return nil, err
 	}
+	asked := make(map[string]bool, len(names))
+	for _, name := range names {
+		asked[name] = true
+	}
 	all = slices.DeleteFunc(all, func(w waitingMessage) bool {
-		return w.object == "" || w.Err == nil && len(names) > 0 && !slices.Contains(names, w.Name)
+		return w.object == "" || w.Err == nil && len(names) > 0 && !asked[w.Name]
 	})
 	slices.SortFunc(all, func(a, b waitingMessage) int {
 		if c := a.Sent.Compare(b.Sent); c != 0 {

@@ -26,7 +26,7 @@ func send(t testing.TB, s *Store, id string, m Message) Receipt {
 
 func inbox(t testing.TB, s *Store, id string, names ...string) []Message {
 	t.Helper()
-	list, err := s.Inbox(t.Context(), id, names...)
+	list, _, err := s.Inbox(t.Context(), id, names...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +217,24 @@ func TestInboxBudget(t *testing.T) {
 		if err := s.Acknowledge(t.Context(), "p", keys...); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Of each name the first: one that is large doesn't hold up others, but those of its own name.
+	for _, m := range []Message{{Name: "n", Data: make([]byte, MaxMessageData)}, {Name: "m", Data: []byte("x")}, {Name: CancelMessage}} {
+		for range 6 {
+			m.Key = ""
+			send(t, s, "p", m)
+		}
+	}
+	count := map[string]int{}
+	list, more, err := s.Inbox(t.Context(), "p")
+	for _, m := range list {
+		count[m.Name]++
+	}
+	if err != nil || !more || count["n"] != 4 || count["m"] != 0 || count[CancelMessage] != 6 {
+		t.Errorf("%v, more: %v, %v", count, more, err)
+	}
+	if list, more, err := s.Inbox(t.Context(), "p", "m"); err != nil || more || len(list) != 6 {
+		t.Errorf("%d of one name, more: %v, %v", len(list), more, err)
 	}
 }
 
@@ -486,7 +504,7 @@ func TestInboxFaults(t *testing.T) {
 		send(t, s, "p", Message{Name: "n", Data: []byte("1")})
 		send(t, s, "p", Message{Name: "n", Data: bytes.Repeat([]byte("0123456789abcdef"), 1000)})
 		f := buckettest.NewFaulty(m, buckettest.FailAt(n, buckettest.ErrInjected, false))
-		got, err := NewStore(f).Inbox(ctx, "p")
+		got, _, err := NewStore(f).Inbox(ctx, "p")
 		if err == nil && len(got) == 2 {
 			err = NewStore(f).Acknowledge(ctx, "p", got[0].Key, got[1].Key)
 		}
@@ -518,7 +536,7 @@ func TestInboxWhileReceived(t *testing.T) {
 			}
 			return buckettest.Fault{}
 		})
-		got, err := NewStore(f).Inbox(ctx, "p")
+		got, _, err := NewStore(f).Inbox(ctx, "p")
 		if err != nil || len(got) < 1 || string(got[len(got)-1].Data) != "stays" {
 			t.Errorf("operation %d: %+v, %v", n, got, err)
 		}

@@ -81,7 +81,7 @@ func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) (err
 func cancelOne(ctx context.Context, a *app, o resumeOptions, store *store, id string) error {
 	_, err := store.Send(ctx, id, snapshot.Message{Name: snapshot.CancelMessage, Key: snapshot.CancelMessage})
 	if errors.Is(err, snapshot.ErrEnded) {
-		return &exitError{code: exitUsage, err: fmt.Errorf("cancel %s: %w", id, err), advice: "its output: " + a.commandLine("logs", id)}
+		return &exitError{code: exitUsage, err: fmt.Errorf("cancel %s: %w", id, snapshot.ErrEnded), advice: "its output: " + a.commandLine("logs", id)}
 	}
 	if err != nil {
 		return fmt.Errorf("cancel: %w", err)

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,8 +31,8 @@ func volumesOf(grants []snapshot.Grant) ([]wasi.Mount, error) {
 	return volumes, nil
 }
 
-// parseVolumes reads all values of --volume: GUEST[:SIZE].
-func parseVolumes(values []string) ([]snapshot.Grant, error) {
+// parseVolumes reads all values of --volume: GUEST[:SIZE]. grants are what else the program has, its folders among that.
+func parseVolumes(values []string, grants []snapshot.Grant) ([]snapshot.Grant, error) {
 	var volumes []snapshot.Grant
 	var total int64
 	for _, s := range values {
@@ -46,6 +47,9 @@ func parseVolumes(values []string) ([]snapshot.Grant, error) {
 			if limit, err = parseSize(size); err != nil {
 				return nil, usageError("--volume %s: %w", s, err)
 			}
+		}
+		if slices.ContainsFunc(grants, func(d snapshot.Grant) bool { return d.Kind == grantDir && d.Name == g.Name }) {
+			return nil, usageError("--volume %s: --dir gives a folder at %s already", s, g.Name)
 		}
 		for _, other := range volumes {
 			if other.Name == g.Name {
