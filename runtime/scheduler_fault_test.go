@@ -48,7 +48,7 @@ func TestSchedulerFaults(t *testing.T) {
 		return c.Body, nil
 	}
 	s := newTestScheduler(t, m, SchedulerConfig{
-		Store: store, Memory: 1, Clock: newFastClock(1000), Outside: Outside{Handlers: echoing(late)},
+		Store: store, Memory: 1, Clock: newFastClock(1000), Handlers: echoing(late),
 		OnEnd: func(id string, o Outcome) {
 			if !strings.Contains(id, ".") {
 				outcomes <- o
@@ -243,7 +243,7 @@ func TestSchedulerBusy(t *testing.T) {
 // TestSchedulerJoin has one coroutine make ten thousand calls at once, and more than memory has room for beside it.
 func TestSchedulerJoin(t *testing.T) {
 	m := waiters(t)
-	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(answer)}})
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Handlers: echoing(answer)})
 	const n = 10_000
 	began := time.Now()
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(n)}); err != nil {
@@ -284,7 +284,7 @@ func TestChildProgram(t *testing.T) {
 	parent := Child{
 		ID: "p.1", Parent: "p", Module: snapshot.HashOf([]byte("own")), ModuleName: "own.wasm", Entry: "main",
 		Program: []string{"own.wasm", "-v"}, Env: []string{"A=1", "DURUN_PARENT=older"},
-		Grants: []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}, {Kind: GrantModule, Name: "bad", Value: "x"}},
+		Grants: []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "tool", Value: hash.String()}, {Kind: snapshot.GrantModule, Name: "bad", Value: "x"}},
 	}
 	for _, c := range []struct {
 		target, module, entry string
@@ -569,11 +569,11 @@ func TestHandlersTwice(t *testing.T) {
 	m := waiters(t)
 	var calls atomic.Int32
 	release := make(chan struct{})
-	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
 		calls.Add(1)
 		<-release
 		return c.Body, nil
-	})}})
+	})})
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(5)}); err != nil {
 		t.Fatal(err)
 	}
@@ -617,7 +617,7 @@ func TestChildModule(t *testing.T) {
 			return []hostabi.Instance{&scripted{steps: steps}}, nil
 		},
 	})
-	grants := []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}}
+	grants := []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "tool", Value: hash.String()}}
 	if _, err := s.Start(t.Context(), Program{ID: "s", Module: m, Grants: grants}); err != nil {
 		t.Fatal(err)
 	}
@@ -643,7 +643,7 @@ func TestSchedulerTwoNodes(t *testing.T) {
 	m := waiters(t)
 	for i := range outcomes {
 		nodes = append(nodes, newTestScheduler(t, m, SchedulerConfig{
-			Store: snapshot.NewStore(mem), Memory: 1, Clock: newFastClock(50), Outside: Outside{Handlers: echoing(answer)},
+			Store: snapshot.NewStore(mem), Memory: 1, Clock: newFastClock(50), Handlers: echoing(answer),
 			OnEnd: func(_ string, o Outcome) {
 				outcomes[i].Add(1)
 				if o.Status == snapshot.Suspended {
