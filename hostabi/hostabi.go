@@ -66,8 +66,9 @@ type Guest struct {
 	//
 	// The function can't suspend: an Await in it has to complete at once. If one can't, Call returns a *[ReentryError].
 	// Other errors are a trap's, with the guest's stack; one that wraps wazero's *[sys.ExitError] if the guest has called
-	// exit; and ctx's, when that is done as the guest calls a host function. The guest stays usable, so the host function
-	// may go on; or it panics with the error, and its caller traps, exits or is stopped.
+	// exit; and ctx's, when that is done, or the coroutine is to be stopped, and the guest calls a host function or computes for
+	// long. The guest stays usable, so the host function may go on; or it panics with the error, and its caller traps, exits or
+	// is stopped.
 	Call func(ctx context.Context, export string, args ...uint64) ([]uint64, error)
 }
 

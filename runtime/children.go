@@ -8,6 +8,7 @@ import (
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
 )
 
 // parentVariable is the environment variable by which a child knows its parent's id.
@@ -218,18 +219,20 @@ func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) 
 }
 
 // isOrphan reports whether a coroutine is a child whose parent has ended, or is no more: then it is to end as well, which the
-// parent's driver may not have come to say. It looks until it has seen.
-func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) bool {
+// parent's driver may not have come to say. It looks once. Errors: those of the storage.
+func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) (bool, error) {
 	parent := c.abi.parent.id
 	if parent == "" || t.looked || t.beginning != nil {
-		return false
+		return false, nil
 	}
 	if s.Drives(parent) {
 		t.looked = true
-		return false
+		return false, nil
 	}
 	head, err := s.config.Store.Head(ctx, parent)
-	gone := errors.Is(err, snapshot.ErrNotFound)
-	t.looked = err == nil || gone
-	return gone || err == nil && head.Status.Ended()
+	if errors.As(err, new(*bucket.Error)) && !errors.Is(err, snapshot.ErrNotFound) {
+		return false, err
+	}
+	t.looked = true
+	return errors.Is(err, snapshot.ErrNotFound) || err == nil && head.Status.Ended(), nil
 }

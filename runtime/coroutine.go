@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -667,7 +668,7 @@ func (c *Coroutine) Yielded() (value []byte, ok bool) {
 func (c *Coroutine) Send(value []byte) { c.abi.reply = value }
 
 // Result returns what the guest set with durun.output, nil if nothing.
-func (c *Coroutine) Result() []byte { return c.abi.result }
+func (c *Coroutine) Result() []byte { return slices.Clone(c.abi.result) }
 
 // Results returns the entry's results as bits, once the coroutine has completed by a plain return.
 func (c *Coroutine) Results() []uint64 {

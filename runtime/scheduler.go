@@ -425,7 +425,7 @@ func (s *Scheduler) Drives(id string) bool {
 }
 
 // Close stops driving. Coroutines that run get to their next await, and their commit; when ctx is done, they are stopped at
-// their next host call. All go on from their last commit when somebody resumes them.
+// their next host call or tick. All go on from their last commit when somebody resumes them.
 func (s *Scheduler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {

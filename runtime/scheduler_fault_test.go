@@ -363,6 +363,141 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
+// TestOrphanInStorm resumes such a child while the store fails: that it is to end is not forgotten.
+func TestOrphanInStorm(t *testing.T) {
+	m := waiters(t)
+	mem := bucket.NewMem()
+	s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(mem)})
+	if _, err := s.Start(t.Context(), Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := s.config.Store.Head(t.Context(), "p.1"); err == nil {
+			break
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.config.Store.Delete(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	var looks, puts atomic.Int32
+	faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		err := &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}
+		switch {
+		case strings.HasPrefix(op.Key, "coroutines/p/") && looks.Add(1) == 1, // what has become of the parent
+			op.Name == "put" && strings.HasPrefix(op.Key, "coroutines/p.1/") && puts.Add(1) <= 3: // that the guest has been told
+			return buckettest.Fault{Before: err}
+		}
+		return buckettest.Fault{}
+	})
+	s = newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Clock: newFastClock(100)})
+	if err := s.Resume(t.Context(), "p.1"); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "p.1"); o.Status != snapshot.Cancelled || puts.Load() < 3 {
+		t.Errorf("%+v after %d puts", o, puts.Load())
+	}
+}
+
+// TestCancelChildInStorm asks a child to end while no message can be left for it, and no commit of it can be made at first.
+func TestCancelChildInStorm(t *testing.T) {
+	m := waiters(t)
+	var storm atomic.Bool
+	var faults atomic.Int32
+	faulty := buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+		if !storm.Load() || op.Name != "put" || strings.HasPrefix(op.Key, "coroutines/") && faults.Add(1) > 2 {
+			return buckettest.Fault{}
+		}
+		return buckettest.Fault{Before: &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}}
+	})
+	s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Clock: newFastClock(100)})
+	if _, err := s.Start(t.Context(), Program{ID: "c", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
+		t.Fatal(err)
+	}
+	storm.Store(true)
+	if err := s.CancelChild(t.Context(), Child{ID: "c"}); err == nil {
+		t.Error("a message was left")
+	}
+	if o := ends(t, s, "c"); o.Status != snapshot.Cancelled || faults.Load() < 2 {
+		t.Errorf("%+v after %d faults", o, faults.Load())
+	}
+}
+
+// TestGivenUpChild has a child that can't be driven on, and its parent wait until somebody has put it right and resumed it.
+func TestGivenUpChild(t *testing.T) {
+	m := waiters(t)
+	mem := bucket.NewMem()
+	store := snapshot.NewStore(mem)
+	s := newTestScheduler(t, m, SchedulerConfig{Store: store})
+	if _, err := s.Start(t.Context(), Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if head, err := store.Head(t.Context(), "p.1"); err == nil && head.Seq > 0 {
+			break
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	head, err := store.Head(t.Context(), "p.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	damageCommit(t, mem, "p.1", head.Seq)
+	givenUp := make(chan Outcome, 1)
+	s = newTestScheduler(t, m, SchedulerConfig{Store: store, OnEnd: func(id string, o Outcome) {
+		if id == "p.1" {
+			givenUp <- o
+		}
+	}})
+	if err := s.Resume(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	if o := <-givenUp; o.Status != snapshot.Suspended || !errors.Is(o.Err, snapshot.ErrCorrupt) {
+		t.Fatalf("%+v", o)
+	}
+	damageCommit(t, mem, "p.1", head.Seq) // as it was
+	if err := s.Resume(t.Context(), "p.1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Send(t.Context(), "p.1", snapshot.Message{Name: "approval", Data: []byte("at last")}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "p"); string(o.Result) != "at last" {
+		t.Errorf("%+v", o)
+	}
+	if len(s.parents) > 0 {
+		t.Errorf("parents wait for %v", s.parents)
+	}
+}
+
+// TestPanickingWait has a host module panic where it waits, beside the scheduler's workers.
+func TestPanickingWait(t *testing.T) {
+	m := scriptGuest(t)
+	s := newTestScheduler(t, m, SchedulerConfig{Hosts: func(context.Context, HostsRequest) ([]hostabi.Instance, error) {
+		waits := func(_ hostabi.Coroutine, _ *bytes.Buffer, p *hostabi.Pending) *hostabi.Pending {
+			if p == nil {
+				p = &hostabi.Pending{Kind: hostabi.KindStdin}
+			}
+			return p
+		}
+		return []hostabi.Instance{&scripted{steps: []step{waits}, wait: func(context.Context) error { panic("a host module's fault") }}}, nil
+	}})
+	if _, err := s.Start(t.Context(), Program{ID: "c", Module: m}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := s.Wait(t.Context(), "c")
+	if errors.Is(err, ErrNotEnded) {
+		return // it was given up before we asked
+	}
+	if err != nil || o.Status != snapshot.Suspended || o.Err == nil || !strings.Contains(o.Err.Error(), "a host module's fault") {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
 // TestSchedulerWASI has programs that know nothing of durun sleep, by the machine's clock and by a scheduler's that is fast.
 func TestSchedulerWASI(t *testing.T) {
 	for _, speed := range []int64{1, 50} {

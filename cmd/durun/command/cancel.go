@@ -24,8 +24,9 @@ func newCancelCommand(a *app) *cobra.Command {
 		Short: "End coroutines before their time",
 		Long: `Ask a coroutine to end. One that waits for operations learns of it where it
 stands, as an error with which it can clean up: it may wait for more, and even
-end well. One that waits for anything else ends there. Its status is cancelled,
-unless it exits with 0 all the same, and its children are cancelled with it.
+end well. One that waits for anything else ends there, and one that computes
+when it next waits. Its status is cancelled, unless it exits with 0 all the
+same, and its children are cancelled with it.
 
 If somebody drives the coroutine, that driver sees to it, and cancel doesn't
 wait for the end. Else cancel drives it on itself, in the foreground, until it
