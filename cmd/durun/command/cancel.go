@@ -54,23 +54,8 @@ exit code is the first that is not 0; what a coroutine exits with doesn't count.
 	return cmd
 }
 
-func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) (err error) {
-	if err := o.read(a); err != nil {
-		return err
-	}
-	store, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeInto(&err, store.Close)
-	if err := o.given.keep(ctx, store.Store); err != nil {
-		return err
-	}
-	ids, err := store.resolveAll(ctx, args)
-	if err != nil {
-		return err
-	}
-	return a.each(ctx, ids, func(id string) error {
+func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) error {
+	return o.each(ctx, a, args, func(store *store, id string) error {
 		if o.force {
 			return a.forceCancel(ctx, store, id, o.lease)
 		}

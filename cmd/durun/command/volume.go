@@ -56,9 +56,10 @@ func parseVolumes(values []string, grants []snapshot.Grant) ([]snapshot.Grant, e
 				return nil, usageError("--volume %s: there is a volume at %s already", s, g.Name)
 			}
 		}
-		if total += limit; total > wasi.MaxVolumes {
+		if limit > wasi.MaxVolumes-total {
 			return nil, usageError("--volume %s: all volumes together can have %s", s, humanBytes(wasi.MaxVolumes))
 		}
+		total += limit
 		g.Value = strconv.FormatInt(limit, 10)
 		volumes = append(volumes, g)
 	}
@@ -75,22 +76,6 @@ func describeVolumes(volumes []wasi.Mount) string {
 		return "none"
 	}
 	return strings.Join(list, ", ")
-}
-
-// parseSize reads a size in bytes, such as 4096, 64KiB, 64K or 1MiB. All units are binary, and up to 1 TiB is known.
-func parseSize(s string) (int64, error) {
-	number, unit := s, ""
-	if at := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); at >= 0 {
-		number, unit = s[:at], s[at:]
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	shift, ok := map[string]int{
-		"": 0, "B": 0, "K": 10, "KB": 10, "KIB": 10, "M": 20, "MB": 20, "MIB": 20, "G": 30, "GB": 30, "GIB": 30, "T": 40, "TB": 40, "TIB": 40,
-	}[strings.ToUpper(unit)]
-	if err != nil || !ok || n <= 0 || n > 1<<40>>shift {
-		return 0, fmt.Errorf("%q is no size; give a number of bytes, or one with a unit, such as 64MiB", s)
-	}
-	return n << shift, nil
 }
 
 // The values of --stdin.
