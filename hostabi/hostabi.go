@@ -66,8 +66,9 @@ type Guest struct {
 	//
 	// The function can't suspend: an Await in it has to complete at once. If one can't, Call returns a *[ReentryError].
 	// Other errors are a trap's, with the guest's stack; one that wraps wazero's *[sys.ExitError] if the guest has called
-	// exit; and ctx's, when that is done as the guest calls a host function. The guest stays usable, so the host function
-	// may go on; or it panics with the error, and its caller traps, exits or is stopped.
+	// exit; and ctx's, when that is done, or the coroutine is to be stopped, and the guest calls a host function or computes for
+	// long. The guest stays usable, so the host function may go on; or it panics with the error, and its caller traps, exits or
+	// is stopped.
 	Call func(ctx context.Context, export string, args ...uint64) ([]uint64, error)
 }
 
@@ -75,7 +76,7 @@ type Guest struct {
 type Pending struct {
 	Kind   string    // "timer", "stdin", "yield", "checkpoint", "operations"
 	Until  time.Time // when the wait is over at the latest; zero if only an event ends it
-	Detail string    // for people, for example "sleep" or "input from fd 0"
+	Detail string    // for people, for example "sleep" or "input from fd 0"; empty stands for what Ops are
 	Data   []byte    // the function's own, opaque to the runtime
 	// Quiet says that nothing leaves the program with this wait and nothing enters it when it is over, but that time
 	// has passed. Whoever drives the coroutine may go without a commit there. It does not travel.
@@ -122,13 +123,20 @@ type Instance interface {
 // a commit holds those that have changed since the one before. So it is for state that is large, and changes here and there.
 type PartedInstance interface {
 	Instance
-	// SaveParts returns the parts, by name ascending; it is called after Save, but not when the guest has ended. The slices stay the caller's, and their
-	// content must not change afterwards: an instance that goes on writing makes a copy first. A part that has not changed
-	// since the last call is best returned as the same slice: then nobody has to look into it.
+	// SaveParts returns the parts, by name ascending; it is called after Save, but not when the guest has ended. The slices
+	// stay the caller's, and their content must not change afterwards: an instance that goes on writing makes a copy first. A
+	// part that has not changed since the last call is best returned as the same slice: then nobody has to look into it.
 	SaveParts() ([]Part, error)
 	// RestoreParts takes over saved parts, some or none, before Restore is called, with the version that Save returned. They
 	// are the caller's, and must not be changed.
 	RestoreParts(version uint32, parts []Part) error
+}
+
+// ProgramInstance is an [Instance] that gives the program its arguments and environment, which a child of the coroutine takes over.
+type ProgramInstance interface {
+	Instance
+	// Program returns the arguments, the program's name first, and the environment, NAME=VALUE each. They must not be changed.
+	Program() (args, env []string)
 }
 
 // Part is one part of the state of a [PartedInstance].

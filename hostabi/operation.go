@@ -114,7 +114,8 @@ type Coroutine interface {
 	ID() string
 	// Input returns the current value, see ABI.md. It must not be changed.
 	Input() []byte
-	// SetOutput sets the coroutine's result, to a copy.
+	// SetOutput sets the coroutine's result. The bytes stay the caller's, who sets it again after having changed them: so to write a
+	// long result in small pieces copies none of it.
 	SetOutput(value []byte)
 
 	// Begin begins an operation and returns its number, from 1. It starts after the next commit. body is copied.

@@ -81,7 +81,8 @@ var abiModule = &hostabi.Module{
 		{
 			Name: hostabi.FuncOutput, Params: []api.ValueType{i32, i32},
 			Call: func(_ context.Context, g *hostabi.Guest, i hostabi.Instance, stack []uint64) {
-				i.(*abi).SetOutput(guestBytes(g, hostabi.FuncOutput, uint32(stack[0]), uint32(stack[1])))
+				value := guestBytes(g, hostabi.FuncOutput, uint32(stack[0]), uint32(stack[1]))
+				i.(*abi).SetOutput(append([]byte{}, value...))
 			},
 		},
 		{
@@ -254,7 +255,7 @@ func (a *abi) ID() string { return a.id }
 func (a *abi) Input() []byte { return a.input }
 
 // SetOutput implements hostabi.Coroutine.
-func (a *abi) SetOutput(value []byte) { a.result = append([]byte{}, value...) }
+func (a *abi) SetOutput(value []byte) { a.result = value }
 
 // Begin implements hostabi.Coroutine.
 func (a *abi) Begin(kind hostabi.OperationKind, name string, body []byte) (uint32, error) {

@@ -123,3 +123,19 @@ func TestABIOfSDKs(t *testing.T) {
 		}
 	}
 }
+
+// TestSetOutput sets a result that its owner, who writes it piece by piece, goes on to change. What a driver was given stays as it was.
+func TestSetOutput(t *testing.T) {
+	c := start(t, testRuntime(t), counter(hostabi.ModuleName, hostabi.FuncCheckpoint, 1), StartConfig{})
+	value := []byte("abc")
+	c.abi.SetOutput(value)
+	given := c.Result()
+	if allocs := testing.AllocsPerRun(10, func() { c.abi.SetOutput(value) }); allocs > 0 {
+		t.Error("a result is copied whenever it is set")
+	}
+	value[0] = 'x'
+	c.abi.SetOutput(value[:2])
+	if got := c.Result(); string(got) != "xb" || string(given) != "abc" {
+		t.Errorf("results %q and %q, want abc and xb", given, got)
+	}
+}

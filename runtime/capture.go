@@ -776,10 +776,14 @@ func (c *Coroutine) restoreHosts(s *snapshot.Snapshot) error {
 			if err := parted.RestoreParts(sec.Version, parts[sec.Name]); err != nil {
 				return fmt.Errorf("host module %s: %w", sec.Name, err)
 			}
+			delete(parts, sec.Name)
 		}
 		if err := h.Restore(sec.Version, sec.Data); err != nil {
 			return fmt.Errorf("host module %s: %w", sec.Name, err)
 		}
+	}
+	for name := range parts {
+		return fmt.Errorf("%w: it has parts of the state of host module %s, and not the state itself", ErrMismatch, name)
 	}
 	return nil
 }

@@ -11,10 +11,6 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 )
 
-// GrantModule is the kind of a grant that is a module which children may be started from: its Name is what a spawn calls it,
-// its Value its hash. The store has it.
-const GrantModule = snapshot.GrantModule
-
 // parentVariable is the environment variable by which a child knows its parent's id.
 const parentVariable = "DURUN_PARENT"
 
@@ -132,7 +128,7 @@ func notChild(c *Child) error {
 }
 
 // cancelRequest is the message that asks a coroutine to end. It needs to be left once.
-var cancelRequest = snapshot.Message{Name: CancelMessage, Key: CancelMessage}
+var cancelRequest = snapshot.Message{Name: snapshot.CancelMessage, Key: snapshot.CancelMessage}
 
 // CancelChild implements [Children].
 func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
@@ -211,7 +207,7 @@ func (c *Child) program() (Program, snapshot.Hash, error) {
 // grantedModule returns the hash of a module that a run was given.
 func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) {
 	for _, g := range grants {
-		if g.Kind == GrantModule && g.Name == name {
+		if g.Kind == snapshot.GrantModule && g.Name == name {
 			hash, err := snapshot.ParseHash(g.Value)
 			if err != nil {
 				return hash, refuse(hostabi.CodeFailed, "module %s: %v", name, err)

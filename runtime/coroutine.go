@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -389,6 +390,7 @@ func (c *Coroutine) standsInTry() bool {
 func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	var exit *sys.ExitError
 	var capture *CaptureError
+	var limit *LimitError
 	switch {
 	case errors.Is(err, errInterrupted) && c.ctx.Err() != nil:
 		cause := c.ctx.Err()
@@ -399,6 +401,9 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 	case errors.As(err, &capture):
 		// The guest's stack is gone, and the trap was durun's: the error says what there is to say.
 		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, capture
+		c.results = nil
+	case errors.As(err, &limit): // a trap of durun's as well
+		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, limit
 		c.results = nil
 	case err != nil:
 		c.status, c.exit, c.err = snapshot.Failed, ExitCodeTrap, err
@@ -417,7 +422,8 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 // Cancel asks the coroutine to end. A guest that waits in durun.wait, or by /durun, is told there, once, and may clean up: see
 // hostabi/ABI.md. One that waits elsewhere, or has not run yet, ends at the next Resume. It must not be running.
 //
-// The request is part of the next commit. A message of the name [CancelMessage] is the same for a coroutine that somebody drives.
+// The request is part of the next commit. A message of the name [snapshot.CancelMessage] is the same for a coroutine that
+// somebody drives.
 func (c *Coroutine) Cancel() {
 	if c.abi.cancel == cancelNone {
 		c.abi.cancel = cancelAsked
@@ -459,7 +465,7 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 		c.refuse(f, hostImport{mi, fi}, what)
 		return
 	}
-	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: what}
+	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: c.abi.ops.named(what)}
 	c.native = experimental.GetSnapshotter(ctx).Snapshot()
 	c.natives++
 	c.stack.reset()
@@ -539,7 +545,7 @@ func (c *Coroutine) completeAwait() (ready bool, err error) {
 	c.enter(p.host.module, p.host.function)
 	what := f.Await(c.ctx, &c.guest, c.hosts[p.host.module], p.stack, p.what)
 	if what != nil {
-		p.what = what
+		p.what = c.abi.ops.named(what)
 		return false, nil
 	}
 	p.stack = p.stack[:len(f.Results)]
@@ -662,7 +668,7 @@ func (c *Coroutine) Yielded() (value []byte, ok bool) {
 func (c *Coroutine) Send(value []byte) { c.abi.reply = value }
 
 // Result returns what the guest set with durun.output, nil if nothing.
-func (c *Coroutine) Result() []byte { return c.abi.result }
+func (c *Coroutine) Result() []byte { return slices.Clone(c.abi.result) }
 
 // Results returns the entry's results as bits, once the coroutine has completed by a plain return.
 func (c *Coroutine) Results() []uint64 {

@@ -382,10 +382,16 @@ func TestDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var values []string
+	var values, waits []string
 	d := Driver{Store: store, Once: true, OnYield: func(v []byte) []byte {
 		values = append(values, string(v))
 		return []byte("reply")
+	}, OnWait: func(p *hostabi.Pending) {
+		kind := ""
+		if p != nil {
+			kind = p.Kind
+		}
+		waits = append(waits, kind)
 	}}
 	if status, err := d.Drive(ctx, c); err != nil || status != snapshot.Suspended {
 		t.Fatal(status, err)
@@ -405,6 +411,9 @@ func TestDriver(t *testing.T) {
 	d.Once = false
 	if status, err := d.Drive(ctx, first); err != nil || status != snapshot.Completed {
 		t.Fatal(status, err)
+	}
+	if want := []string{"yield", "", "yield", "", "yield", ""}; !slices.Equal(waits, want) {
+		t.Errorf("it waited for %q, want %q", waits, want)
 	}
 	if got := strings.Join(values, " "); got != "1 2 3" {
 		t.Errorf("the generator yielded %q", got)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -20,6 +21,9 @@ type Driver struct {
 	// OnYield is called, after the commit, with each value that the guest hands out with durun.yield, and returns what the
 	// guest receives. Nil: it receives empty values.
 	OnYield func(value []byte) (reply []byte)
+	// OnWait is called before each wait of the coroutine, with what it waits for, and with nil after it; nil for nobody. It runs
+	// between the coroutine's steps, so it should be quick.
+	OnWait func(*hostabi.Pending)
 	// Outside is what the coroutine's operations can reach; nil is none but timers.
 	Outside *Outside
 	// Once returns after the first commit. Operations that it has are not started.
@@ -80,14 +84,23 @@ func (d *Driver) drive(ctx context.Context, c *Coroutine) (_ snapshot.Status, er
 		return c.Status(), err
 	}
 	for {
-		if c.Pending() != nil {
-			if err := s.wait(ctx); err != nil {
+		if p := c.Pending(); p != nil {
+			d.onWait(p)
+			err := s.wait(ctx)
+			d.onWait(nil)
+			if err != nil {
 				return c.Status(), err
 			}
 		}
 		if done, err := s.step(ctx); done || err != nil {
 			return c.Status(), err
 		}
+	}
+}
+
+func (d *Driver) onWait(p *hostabi.Pending) {
+	if d.OnWait != nil {
+		d.OnWait(p)
 	}
 }
 

@@ -139,13 +139,11 @@ func snapshotGuests(t testing.TB) []suspended {
 			t.Logf("%s: left out: %v", filepath.Base(f), err)
 			continue
 		}
-		entries := []string{""}
 		if _, ok := m.entryType(m.defaultEntry()); !ok {
-			entries = []string{"sleep", "approve", "guardian", "careless"} // of coroutines.wasm
+			t.Logf("%s: left out: it has entries of other names only, for tests of their own", filepath.Base(f))
+			continue
 		}
-		for _, entry := range entries {
-			all = append(all, takeSnapshots(t, m, filepath.Base(f)+entry, entry, 3)...)
-		}
+		all = append(all, takeSnapshots(t, m, filepath.Base(f), "", 3)...)
 	}
 	if len(all) < 30 {
 		t.Fatalf("only %d snapshots", len(all))

@@ -115,12 +115,21 @@ func (m *Module) room(limits Limits, s *snapshot.Snapshot) (int64, error) {
 	}
 	size += elements * instrument.ElementSize
 	if size > uint64(limits.Memory) {
-		return 0, &LimitError{"memory", fmt.Sprintf("it has %s of memory, and may have %s", mebibytes(size), mebibytes(uint64(limits.Memory)))}
+		return 0, &LimitError{"memory", fmt.Sprintf("it has %s of memory, and may have %s", bytesText(size), bytesText(uint64(limits.Memory)))}
 	}
 	return limits.Memory - int64(size), nil
 }
 
-func mebibytes(n uint64) string { return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20)) }
+// bytesText is a size for people.
+func bytesText(n uint64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.4g KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20))
+}
 
 // setRoom has the guest's memory and tables grow by at most so many bytes.
 func (c *Coroutine) setRoom(bytes int64) {

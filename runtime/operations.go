@@ -363,42 +363,61 @@ func (t *operations) newWait(numbers []uint32, least uint32, success bool) *opsW
 	return w
 }
 
-// describe says for people what a wait is for: "send_email", "message approval", "7 operations".
+// describe says for people what a wait is for: "call send_email", "2 messages approval", "7 operations".
 func (t *operations) describe(numbers []uint32) string {
-	var what string
+	var first *operation
 	waiting, same := 0, true
 	for _, n := range numbers {
 		o := t.get(n)
 		if o == nil || o.ended {
 			continue
 		}
-		w := o.describe()
-		if waiting > 0 && w != what {
-			same = false
+		if first == nil {
+			first = o
 		}
-		what = w
+		same = same && o.kind == first.kind && o.target() == first.target()
 		waiting++
 	}
 	switch {
 	case waiting == 0:
 		return "a time-out"
-	case waiting == 1:
-		return what
 	case same:
-		return fmt.Sprintf("%d times %s", waiting, what)
+		return first.describe(waiting)
 	}
 	return fmt.Sprintf("%d operations", waiting)
 }
 
-func (o *operation) describe() string {
-	target, _, _ := strings.Cut(o.name, "\x00")
+// named returns what a call waits for, with words for it.
+func (t *operations) named(p *hostabi.Pending) *hostabi.Pending {
+	if p.Detail == "" && len(p.Ops) > 0 {
+		p.Detail = t.describe(p.Ops)
+	}
+	return p
+}
+
+// describe says for people what n operations such as this one are.
+func (o *operation) describe(n int) string {
+	one, many := "child", "children"
 	switch o.kind {
 	case hostabi.Timer:
-		return "sleep"
+		one, many = "sleep", "sleeps"
 	case hostabi.Call:
-		return "call " + target
+		one, many = "call", "calls"
 	case hostabi.Recv:
-		return "message " + target
+		one, many = "message", "messages"
 	}
-	return strings.TrimSpace("child " + target)
+	text := one
+	if n > 1 {
+		text = fmt.Sprintf("%d %s", n, many)
+	}
+	return strings.TrimSpace(text + " " + o.target())
+}
+
+// target is what an operation is about, for people: a handler, a message, a child's program.
+func (o *operation) target() string {
+	if o.kind == hostabi.Timer {
+		return "" // its name says less than the time does
+	}
+	target, _, _ := strings.Cut(o.name, "\x00")
+	return target
 }

@@ -357,6 +357,45 @@ func TestCommitBeforeEffect(t *testing.T) {
 	}
 }
 
+// TestDescribe says for people what a wait is for.
+func TestDescribe(t *testing.T) {
+	var ops operations
+	for _, o := range []struct {
+		kind hostabi.OperationKind
+		name string
+	}{
+		{hostabi.Timer, "a"},
+		{hostabi.Timer, "b"},
+		{hostabi.Call, "mail"},
+		{hostabi.Call, "mail"},
+		{hostabi.Call, "store"},
+		{hostabi.Recv, "ok"},
+		{hostabi.Recv, "ok"},
+		{hostabi.Spawn, ""},
+		{hostabi.Spawn, "\x00-v"},
+		{hostabi.Spawn, "work\x00-v"},
+	} {
+		body := nanoseconds(time.Hour)
+		if o.kind == hostabi.Recv {
+			body = nil
+		}
+		if _, err := ops.begin(o.kind, o.name, body, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, numbers := range map[string][]uint32{
+		"a time-out": nil, "sleep": {1}, "2 sleeps": {1, 2}, "call mail": {3}, "2 calls mail": {3, 4}, "2 operations": {4, 5},
+		"message ok": {6}, "2 messages ok": {6, 7}, "child": {8}, "2 children": {8, 9}, "child work": {10},
+	} {
+		if p := ops.named(&hostabi.Pending{Ops: numbers}); len(numbers) > 0 && p.Detail != want {
+			t.Errorf("%v: %q, want %q", numbers, p.Detail, want)
+		}
+		if got := ops.describe(numbers); got != want {
+			t.Errorf("%v: %q, want %q", numbers, got, want)
+		}
+	}
+}
+
 // TestStateRoundTrip saves and restores each kind of state, and has damaged state refused without a panic.
 func TestStateRoundTrip(t *testing.T) {
 	a := newABI("x", []byte("input"))

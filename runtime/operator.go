@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,7 +258,7 @@ func (o *operator) child(op *operation) (Child, error) {
 		return child, refuse(hostabi.CodeLimit, "the child would have the id %s: %v", child.ID, err)
 	}
 	for _, h := range c.hosts {
-		if p, ok := h.(Programmer); ok {
+		if p, ok := h.(hostabi.ProgramInstance); ok {
 			child.Program, child.Env = p.Program()
 		}
 	}
@@ -313,7 +314,8 @@ func (o *operator) busy() bool {
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
+	ended := slices.ContainsFunc(o.arrived, func(a arrival) bool { return a.attempts == 0 })
+	return o.since.IsZero() && !ended && !o.fetching && !o.unseen
 }
 
 // ending asks the children of a coroutine that has ended to end as well.

@@ -39,9 +39,11 @@ func (p *pace) begin() {
 	p.start()
 }
 
-// next has the guest, which has used up its count, tick in time if it goes on as it did.
-func (p *pace) next() {
-	took := max(time.Since(p.set), time.Nanosecond)
+// took returns for how long the guest, which has used up its count, has run.
+func (p *pace) took() time.Duration { return max(time.Since(p.set), time.Nanosecond) }
+
+// next has the guest, which took so long to use up its count, tick in time if it goes on as it did.
+func (p *pace) next(took time.Duration) {
 	count := float64(p.count) * float64(tickEvery) / float64(took)
 	p.count = max(1, int64(min(count, float64(p.count*maxCountGrowth), maxCount)))
 	p.start()
@@ -58,7 +60,8 @@ func (p *pace) start() {
 
 // tick is called by the guest when its count is used up. It ends the guest if that is to stop.
 func (c *Coroutine) tick() {
-	if !c.rewinding { // else nothing of the guest's own runs
+	took := c.pace.took() // before others have their turn
+	if !c.rewinding {     // else nothing of the guest's own runs
 		c.checkContext()
 		c.account()
 		if err := c.checkCPU(); err != nil {
@@ -69,5 +72,5 @@ func (c *Coroutine) tick() {
 		}
 		goruntime.Gosched() // Go would interrupt a goroutine of its own after 10 ms, and others wait for longer where there are few processors
 	}
-	c.pace.next()
+	c.pace.next(took)
 }

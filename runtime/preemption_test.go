@@ -138,7 +138,7 @@ func TestLimitCPU(t *testing.T) {
 			if err != nil || status != snapshot.Failed || c.ExitCode() != ExitCodeTrap {
 				t.Fatalf("status %s, exit code %d, error %v", status, c.ExitCode(), err)
 			}
-			if limit := (*LimitError)(nil); !errors.As(c.Err(), &limit) || limit.Limit != "CPU" || !strings.Contains(limit.Error(), most.String()) {
+			if limit := (*LimitError)(nil); !errors.As(c.Err(), &limit) || limit.Limit != "CPU" || !strings.Contains(c.Err().Error(), most.String()) || strings.Contains(c.Err().Error(), "host.tick") {
 				t.Errorf("error %v, want a LimitError", c.Err())
 			}
 			if c.abi.cpu < most || c.abi.cpu > most+atMost {
@@ -155,7 +155,7 @@ func TestLimitCPU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		limits := Limits{CPU: time.Millisecond}
+		limits := Limits{CPU: 20 * time.Millisecond}
 		c, err := m.Start(ctx, StartConfig{ID: "x", Limits: limits})
 		if err != nil {
 			t.Fatal(err)
@@ -333,6 +333,87 @@ func TestGrantedLimits(t *testing.T) {
 		if c, err := m.Start(t.Context(), StartConfig{ID: "x", Grants: []snapshot.Grant{g}}); err == nil {
 			t.Errorf("started with %v", g)
 			_ = c.Close()
+		}
+	}
+}
+
+// TestNotCaught has a guest that catches all exceptions compute for ever: what stops it is none of them.
+func TestNotCaught(t *testing.T) {
+	ctx := context.Background()
+	m, err := thingsRuntime(t).Compile(ctx, assemble(t, withTag, fn{results: []wasm.ValueType{wasm.I32}, code: []wasm.Instr{
+		ins(wasm.OpLoop),
+		ins(wasm.OpBlock),
+		{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchAll, Label: 0}}},
+		ins(wasm.OpLoop),
+		ins(wasm.OpBr, 0),
+		ins(wasm.OpEnd),
+		ins(wasm.OpEnd),
+		ins(wasm.OpEnd),
+		ins(wasm.OpBr, 0),
+		ins(wasm.OpEnd),
+		ins(wasm.OpUnreachable),
+	}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(limits Limits) *Coroutine {
+		c, err := m.Start(ctx, StartConfig{ID: "x", Hosts: []hostabi.Instance{quiet{thingsModule}}, Limits: limits})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	c := start(Limits{CPU: 5 * time.Millisecond})
+	status, err := c.Resume(ctx)
+	if limit := (*LimitError)(nil); err != nil || status != snapshot.Failed || !errors.As(c.Err(), &limit) {
+		t.Errorf("with a limit: status %s, errors %v and %v", status, err, c.Err())
+	}
+	c = start(Limits{})
+	stopped, stop := context.WithCancel(ctx)
+	defer stop()
+	c.onTick = stop
+	if _, err := c.Resume(stopped); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
+
+// TestSpinningBelowHost stops a guest that computes for ever below a host function which calls it in a context of its own.
+func TestSpinningBelowHost(t *testing.T) {
+	m, _ := spinners(t, "spinning.wasm")
+	host := &callbacks{in: func(context.Context) context.Context { return context.Background() }}
+	c, err := m.Start(t.Context(), StartConfig{ID: "x", Entry: "reenter", Hosts: []hostabi.Instance{host}, Limits: Limits{CPU: time.Minute}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c.onTick = cancel
+	if _, err := c.Resume(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
+
+// TestPaceWithLimit has a guest with a limit of time tick as often as one without: a count that takes longer than half a millisecond is
+// followed by a smaller one.
+func TestPaceWithLimit(t *testing.T) {
+	m, _ := spinners(t, "spinning.wasm")
+	for _, limits := range []Limits{{}, {CPU: time.Hour}} {
+		c := spin(t, m, "fill", limits) // 64 MiB, for which a count of 2^20 stands
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ticks := 0
+		c.onTick = func() {
+			if ticks++; ticks == 10 {
+				cancel()
+			}
+		}
+		if _, err := c.Resume(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if c.pace.count > maxCount/2 {
+			t.Errorf("with limits %+v: a count of %d", limits, c.pace.count)
 		}
 	}
 }

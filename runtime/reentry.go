@@ -77,6 +77,12 @@ func (c *Coroutine) call(ctx context.Context, export string, args ...uint64) ([]
 	// Below, the coroutine is as in a call of its own. Above it may be suspended: a host function may run then, to complete
 	// its call.
 	outer, outerStack, outerCtx, state := c.reentry, c.stack, c.ctx, c.state.Get()
+	if ctx != outerCtx { // whose end it need not know of
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(outerCtx, cancel)()
+	}
 	c.host, c.middle, c.refused = hostCall{}, host, nil
 	c.nested++
 	c.stack, c.ctx = stack{}, ctx

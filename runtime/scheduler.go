@@ -11,18 +11,23 @@ import (
 	"time"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 )
 
 // SchedulerConfig says what a [Scheduler] drives coroutines with. Only Store must be set.
 type SchedulerConfig struct {
 	Store *snapshot.Store
-	// Outside is what the coroutines' operations can reach. Its Children and Now are not used: the scheduler drives the
-	// children itself, by its Clock. Without an Inbox the scheduler makes one of its own.
-	Outside Outside
+	// Handlers carry out the coroutines' calls. Nil, or none of that name: the call ends with [hostabi.CodeDenied].
+	Handlers *handler.Set
+	// Inbox tells of messages as they come; nil for one of the scheduler's own.
+	Inbox *snapshot.InboxWatcher
 	// Hosts makes the instances of host modules for a coroutine, each time that it comes into memory. Nil: there are none but
 	// durun's own. It may be called by several goroutines.
 	Hosts func(ctx context.Context, r HostsRequest) ([]hostabi.Instance, error)
+	// Modules are modules that the caller has compiled, so that the scheduler need not open them anew for coroutines that it
+	// resumes, and for children. The modules of programs that it starts are so as well. They have to outlive it.
+	Modules []*Module
 	// Output returns who watches what a coroutine writes, as [StartConfig] has it. Nil: nobody. The store has it in any case.
 	Output func(id string) (stdout, stderr io.Writer)
 
@@ -102,7 +107,7 @@ type Scheduler struct {
 	config  SchedulerConfig
 	runtime *Runtime
 	clock   Clock
-	outside Outside
+	outside Outside                // of all coroutines
 	inbox   *snapshot.InboxWatcher // its own, if it has one
 	ctx     context.Context        // of all that is done for coroutines
 	cancel  context.CancelFunc
@@ -149,15 +154,19 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 		config.Output = func(string) (_, _ io.Writer) { return nil, nil }
 	}
 	s := &Scheduler{
-		config: config, runtime: r, clock: config.Clock, outside: config.Outside,
-		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
+		config: config, runtime: r, clock: config.Clock,
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}),
+		modules: map[snapshot.Hash]*sharedModule{},
 	}
-	s.outside.Children, s.outside.Now = s, config.Clock.Now
+	s.outside = Outside{Handlers: config.Handlers, Inbox: config.Inbox, Children: s, Now: config.Clock.Now}
 	if s.outside.Inbox == nil {
 		s.inbox = snapshot.NewInboxWatcher(config.Store, snapshot.InboxWatcherOptions{})
 		s.outside.Inbox = s.inbox
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, m := range config.Modules {
+		s.lendModule(m)
+	}
 	return s
 }
 
@@ -173,6 +182,7 @@ func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error)
 	if err := snapshot.ValidID(p.ID); err != nil {
 		return "", err
 	}
+	s.lendModule(p.Module)
 	b := &beginning{program: p, begun: make(chan error, 1)}
 	if _, err := s.add(p.ID, func() *task { return &task{id: p.ID, beginning: b, module: p.Module} }, true); err != nil {
 		return "", fmt.Errorf("start coroutine %s: %w", p.ID, err)
@@ -388,6 +398,9 @@ func (s *Scheduler) Cancel(ctx context.Context, id string) error {
 	return err
 }
 
+// Store returns the store that the scheduler commits to.
+func (s *Scheduler) Store() *snapshot.Store { return s.config.Store }
+
 // Stats say what a scheduler has to do.
 type Stats struct {
 	Coroutines int   // that it drives
@@ -412,7 +425,7 @@ func (s *Scheduler) Drives(id string) bool {
 }
 
 // Close stops driving. Coroutines that run get to their next await, and their commit; when ctx is done, they are stopped at
-// their next host call. All go on from their last commit when somebody resumes them.
+// their next host call or tick. All go on from their last commit when somebody resumes them.
 func (s *Scheduler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -466,18 +479,30 @@ func (s *Scheduler) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sharedModule is a module that the scheduler has opened, or is about to.
+// sharedModule is a module that the scheduler has opened, or is about to, or that was lent to it.
 type sharedModule struct {
 	once   sync.Once
 	module *Module
+	lent   bool
 	err    error
 }
 
 func (m *sharedModule) close(ctx context.Context) error {
-	if m.module == nil {
+	if m.module == nil || m.lent {
 		return nil
 	}
 	return m.module.Close(ctx)
+}
+
+// lendModule has the scheduler use a module of somebody else's, unless it has opened it already.
+func (s *Scheduler) lendModule(m *Module) {
+	s.modulesMu.Lock()
+	defer s.modulesMu.Unlock()
+	if s.modules[m.Hash()] == nil {
+		lent := &sharedModule{module: m, lent: true}
+		lent.once.Do(func() {})
+		s.modules[m.Hash()] = lent
+	}
 }
 
 // openModule returns a module of the store. Those that the scheduler has opened stay until it is closed.

@@ -48,7 +48,7 @@ func TestSchedulerFaults(t *testing.T) {
 		return c.Body, nil
 	}
 	s := newTestScheduler(t, m, SchedulerConfig{
-		Store: store, Memory: 1, Clock: newFastClock(1000), Outside: Outside{Handlers: echoing(late)},
+		Store: store, Memory: 1, Clock: newFastClock(1000), Handlers: echoing(late),
 		OnEnd: func(id string, o Outcome) {
 			if !strings.Contains(id, ".") {
 				outcomes <- o
@@ -101,7 +101,11 @@ func TestSchedulerApart(t *testing.T) {
 			return nil
 		},
 	}
-	ended := make(chan string, 10)
+	type end struct {
+		id string
+		Outcome
+	}
+	ended := make(chan end, 10)
 	refuse := errors.New("no hosts for it")
 	s := newTestScheduler(t, script, SchedulerConfig{
 		Store: store, Memory: 1,
@@ -111,7 +115,7 @@ func TestSchedulerApart(t *testing.T) {
 			}
 			return []hostabi.Instance{&scripted{steps: steps}}, nil
 		},
-		OnEnd: func(id string, _ Outcome) { ended <- id },
+		OnEnd: func(id string, o Outcome) { ended <- end{id, o} },
 	})
 	for _, id := range []string{"well", "damaged", "hostless", "removed", "panics"} {
 		if _, err := s.Start(t.Context(), Program{ID: id, Module: script}); err != nil {
@@ -124,7 +128,7 @@ func TestSchedulerApart(t *testing.T) {
 	if _, err := s.Start(t.Context(), Program{ID: "odd", Module: script, Entry: "nothing"}); !errors.As(err, new(*ModuleError)) {
 		t.Errorf("an entry that isn't there: %v", err)
 	}
-	for s.Stats().Resident > 0 { // until all have left memory
+	for st := s.Stats(); st.Resident+st.Running+st.Ready > 0; st = s.Stats() { // until all have left memory
 		time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
 	}
 	head, err := store.Head(t.Context(), "damaged")
@@ -136,7 +140,8 @@ func TestSchedulerApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	panics.Store(true)
-	for id, want := range map[string]error{"damaged": snapshot.ErrCorrupt, "hostless": refuse, "removed": snapshot.ErrNotFound, "panics": nil} {
+	want := map[string]error{"damaged": snapshot.ErrCorrupt, "hostless": refuse, "removed": snapshot.ErrNotFound, "panics": nil}
+	for id := range want {
 		_, err := s.Send(t.Context(), id, snapshot.Message{Name: "go"})
 		if err != nil && id != "removed" && id != "damaged" {
 			t.Fatal(err)
@@ -146,22 +151,21 @@ func TestSchedulerApart(t *testing.T) {
 			s.rouse(task)
 		}
 		s.mu.Unlock()
-		o := ends(t, s, id)
-		switch {
+	}
+	for range len(want) {
+		o := <-ended
+		switch want := want[o.id]; {
 		case want != nil && (o.Status != snapshot.Suspended || !errors.Is(o.Err, want)):
-			t.Errorf("%s: %+v, want %v", id, o, want)
+			t.Errorf("%s: %+v, want %v", o.id, o.Outcome, want)
 		case want == nil && (o.Err == nil || !strings.Contains(o.Err.Error(), "a host function's fault")):
-			t.Errorf("%s: %+v", id, o)
-		}
-		if got := <-ended; got != id {
-			t.Errorf("%s has ended, not %s", got, id)
+			t.Errorf("%s: %+v", o.id, o.Outcome)
 		}
 	}
 	panics.Store(false)
 	if _, err := s.Send(t.Context(), "well", snapshot.Message{Name: "go"}); err != nil {
 		t.Fatal(err)
 	}
-	if o := ends(t, s, "well"); o.Status != snapshot.Completed {
+	if o := <-ended; o.Status != snapshot.Completed {
 		t.Errorf("the one that is well: %+v", o)
 	}
 }
@@ -239,7 +243,7 @@ func TestSchedulerBusy(t *testing.T) {
 // TestSchedulerJoin has one coroutine make ten thousand calls at once, and more than memory has room for beside it.
 func TestSchedulerJoin(t *testing.T) {
 	m := waiters(t)
-	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(answer)}})
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Handlers: echoing(answer)})
 	const n = 10_000
 	began := time.Now()
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(n)}); err != nil {
@@ -280,7 +284,7 @@ func TestChildProgram(t *testing.T) {
 	parent := Child{
 		ID: "p.1", Parent: "p", Module: snapshot.HashOf([]byte("own")), ModuleName: "own.wasm", Entry: "main",
 		Program: []string{"own.wasm", "-v"}, Env: []string{"A=1", "DURUN_PARENT=older"},
-		Grants: []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}, {Kind: GrantModule, Name: "bad", Value: "x"}},
+		Grants: []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "tool", Value: hash.String()}, {Kind: snapshot.GrantModule, Name: "bad", Value: "x"}},
 	}
 	for _, c := range []struct {
 		target, module, entry string
@@ -308,6 +312,25 @@ func TestChildProgram(t *testing.T) {
 		}
 		if want := []string{"A=1", "DURUN_PARENT=p"}; !slices.Equal(p.Env, want) {
 			t.Errorf("%q: environment %q", c.target, p.Env)
+		}
+	}
+}
+
+// TestChildRefused starts children that can't be: the error says why, and there is no child.
+func TestChildRefused(t *testing.T) {
+	m := waiters(t)
+	store := snapshot.NewStore(bucket.NewMem())
+	if err := m.keep(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	s := newTestScheduler(t, m, SchedulerConfig{Store: store})
+	for target, want := range map[string]string{"module:none": `no module "none"`, "none": "none"} {
+		refused := make(chan error, 1)
+		s.Spawn(t.Context(), Child{ID: "p.1", Parent: "p", Key: "p/00000000/1", Module: m.Hash(), Target: target}, func(_ []byte, err error) {
+			refused <- err
+		})
+		if err := <-refused; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("spawn %s: %v, want %q", target, err, want)
 		}
 	}
 }
@@ -546,15 +569,15 @@ func TestHandlersTwice(t *testing.T) {
 	m := waiters(t)
 	var calls atomic.Int32
 	release := make(chan struct{})
-	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
 		calls.Add(1)
 		<-release
 		return c.Body, nil
-	})}})
+	})})
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(5)}); err != nil {
 		t.Fatal(err)
 	}
-	for s.Stats().Resident > 0 || calls.Load() < 5 {
+	for st := s.Stats(); st.Resident+st.Running+st.Ready > 0 || calls.Load() < 5; st = s.Stats() {
 		time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
 	}
 	close(release)
@@ -570,4 +593,84 @@ func guestOf(t *testing.T, name string) []byte {
 		t.Fatal(err)
 	}
 	return binary
+}
+
+// TestChildModule starts children of other modules: one that was given, one that wasn't, and one without such an
+// entry.
+func TestChildModule(t *testing.T) {
+	store := snapshot.NewStore(bucket.NewMem())
+	hash, err := store.PutModule(t.Context(), waitersBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := scriptGuest(t)
+	steps := []step{
+		begin(hostabi.Spawn, "module:tool/child", number32(21)), begin(hostabi.Spawn, "module:other", nil),
+		begin(hostabi.Spawn, "module:tool/none", nil), awaitAll(1, 2, 3), results(1, 2, 3),
+	}
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Store: store, Memory: 1,
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			if strings.Contains(r.ID, ".") {
+				return nil, nil
+			}
+			return []hostabi.Instance{&scripted{steps: steps}}, nil
+		},
+	})
+	grants := []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "tool", Value: hash.String()}}
+	if _, err := s.Start(t.Context(), Program{ID: "s", Module: m, Grants: grants}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "s"); o.Status != snapshot.Completed {
+		t.Fatalf("%+v", o)
+	}
+	got := logsOf(t, store, "s")
+	for _, want := range []string{`1: "*\x00\x00\x00" <nil>`, `2: "" denied: the run was given no module "other"`, `3: "" failed: the module exports no function "none"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if _, err := store.Head(t.Context(), "s.3"); !errors.Is(err, snapshot.ErrNotFound) {
+		t.Errorf("the child that can't be started: %v", err)
+	}
+}
+
+// TestSchedulerTwoNodes has two schedulers drive the same coroutines: whoever has the lease does, and the other one watches.
+func TestSchedulerTwoNodes(t *testing.T) {
+	mem := bucket.NewMem()
+	var nodes []*Scheduler
+	var outcomes [2]atomic.Int32
+	m := waiters(t)
+	for i := range outcomes {
+		nodes = append(nodes, newTestScheduler(t, m, SchedulerConfig{
+			Store: snapshot.NewStore(mem), Memory: 1, Clock: newFastClock(50), Handlers: echoing(answer),
+			OnEnd: func(_ string, o Outcome) {
+				outcomes[i].Add(1)
+				if o.Status == snapshot.Suspended {
+					t.Errorf("given up: %v", o.Err)
+				}
+			},
+		}))
+	}
+	want := map[string][]uint32{"fan": {4950, 0}, "steps": {190}, "tree": {15, 0}, "parent": {156, 1}}
+	input := map[string]uint32{"fan": 100, "steps": 20, "tree": 3, "parent": 14}
+	for entry := range want {
+		if _, err := nodes[0].Start(t.Context(), Program{ID: entry, Module: m, Entry: entry, Input: number32(input[entry])}); err != nil {
+			t.Fatal(err)
+		}
+		if err := nodes[1].Resume(t.Context(), entry); err != nil && !errors.Is(err, ErrEnded) {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range nodes {
+		if err := s.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for entry, want := range want {
+			if o := ends(t, s, entry); o.Status != snapshot.Completed || fmt.Sprint(numbers(o.Result)) != fmt.Sprint(want) {
+				t.Errorf("%s: %v %v, want %v", entry, o, numbers(o.Result), want)
+			}
+		}
+	}
+	t.Logf("%d and %d ends", outcomes[0].Load(), outcomes[1].Load())
 }

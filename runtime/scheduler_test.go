@@ -16,6 +16,7 @@ import (
 	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
 
 // waiters compiles testdata/wat/coroutines.wat.
@@ -86,9 +87,14 @@ func ends(t testing.TB, s *Scheduler, id string) Outcome {
 // TestScheduler runs a coroutine of each sort at once, with room for all of them in memory and for none.
 func TestScheduler(t *testing.T) {
 	m := waiters(t)
-	for _, memory := range []int64{0, 1} {
-		t.Run(fmt.Sprintf("memory=%d", memory), func(t *testing.T) {
-			s := newTestScheduler(t, m, SchedulerConfig{Memory: memory, Outside: Outside{Handlers: echoing(answer)}})
+	for _, test := range []struct {
+		memory int64
+		bucket bucket.Bucket
+	}{{0, bucket.NewMem()}, {1, bucket.NewMem()}, {1, buckettest.NoLock(bucket.NewMem())}} {
+		t.Run(fmt.Sprintf("memory=%d, %T", test.memory, test.bucket), func(t *testing.T) {
+			s := newTestScheduler(t, m, SchedulerConfig{
+				Store: snapshot.NewStore(test.bucket), Memory: test.memory, Handlers: echoing(answer),
+			})
 			cases := []struct {
 				entry string
 				input []byte
@@ -313,7 +319,7 @@ func TestSchedulerRestart(t *testing.T) {
 			return c.Body, nil
 		}
 	}
-	config := SchedulerConfig{Store: store, Memory: 1, Outside: Outside{Handlers: echoing(slow)}}
+	config := SchedulerConfig{Store: store, Memory: 1, Handlers: echoing(slow)}
 	s := newTestScheduler(t, m, config)
 	want := map[string][]uint32{"fan": {4950, 0}, "steps": {190}, "tree": {31, 0}, "parent": {156, 1}}
 	input := map[string]uint32{"fan": 100, "steps": 20, "tree": 4, "parent": 14}
@@ -420,7 +426,7 @@ func TestSchedulerMessages(t *testing.T) {
 func TestSchedulerFairness(t *testing.T) {
 	m := waiters(t)
 	s := NewScheduler(m.runtime, SchedulerConfig{
-		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Outside: Outside{Handlers: echoing(answer)},
+		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Handlers: echoing(answer),
 	})
 	spinning := make(chan error)
 	for i := range 5 {

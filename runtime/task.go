@@ -174,6 +174,8 @@ func (s *Scheduler) turn(t *task) plan {
 			return plan{until: until.UnixNano(), host: host}
 		case stepped:
 			return plan{again: true}
+		case idle: // it should be time, and the host module has another clock
+			return plan{until: s.clock.Now().Add(idlePause).UnixNano()}
 		default:
 			if p != nil && p.Kind == hostabi.KindYield && s.config.OnYield != nil {
 				t.session.c.Send(s.config.OnYield(t.id, p.Data))
@@ -192,6 +194,9 @@ func (s *Scheduler) turn(t *task) plan {
 		}
 	}
 }
+
+// idlePause is how long a coroutine is left alone that had reason to go on, and didn't.
+const idlePause = 10 * time.Millisecond
 
 // sliceTime is how long a guest computes before others have their turn, if there are any.
 const sliceTime = 10 * time.Millisecond
@@ -292,9 +297,6 @@ func (t *task) isRoot() bool { return t.beginning != nil && t.beginning.child ==
 // load starts or restores a coroutine. It returns how it has ended, if it has.
 func (s *Scheduler) load(ctx context.Context, t *task) (*Coroutine, *Outcome, error) {
 	if t.isRoot() {
-		if err := t.module.keep(ctx, s.config.Store); err != nil {
-			return nil, nil, err
-		}
 		c, err := s.start(ctx, t.module, t.beginning.program)
 		return c, nil, err
 	}

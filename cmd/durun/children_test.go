@@ -30,9 +30,16 @@ func TestFamilyKilled(t *testing.T) {
 			t.Fatalf("exit code %d: %s", code, p.err.String())
 		}
 		kills++
-		var list []struct{ ID string }
+		var list []struct{ ID, Status string }
 		if err := json.Unmarshal([]byte(durun(t, dir, 0, "ps", "-a", "-o", "json")), &list); err != nil {
 			t.Fatal(err)
+		}
+		ended := false
+		for _, c := range list {
+			ended = ended || c.ID == "family" && c.Status == "completed"
+		}
+		if ended { // it was killed on its way out
+			break
 		}
 		if len(list) > 0 { // else nothing has been committed
 			args = []string{"resume", "family"}

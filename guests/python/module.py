@@ -54,6 +54,10 @@ def plain():
     raised(ValueError, durun.sleep, float("nan"))
     raised(TypeError, durun.call, "echo", x=object())
 
+    op = durun.call("echo")
+    durun._rpc.ask(f"drop {op.number}")
+    want((op.done(), op.exception().code), (True, "unknown"), "dropped by somebody else")
+
     start = time.time()
     want(durun.sleep(0.05).result(), None, "sleep")
     want(0.05 <= time.time() - start < 30, True, "time slept")

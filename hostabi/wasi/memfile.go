@@ -141,19 +141,25 @@ func (v *memVolume) resize(n *memNode, size int64) errno {
 	case size > maxMemSize:
 		return eFbig
 	}
-	if size < n.size {
-		for index, c := range n.chunks {
-			keep := int(min(max(size-int64(index)*memChunkSize, 0), int64(len(c.data))))
-			_ = v.charge(chunkCost(index, keep) - chunkCost(index, len(c.data))) // never more
-			c.data = c.data[:keep:keep]                                          // so that it grows elsewhere: what is cut off may be shared
-			if keep == 0 {
-				delete(n.chunks, index)
-			}
-		}
-	}
+	v.cut(n, size)
 	n.size = size
 	v.changedContent(n)
 	return success
+}
+
+// cut drops content from a size on.
+func (v *memVolume) cut(n *memNode, size int64) {
+	for index, c := range n.chunks {
+		keep := int(min(max(size-int64(index)*memChunkSize, 0), int64(len(c.data))))
+		if keep == len(c.data) {
+			continue
+		}
+		_ = v.charge(chunkCost(index, keep) - chunkCost(index, len(c.data))) // never more
+		c.data = c.data[:keep:keep]                                          // so that it grows elsewhere: what is cut off may be shared
+		if keep == 0 {
+			delete(n.chunks, index)
+		}
+	}
 }
 
 // allocate sees to it that the file has a length of off+length, and that to write there takes no more space.
@@ -165,14 +171,12 @@ func (v *memVolume) allocate(n *memNode, off, length int64) errno {
 	if length > v.limit {
 		return eNospc // before much is allocated
 	}
-	before := v.used
 	for at := off; at < end; {
 		index, start := uint32(at/memChunkSize), at%memChunkSize
 		upTo := min(memChunkSize, start+end-at)
 		if _, e := v.extend(&n.memData, index, int(upTo)); e != success {
-			if v.used != before {
-				v.touch(n)
-			}
+			v.cut(n, n.size)
+			v.touch(n) // holes before that may be filled
 			return e
 		}
 		at += upTo - start

@@ -213,7 +213,7 @@ func (v *memVolume) restoreGroup(g uint64, data []byte) error {
 		v.next = max(v.next, n.ino+1)
 		v.touch(n)
 	}
-	// The numbers that are free have to be listed: each inode of a group makes up for those between it and the one before.
+	// The numbers below that are free will be listed: one out of nowhere must not make that long.
 	if v.next > maxInodes {
 		return fmt.Errorf("inode %d is beyond what there can be", v.next-1)
 	}

@@ -213,13 +213,29 @@ func (h *handler) attempt(ctx context.Context, c Call) ([]byte, error) {
 	result, err := h.guarded(inner, c)
 	switch {
 	case err != nil && inner.Err() != nil && ctx.Err() == nil:
-		return nil, fmt.Errorf("not done within %v: %w", h.policy.AttemptTimeout, err)
+		return nil, &attemptTimeout{h.policy.AttemptTimeout, err}
 	case err != nil:
 		return nil, err
 	case len(result) > hostabi.MaxPayload:
 		return nil, tooLarge()
 	}
 	return result, nil
+}
+
+// attemptTimeout says that an attempt took too long. err is what the handler made of it.
+type attemptTimeout struct {
+	limit time.Duration
+	err   error
+}
+
+func (e *attemptTimeout) Unwrap() error { return e.err }
+
+func (e *attemptTimeout) Error() string {
+	text := fmt.Sprintf("not done within %v", e.limit)
+	if !errors.Is(e.err, context.DeadlineExceeded) { // which says the same
+		text += ": " + e.err.Error()
+	}
+	return text
 }
 
 // guarded turns a panic into an error.

@@ -27,11 +27,11 @@ type surroundings struct {
 
 // newSurroundings makes the surroundings of a coroutine. grants are what it was given, and trusted is whether its children
 // have what the store says beside that. The caller closes them before engine and store.
-func (a *app) newSurroundings(e *engine, store *store, o driveFlags, handlers *handler.Set, grants []snapshot.Grant, trusted bool) *surroundings {
+func (a *app) newSurroundings(e *engine, module *runtime.Module, store *store, o driveFlags, handlers *handler.Set, grants []snapshot.Grant, trusted bool) *surroundings {
 	s := &surroundings{failed: make(chan error, 1)}
 	s.Handlers, s.Inbox = handlers, snapshot.NewInboxWatcher(store.Store, snapshot.InboxWatcherOptions{})
 	s.children = runtime.NewScheduler(e.Runtime, runtime.SchedulerConfig{
-		Store: store.Store, Outside: s.Outside, Lease: o.lease, Retain: o.retain.policy(),
+		Store: store.Store, Handlers: s.Handlers, Inbox: s.Inbox, Modules: []*runtime.Module{module}, Lease: o.lease, Retain: o.retain.policy(),
 		Hosts: func(_ context.Context, r runtime.HostsRequest) ([]hostabi.Instance, error) {
 			given := grants
 			if trusted {

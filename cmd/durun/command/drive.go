@@ -154,6 +154,11 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	if d.near != nil {
 		driver.Outside, failed = &d.near.Outside, d.near.failed
 	}
+	if d.output.stderr != nil && isTerminal(d.app.Stderr) {
+		w := newWaitNotice(d.app.Stderr, d.id)
+		driver.OnWait = w.wait
+		defer w.wait(nil)
+	}
 	go func() {
 		select {
 		case err := <-d.output.failed:

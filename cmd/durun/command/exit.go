@@ -27,7 +27,8 @@ const (
 )
 
 const exitCodesHelp = `Exit codes:
-  0-255  run, resume: the guest's own exit code, once it has ended; 134 for a trap
+  0-255  run, resume: the guest's own exit code, once it has ended; 134 for a
+         trap, 143 for one that was cancelled where it could not be told
   64     usage: an unknown command, flag or argument; an id that is taken; a
          folder or a handler that the program needs and nobody gave; a key that
          something is encrypted under and nobody gave; a coroutine that has
@@ -38,8 +39,8 @@ const exitCodesHelp = `Exit codes:
   69     the store, the cache or an output file can't be reached or written: no
          access, a full disk
   70     a bug in durun
-  75     somebody else drives the coroutine, or has taken it over: try again later;
-         a shared base that coroutines build on, to remove
+  75     somebody else drives the coroutine, or has taken it over: try again
+         later; a shared base that coroutines build on, to remove
   79     the coroutine is suspended (by Ctrl-C, for example): resume goes on
   130    interrupted before anything was committed (by SIGTERM: 143)
   141    the reader of standard output went away`

@@ -26,7 +26,7 @@ import (
 const (
 	grantHandler = "handler" // Value: a URL, exec:COMMAND or deny; Flags: the folder in which a command runs
 	grantPolicy  = "policy"  // Value: a policy, for the handler of that name
-	grantModule  = runtime.GrantModule
+	grantModule  = snapshot.GrantModule
 )
 
 const (
@@ -295,7 +295,7 @@ func (c *complaints) retry(call handler.Call, err error, pause time.Duration) {
 	if r := []rune(text); len(r) > most {
 		text = string(r[:most]) + "…"
 	}
-	fmt.Fprintf(c.w, "durun: call %s of %s: attempt %d: %s; again in %v\n",
+	fmt.Fprintf(c.w, "durun: call %s of %s: attempt %d failed: %s; trying again in %v\n",
 		printable(call.Name), call.Coroutine, call.Attempt, printable(text), pause.Round(10*time.Millisecond))
 }
 

@@ -26,7 +26,7 @@ children of a coroutine are removed with it.
 A coroutine that somebody drives is not removed, nor is one with such a child:
 stop the driver first (exit code 75). All ids are looked up before the first is
 removed. The ids of what was removed are printed.`,
-		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.status == \"completed\").id' | xargs -r durun rm",
+		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.exit_code).id' | xargs durun rm",
 		Args:    arguments(1, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runRm(cmd.Context(), a, o, args)

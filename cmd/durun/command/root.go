@@ -192,6 +192,9 @@ func (a *app) reportPanic(value any, stack []byte) int {
 	return code
 }
 
+// helpWidth is how many columns help texts take at most.
+const helpWidth = 80
+
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "durun",
@@ -205,12 +208,12 @@ Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
 s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
 tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
 --store or DURUN_STORE it is a folder of the user's, under the XDG data
-directory. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it under;
-see "durun help key". Wherever a command takes an ID, a prefix will do if only one id
-begins with it.
+directory. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
+under; see "durun help key". Wherever a command takes an ID, a prefix will do if
+only one id begins with it.
 
 ` + exitCodesHelp,
-		Example: `  durun run --id p python.wasm -c 'import time; print(1, flush=True); time.sleep(60); print(2)'
+		Example: `  durun run --id p python.wasm -c 'import time; time.sleep(60); print("up")'
   ^C
   durun ps
   durun resume p`,
@@ -233,6 +236,7 @@ begins with it.
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages", fmt.Sprintf("Flags.FlagUsagesWrapped %d", helpWidth)))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{code: exitUsage, err: err, advice: seeHelp(cmd)}
 	})

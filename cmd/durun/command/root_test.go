@@ -166,7 +166,11 @@ func TestPanic(t *testing.T) {
 // TestHelp holds every command to a complete help.
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	commands := newRoot(&app{}).Commands()
+	root := newRoot(&app{})
+	if strings.Contains(root.UsageTemplate(), "FlagUsages ") {
+		t.Error("flags are not wrapped")
+	}
+	commands := append(root.Commands(), root)
 	for i := 0; i < len(commands); i++ {
 		c := commands[i]
 		if c.Name() == "help" {
@@ -176,8 +180,8 @@ func TestHelp(t *testing.T) {
 		if c.Short == "" || c.Long == "" || c.Example == "" || c.RunE == nil || c.Args == nil {
 			t.Errorf("%s lacks a help text, an example or a check of its arguments", c.CommandPath())
 		}
-		for _, line := range strings.Split(c.Long, "\n") {
-			if len(line) > 80 {
+		for _, line := range strings.Split(c.Long+"\n"+c.UsageString(), "\n") {
+			if len(line) > helpWidth {
 				t.Errorf("%s: a line of %d characters: %s", c.CommandPath(), len(line), line)
 			}
 		}

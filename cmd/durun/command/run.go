@@ -84,7 +84,9 @@ children have volumes of their own in the same places, empty at first.
 
 With --stdin messages what the program reads on standard input are the messages
 that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
-end. So the program waits for input without somebody who holds a pipe.
+end. So the program waits for input without somebody who holds a pipe. They are
+read as they are: a line needs its line feed, as in echo yes | durun send ID
+stdin -.
 
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
@@ -113,8 +115,8 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
   durun run -d --env TOKEN --input @request.json serve.wasm
-  durun run --handler mail=https://mail.example/send --limit mail=rate=50/s notify.wasm
-  echo Ada | durun run --base greeter python.wasm -c 'import json, re; print("hello", input())'`,
+  durun run --handler mail=https://mail.example --limit mail=rate=50/s app.wasm
+  echo Ada | durun run --base greeter python.wasm -c 'import re; print(input())'`,
 		Args: arguments(1, -1, "MODULE, the path of a .wasm file,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.named = cmd.Flags().Changed("id")
@@ -132,7 +134,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.id, "id", "", "the coroutine's `id` (default: a random one)")
 	f.BoolVarP(&o.detach, "detach", "d", false, "return when the program first waits, and print the id")
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
-	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:64MiB (default SIZE); may be repeated")
+	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:1MiB (default SIZE: "+humanBytes(wasi.DefaultVolumeLimit)+"); may be repeated")
 	f.StringVar(&o.stdin, "stdin", stdinHere, "`where` standard input comes from: here, or messages, as \"durun send ID stdin\" sends them")
 	_ = cmd.RegisterFlagCompletionFunc("stdin", cobra.FixedCompletions([]string{stdinHere, stdinMessages}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringArrayVar(&o.env, "env", nil, "set an environment variable: `NAME=VALUE`, or NAME for the value it has here; may be repeated")
@@ -171,7 +173,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	volumes, err := parseVolumes(o.volumes)
+	volumes, err := parseVolumes(o.volumes, grants)
 	if err != nil {
 		return err
 	}
@@ -283,7 +285,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
 	}
 	if !o.detach {
-		d.near = a.newSurroundings(e, store, o.driveFlags, handlers, grants, store.trusts())
+		d.near = a.newSurroundings(e, module, store, o.driveFlags, handlers, grants, store.trusts())
 		defer closeInto(&err, func() error { return d.near.close(ctx) })
 	}
 	status, err := d.run(ctx, c)

@@ -10,3 +10,5 @@ try:
     print("approved" if answer == "yes" else "declined")
 except TimeoutError:
     print("timed out")
+except ValueError:  # it is not JSON
+    print("declined")

@@ -87,19 +87,19 @@ class Operation:
         With a timeout, in seconds, a TimeoutError says that it has not ended in that time. It goes on then, and can be asked
         again. In async code everything else stands still meanwhile: await it there.
         """
-        if not self._ended:
-            _wait(Join([self], 1), timeout)
-            if not self._ended:
-                raise TimeoutError(f"{self._describe()} has not ended after {timeout} s")
+        self._wait(timeout)
         return self._get()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As result, but return the exception rather than raise it; None if it ended well."""
-        try:
-            self.result(timeout)
-        except (OperationError, Cancelled):
-            return self._error
-        return None
+        """Wait for the end, as result does, and return why there is no result; None if it ended well."""
+        self._wait(timeout)
+        return self._error
+
+    def _wait(self, timeout: float | None) -> None:
+        if not self._ended:
+            _request([Join([self], 1)], timeout)
+            if not self._ended:
+                raise TimeoutError(f"{self._describe()} has not ended after {timeout} s")
 
     def cancel(self) -> bool:
         """Give it up, if it has not ended: then result raises Cancelled. A child is asked to end, and ends in its own time."""
@@ -128,7 +128,8 @@ class Operation:
                 self._error = Cancelled(f"{self._describe()} was cancelled")
         self._ended = True
         _ends += 1
-        ask(f"drop {self.number}")
+        if not (isinstance(self._error, OperationError) and self._error.code == "unknown"):  # others drop what isn't theirs
+            ask(f"drop {self.number}")
 
     def _get(self) -> Any:
         if self._error is not None:
@@ -194,7 +195,7 @@ class Join:
     def result(self, timeout: float | None = None) -> Any:
         """Wait, at most for a time in seconds, then TimeoutError says that it is up; the operations go on."""
         if self._left():
-            _wait(self, timeout if self._limit is None else self._limit if timeout is None else min(timeout, self._limit))
+            _request([self], timeout if self._limit is None else self._limit if timeout is None else min(timeout, self._limit))
             if self._left() and self._limit is None:
                 raise TimeoutError(f"{len(self._pending())} of {len(self._distinct)} operations have not ended after {timeout} s")
         return self._make(self)
@@ -218,10 +219,6 @@ def _request(joins: Iterable[Join], timeout: float | None) -> None:
     _tidy()
     for word in ask(" ".join([line, *map(str, pending)])).split():
         pending[int(word)]._settle()
-
-
-def _wait(join: Join, timeout: float | None) -> None:
-    _request([join], timeout)
 
 
 def _await(join: Join) -> Generator[Any, None, None]:

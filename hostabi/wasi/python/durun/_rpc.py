@@ -28,6 +28,8 @@ class OperationError(Exception):
     "invalid", "unknown". message is for people; it may be empty.
     """
 
+    __module__ = "durun"  # as programs and tracebacks name it
+
     def __init__(self, code: str, message: str = "", what: str = "") -> None:
         super().__init__(code, message)
         self.code = code
@@ -40,6 +42,8 @@ class OperationError(Exception):
 
 class OperationTimeout(OperationError, TimeoutError):
     """An operation's own time was up: a handler's, say. It is a TimeoutError too."""
+
+    __module__ = "durun"
 
 
 def ask(line: str, body: bytes = b"") -> bytes:
