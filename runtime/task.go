@@ -174,8 +174,6 @@ func (s *Scheduler) turn(t *task) plan {
 			return plan{until: until.UnixNano(), host: host}
 		case stepped:
 			return plan{again: true}
-		case idle: // it should be time, and the host module has another clock
-			return plan{until: s.clock.Now().Add(idlePause).UnixNano()}
 		default:
 			if p != nil && p.Kind == hostabi.KindYield && s.config.OnYield != nil {
 				t.session.c.Send(s.config.OnYield(t.id, p.Data))
@@ -194,9 +192,6 @@ func (s *Scheduler) turn(t *task) plan {
 		}
 	}
 }
-
-// idlePause is how long a coroutine is left alone that had reason to go on, and didn't.
-const idlePause = 10 * time.Millisecond
 
 // sliceTime is how long a guest computes before others have their turn, if there are any.
 const sliceTime = 10 * time.Millisecond
