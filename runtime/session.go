@@ -78,6 +78,7 @@ func (s *session) detach(ctx context.Context) *operator {
 	s.r.finish(ctx, true)
 	s.c.abi.arrive = func() {}
 	s.op.c = nil
+	clear(s.op.box) // who takes over looks into the inbox
 	return s.op
 }
 
