@@ -345,3 +345,81 @@ func TestWallClock(t *testing.T) {
 		}
 	}
 }
+
+// TestMailStorm sends messages, some twice, to a coroutine that leaves memory whenever it waits, by a store that fails now and then, while
+// its scheduler is stopped again and again. Each is received once, and in order.
+func TestMailStorm(t *testing.T) {
+	const n = 150
+	mem := bucket.NewMem()
+	var seed atomic.Uint32
+	faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		// To read an inbox takes as many reads as it has messages: they would never all go well.
+		read := op.Name == "get" && strings.HasPrefix(op.Key, "inbox/")
+		if seed.Add(2654435761)>>16%11 > 0 || op.Name == "lock" || read {
+			return buckettest.Fault{}
+		}
+		err := &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}
+		if op.Name == "put" && op.N%2 == 0 {
+			return buckettest.Fault{After: err}
+		}
+		return buckettest.Fault{Before: err}
+	})
+	var steps []step
+	for i := range uint32(n) {
+		steps = append(steps, begin(hostabi.Recv, "m", nil), awaitAll(i+1), results(i+1), drop(i+1))
+	}
+	m := scriptGuest(t)
+	store := snapshot.NewStore(mem)
+	suspendedScript(t, m, store, &scripted{steps: steps})
+	if err := m.keep(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		for i := range n {
+			message := snapshot.Message{Name: "m", Key: fmt.Sprintf("key %d", i), Data: fmt.Append(nil, i)}
+			for range 1 + i%2 {
+				if _, err := store.Send(t.Context(), "s", message); err != nil && !errors.Is(err, snapshot.ErrEnded) {
+					sent <- err
+					return
+				}
+			}
+		}
+		sent <- nil
+	}()
+	lives := 0
+	for ended := false; !ended; lives++ {
+		if lives > 5000 {
+			t.Fatal("it gets nowhere")
+		}
+		s := NewScheduler(m.runtime, SchedulerConfig{
+			Store: snapshot.NewStore(faulty), Memory: 1, Clock: newFastClock(100),
+			Hosts: func(context.Context, HostsRequest) ([]hostabi.Instance, error) {
+				return []hostabi.Instance{&scripted{steps: steps}}, nil
+			},
+		})
+		if _, err := s.add("s", func() *task { return &task{id: "s"} }, false); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(500+20*lives)*time.Microsecond)
+		o, err := s.Wait(ctx, "s")
+		cancel()
+		if ended = err == nil; ended && o.Status != snapshot.Completed {
+			t.Errorf("%+v", o)
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		cancel()
+		_ = s.Close(ctx) // what fails there is not committed, and received again
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for i := range n {
+		fmt.Fprintf(&want, "ended [%d] <nil>\n%d: \"%d\" <nil>\n", i+1, i+1, i)
+	}
+	if got := logsOf(t, store, "s"); got != want.String() {
+		t.Errorf("in %d lives:\n%s", lives, got)
+	}
+	t.Logf("%d lives", lives)
+}
