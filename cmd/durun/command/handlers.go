@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -193,6 +194,10 @@ func (o *outside) readModule(name, path string) (snapshot.Grant, error) {
 	binary, err := readModule(path)
 	if err != nil {
 		return snapshot.Grant{}, err
+	}
+	// What else may be wrong with it is said when a child is started from it.
+	if !bytes.HasPrefix(binary, []byte("\x00asm\x01\x00\x00\x00")) {
+		return snapshot.Grant{}, dataError(fmt.Errorf("%s is not a WebAssembly module", path), "")
 	}
 	hash := snapshot.HashOf(binary)
 	o.modules[hash] = binary
