@@ -24,7 +24,7 @@ func TestParsePolicy(t *testing.T) {
 	}
 	for s, want := range map[string]string{
 		"":                    "not NAME=VALUE",
-		"rate":                `"rate" is not NAME=VALUE`,
+		"rate":                `"rate" is no setting; give one such as rate=50/s`,
 		"rate=5/s,":           "not NAME=VALUE",
 		"rate=5/s,rate=6/s":   "rate is given twice",
 		"speed=5":             `unknown setting "speed"; there are rate, concurrency,`,
