@@ -123,13 +123,20 @@ type Instance interface {
 // a commit holds those that have changed since the one before. So it is for state that is large, and changes here and there.
 type PartedInstance interface {
 	Instance
-	// SaveParts returns the parts, by name ascending; it is called after Save, but not when the guest has ended. The slices stay the caller's, and their
-	// content must not change afterwards: an instance that goes on writing makes a copy first. A part that has not changed
-	// since the last call is best returned as the same slice: then nobody has to look into it.
+	// SaveParts returns the parts, by name ascending; it is called after Save, but not when the guest has ended. The slices
+	// stay the caller's, and their content must not change afterwards: an instance that goes on writing makes a copy first. A
+	// part that has not changed since the last call is best returned as the same slice: then nobody has to look into it.
 	SaveParts() ([]Part, error)
 	// RestoreParts takes over saved parts, some or none, before Restore is called, with the version that Save returned. They
 	// are the caller's, and must not be changed.
 	RestoreParts(version uint32, parts []Part) error
+}
+
+// ProgramInstance is an [Instance] that gives the program its arguments and environment, which a child of the coroutine takes over.
+type ProgramInstance interface {
+	Instance
+	// Program returns the arguments, the program's name first, and the environment, NAME=VALUE each. They must not be changed.
+	Program() (args, env []string)
 }
 
 // Part is one part of the state of a [PartedInstance].

@@ -8,11 +8,8 @@ import (
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
 )
-
-// GrantModule is the kind of a grant that is a module which children may be started from: its Name is what a spawn calls it,
-// its Value its hash. The store has it.
-const GrantModule = snapshot.GrantModule
 
 // parentVariable is the environment variable by which a child knows its parent's id.
 const parentVariable = "DURUN_PARENT"
@@ -131,7 +128,7 @@ func notChild(c *Child) error {
 }
 
 // cancelRequest is the message that asks a coroutine to end. It needs to be left once.
-var cancelRequest = snapshot.Message{Name: CancelMessage, Key: CancelMessage}
+var cancelRequest = snapshot.Message{Name: snapshot.CancelMessage, Key: snapshot.CancelMessage}
 
 // CancelChild implements [Children].
 func (s *Scheduler) CancelChild(ctx context.Context, c Child) error {
@@ -210,7 +207,7 @@ func (c *Child) program() (Program, snapshot.Hash, error) {
 // grantedModule returns the hash of a module that a run was given.
 func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) {
 	for _, g := range grants {
-		if g.Kind == GrantModule && g.Name == name {
+		if g.Kind == snapshot.GrantModule && g.Name == name {
 			hash, err := snapshot.ParseHash(g.Value)
 			if err != nil {
 				return hash, refuse(hostabi.CodeFailed, "module %s: %v", name, err)
@@ -222,18 +219,20 @@ func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) 
 }
 
 // isOrphan reports whether a coroutine is a child whose parent has ended, or is no more: then it is to end as well, which the
-// parent's driver may not have come to say. It looks until it has seen.
-func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) bool {
+// parent's driver may not have come to say. It looks once. Errors: those of the storage.
+func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) (bool, error) {
 	parent := c.abi.parent.id
 	if parent == "" || t.looked || t.beginning != nil {
-		return false
+		return false, nil
 	}
 	if s.Drives(parent) {
 		t.looked = true
-		return false
+		return false, nil
 	}
 	head, err := s.config.Store.Head(ctx, parent)
-	gone := errors.Is(err, snapshot.ErrNotFound)
-	t.looked = err == nil || gone
-	return gone || err == nil && head.Status.Ended()
+	if errors.As(err, new(*bucket.Error)) && !errors.Is(err, snapshot.ErrNotFound) {
+		return false, err
+	}
+	t.looked = true
+	return errors.Is(err, snapshot.ErrNotFound) || err == nil && head.Status.Ended(), nil
 }

@@ -422,7 +422,8 @@ func (c *Coroutine) end(err error) (snapshot.Status, error) {
 // Cancel asks the coroutine to end. A guest that waits in durun.wait, or by /durun, is told there, once, and may clean up: see
 // hostabi/ABI.md. One that waits elsewhere, or has not run yet, ends at the next Resume. It must not be running.
 //
-// The request is part of the next commit. A message of the name [CancelMessage] is the same for a coroutine that somebody drives.
+// The request is part of the next commit. A message of the name [snapshot.CancelMessage] is the same for a coroutine that
+// somebody drives.
 func (c *Coroutine) Cancel() {
 	if c.abi.cancel == cancelNone {
 		c.abi.cancel = cancelAsked

@@ -7,8 +7,9 @@
 // a [snapshot.Store] at each await point; it captures what has changed since the last commit ([Coroutine.Capture]), and
 // goes on from a chain of such commits ([Module.RestoreChain]).
 //
-// A [Scheduler] does the same for very many coroutines on few threads, and for their children. What they wait for is carried
-// out by what [Outside] names: handlers for calls (package handler), messages, children. Package serve offers all of that over HTTP.
+// A [Scheduler] does the same for very many coroutines on few threads, and for their children; package serve offers that over
+// HTTP. What coroutines wait for comes from outside: results of calls, which handlers carry out (package handler), messages
+// ([snapshot.Store.Send]), and results of children. A [Driver] has these as its [Outside], a Scheduler brings them along.
 //
 // A coroutine is used by one goroutine at a time; many run in parallel.
 package runtime

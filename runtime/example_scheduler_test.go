@@ -41,8 +41,8 @@ func ExampleScheduler() {
 	}, handler.Policy{Rate: 1000, Concurrency: 4})
 
 	s := runtime.NewScheduler(r, runtime.SchedulerConfig{
-		Store:   snapshot.NewStore(bucket.NewMem()),
-		Outside: runtime.Outside{Handlers: &handlers},
+		Store:    snapshot.NewStore(bucket.NewMem()),
+		Handlers: &handlers,
 	})
 	defer s.Close(ctx)
 	input := binary.LittleEndian.AppendUint32(nil, 10)

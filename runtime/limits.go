@@ -120,10 +120,13 @@ func (m *Module) room(limits Limits, s *snapshot.Snapshot) (int64, error) {
 	return limits.Memory - int64(size), nil
 }
 
-// bytesText is a size for people: in MiB, unless that hides what it is.
+// bytesText is a size for people.
 func bytesText(n uint64) string {
-	if n < 1<<20 {
+	switch {
+	case n < 1<<10:
 		return fmt.Sprintf("%d bytes", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.4g KiB", float64(n)/(1<<10))
 	}
 	return fmt.Sprintf("%.4g MiB", float64(n)/(1<<20))
 }

@@ -10,10 +10,6 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// CancelMessage is the name of the message by which a coroutine is asked to end, see [Coroutine.Cancel]. Its data is of no
-// meaning.
-const CancelMessage = snapshot.CancelMessage
-
 // receipts remember the messages that a coroutine has received of late: by their keys those whose deletion from the inbox
 // isn't known, and by a hash all, since somebody may send them again under the same key: to be sure, or because a request was
 // repeated whose answer was lost.
@@ -127,7 +123,7 @@ func (o *operator) readInbox() {
 	for again := true; again; {
 		o.mu.Lock()
 		o.gone = nil
-		wanted := append(slices.Collect(maps.Keys(o.wanted)), CancelMessage)
+		wanted := append(slices.Collect(maps.Keys(o.wanted)), snapshot.CancelMessage)
 		o.mu.Unlock()
 		mail, more, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		o.mu.Lock()
@@ -158,7 +154,7 @@ func (o *operator) deliver() {
 		// What was deleted may have been read just before.
 		o.sort(slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(deleted, m.Key) }))
 	}
-	for _, m := range o.box[CancelMessage] {
+	for _, m := range o.box[snapshot.CancelMessage] {
 		if a.cancel == cancelNone {
 			a.cancel = cancelAsked
 			o.ended()
@@ -167,7 +163,7 @@ func (o *operator) deliver() {
 			o.receive(m)
 		}
 	}
-	delete(o.box, CancelMessage)
+	delete(o.box, snapshot.CancelMessage)
 	if len(o.box) == 0 {
 		return
 	}

@@ -364,8 +364,16 @@ func TestDescribe(t *testing.T) {
 		kind hostabi.OperationKind
 		name string
 	}{
-		{hostabi.Timer, "a"}, {hostabi.Timer, "b"}, {hostabi.Call, "mail"}, {hostabi.Call, "mail"}, {hostabi.Call, "store"},
-		{hostabi.Recv, "ok"}, {hostabi.Recv, "ok"}, {hostabi.Spawn, ""}, {hostabi.Spawn, "\x00-v"}, {hostabi.Spawn, "work\x00-v"},
+		{hostabi.Timer, "a"},
+		{hostabi.Timer, "b"},
+		{hostabi.Call, "mail"},
+		{hostabi.Call, "mail"},
+		{hostabi.Call, "store"},
+		{hostabi.Recv, "ok"},
+		{hostabi.Recv, "ok"},
+		{hostabi.Spawn, ""},
+		{hostabi.Spawn, "\x00-v"},
+		{hostabi.Spawn, "work\x00-v"},
 	} {
 		body := nanoseconds(time.Hour)
 		if o.kind == hostabi.Recv {

@@ -258,7 +258,7 @@ func (o *operator) child(op *operation) (Child, error) {
 		return child, refuse(hostabi.CodeLimit, "the child would have the id %s: %v", child.ID, err)
 	}
 	for _, h := range c.hosts {
-		if p, ok := h.(Programmer); ok {
+		if p, ok := h.(hostabi.ProgramInstance); ok {
 			child.Program, child.Env = p.Program()
 		}
 	}

@@ -50,9 +50,3 @@ type Child struct {
 	// GivenUp says that the child is to end: the parent has given it up. If it has not been started, it is not.
 	GivenUp bool
 }
-
-// Programmer is what an instance of a host module may offer that gives a program arguments and an environment: what a child
-// takes over.
-type Programmer interface {
-	Program() (args, env []string)
-}

@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 )
 
 // SchedulerConfig says what a [Scheduler] drives coroutines with. Only Store must be set.
 type SchedulerConfig struct {
 	Store *snapshot.Store
-	// Outside is what the coroutines' operations can reach. Its Children and Now are not used: the scheduler drives the
-	// children itself, by its Clock. Without an Inbox the scheduler makes one of its own.
-	Outside Outside
+	// Handlers carry out the coroutines' calls. Nil, or none of that name: the call ends with [hostabi.CodeDenied].
+	Handlers *handler.Set
+	// Inbox tells of messages as they come; nil for one of the scheduler's own.
+	Inbox *snapshot.InboxWatcher
 	// Hosts makes the instances of host modules for a coroutine, each time that it comes into memory. Nil: there are none but
 	// durun's own. It may be called by several goroutines.
 	Hosts func(ctx context.Context, r HostsRequest) ([]hostabi.Instance, error)
@@ -105,7 +107,7 @@ type Scheduler struct {
 	config  SchedulerConfig
 	runtime *Runtime
 	clock   Clock
-	outside Outside
+	outside Outside                // of all coroutines
 	inbox   *snapshot.InboxWatcher // its own, if it has one
 	ctx     context.Context        // of all that is done for coroutines
 	cancel  context.CancelFunc
@@ -152,10 +154,11 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 		config.Output = func(string) (_, _ io.Writer) { return nil, nil }
 	}
 	s := &Scheduler{
-		config: config, runtime: r, clock: config.Clock, outside: config.Outside,
-		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}), modules: map[snapshot.Hash]*sharedModule{},
+		config: config, runtime: r, clock: config.Clock,
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}),
+		modules: map[snapshot.Hash]*sharedModule{},
 	}
-	s.outside.Children, s.outside.Now = s, config.Clock.Now
+	s.outside = Outside{Handlers: config.Handlers, Inbox: config.Inbox, Children: s, Now: config.Clock.Now}
 	if s.outside.Inbox == nil {
 		s.inbox = snapshot.NewInboxWatcher(config.Store, snapshot.InboxWatcherOptions{})
 		s.outside.Inbox = s.inbox
@@ -394,6 +397,9 @@ func (s *Scheduler) Cancel(ctx context.Context, id string) error {
 	_, err := s.Send(ctx, id, cancelRequest)
 	return err
 }
+
+// Store returns the store that the scheduler commits to.
+func (s *Scheduler) Store() *snapshot.Store { return s.config.Store }
 
 // Stats say what a scheduler has to do.
 type Stats struct {

@@ -48,7 +48,7 @@ func TestSchedulerFaults(t *testing.T) {
 		return c.Body, nil
 	}
 	s := newTestScheduler(t, m, SchedulerConfig{
-		Store: store, Memory: 1, Clock: newFastClock(1000), Outside: Outside{Handlers: echoing(late)},
+		Store: store, Memory: 1, Clock: newFastClock(1000), Handlers: echoing(late),
 		OnEnd: func(id string, o Outcome) {
 			if !strings.Contains(id, ".") {
 				outcomes <- o
@@ -243,7 +243,7 @@ func TestSchedulerBusy(t *testing.T) {
 // TestSchedulerJoin has one coroutine make ten thousand calls at once, and more than memory has room for beside it.
 func TestSchedulerJoin(t *testing.T) {
 	m := waiters(t)
-	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(answer)}})
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Handlers: echoing(answer)})
 	const n = 10_000
 	began := time.Now()
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(n)}); err != nil {
@@ -284,7 +284,7 @@ func TestChildProgram(t *testing.T) {
 	parent := Child{
 		ID: "p.1", Parent: "p", Module: snapshot.HashOf([]byte("own")), ModuleName: "own.wasm", Entry: "main",
 		Program: []string{"own.wasm", "-v"}, Env: []string{"A=1", "DURUN_PARENT=older"},
-		Grants: []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}, {Kind: GrantModule, Name: "bad", Value: "x"}},
+		Grants: []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "tool", Value: hash.String()}, {Kind: snapshot.GrantModule, Name: "bad", Value: "x"}},
 	}
 	for _, c := range []struct {
 		target, module, entry string
@@ -363,6 +363,141 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
+// TestOrphanInStorm resumes such a child while the store fails: that it is to end is not forgotten.
+func TestOrphanInStorm(t *testing.T) {
+	m := waiters(t)
+	mem := bucket.NewMem()
+	s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(mem)})
+	if _, err := s.Start(t.Context(), Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := s.config.Store.Head(t.Context(), "p.1"); err == nil {
+			break
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.config.Store.Delete(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	var looks, puts atomic.Int32
+	faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+		err := &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}
+		switch {
+		case strings.HasPrefix(op.Key, "coroutines/p/") && looks.Add(1) == 1, // what has become of the parent
+			op.Name == "put" && strings.HasPrefix(op.Key, "coroutines/p.1/") && puts.Add(1) <= 3: // that the guest has been told
+			return buckettest.Fault{Before: err}
+		}
+		return buckettest.Fault{}
+	})
+	s = newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Clock: newFastClock(100)})
+	if err := s.Resume(t.Context(), "p.1"); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "p.1"); o.Status != snapshot.Cancelled || puts.Load() < 3 {
+		t.Errorf("%+v after %d puts", o, puts.Load())
+	}
+}
+
+// TestCancelChildInStorm asks a child to end while no message can be left for it, and no commit of it can be made at first.
+func TestCancelChildInStorm(t *testing.T) {
+	m := waiters(t)
+	var storm atomic.Bool
+	var faults atomic.Int32
+	faulty := buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+		if !storm.Load() || op.Name != "put" || strings.HasPrefix(op.Key, "coroutines/") && faults.Add(1) > 2 {
+			return buckettest.Fault{}
+		}
+		return buckettest.Fault{Before: &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}}
+	})
+	s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Clock: newFastClock(100)})
+	if _, err := s.Start(t.Context(), Program{ID: "c", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
+		t.Fatal(err)
+	}
+	storm.Store(true)
+	if err := s.CancelChild(t.Context(), Child{ID: "c"}); err == nil {
+		t.Error("a message was left")
+	}
+	if o := ends(t, s, "c"); o.Status != snapshot.Cancelled || faults.Load() < 2 {
+		t.Errorf("%+v after %d faults", o, faults.Load())
+	}
+}
+
+// TestGivenUpChild has a child that can't be driven on, and its parent wait until somebody has put it right and resumed it.
+func TestGivenUpChild(t *testing.T) {
+	m := waiters(t)
+	mem := bucket.NewMem()
+	store := snapshot.NewStore(mem)
+	s := newTestScheduler(t, m, SchedulerConfig{Store: store})
+	if _, err := s.Start(t.Context(), Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if head, err := store.Head(t.Context(), "p.1"); err == nil && head.Seq > 0 {
+			break
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	head, err := store.Head(t.Context(), "p.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	damageCommit(t, mem, "p.1", head.Seq)
+	givenUp := make(chan Outcome, 1)
+	s = newTestScheduler(t, m, SchedulerConfig{Store: store, OnEnd: func(id string, o Outcome) {
+		if id == "p.1" {
+			givenUp <- o
+		}
+	}})
+	if err := s.Resume(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	if o := <-givenUp; o.Status != snapshot.Suspended || !errors.Is(o.Err, snapshot.ErrCorrupt) {
+		t.Fatalf("%+v", o)
+	}
+	damageCommit(t, mem, "p.1", head.Seq) // as it was
+	if err := s.Resume(t.Context(), "p.1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Send(t.Context(), "p.1", snapshot.Message{Name: "approval", Data: []byte("at last")}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "p"); string(o.Result) != "at last" {
+		t.Errorf("%+v", o)
+	}
+	if len(s.parents) > 0 {
+		t.Errorf("parents wait for %v", s.parents)
+	}
+}
+
+// TestPanickingWait has a host module panic where it waits, beside the scheduler's workers.
+func TestPanickingWait(t *testing.T) {
+	m := scriptGuest(t)
+	s := newTestScheduler(t, m, SchedulerConfig{Hosts: func(context.Context, HostsRequest) ([]hostabi.Instance, error) {
+		waits := func(_ hostabi.Coroutine, _ *bytes.Buffer, p *hostabi.Pending) *hostabi.Pending {
+			if p == nil {
+				p = &hostabi.Pending{Kind: hostabi.KindStdin}
+			}
+			return p
+		}
+		return []hostabi.Instance{&scripted{steps: []step{waits}, wait: func(context.Context) error { panic("a host module's fault") }}}, nil
+	}})
+	if _, err := s.Start(t.Context(), Program{ID: "c", Module: m}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := s.Wait(t.Context(), "c")
+	if errors.Is(err, ErrNotEnded) {
+		return // it was given up before we asked
+	}
+	if err != nil || o.Status != snapshot.Suspended || o.Err == nil || !strings.Contains(o.Err.Error(), "a host module's fault") {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
 // TestSchedulerWASI has programs that know nothing of durun sleep, by the machine's clock and by a scheduler's that is fast.
 func TestSchedulerWASI(t *testing.T) {
 	for _, speed := range []int64{1, 50} {
@@ -434,11 +569,11 @@ func TestHandlersTwice(t *testing.T) {
 	m := waiters(t)
 	var calls atomic.Int32
 	release := make(chan struct{})
-	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Outside: Outside{Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1, Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
 		calls.Add(1)
 		<-release
 		return c.Body, nil
-	})}})
+	})})
 	if _, err := s.Start(t.Context(), Program{ID: "fan", Module: m, Entry: "fan", Input: number32(5)}); err != nil {
 		t.Fatal(err)
 	}
@@ -482,7 +617,7 @@ func TestChildModule(t *testing.T) {
 			return []hostabi.Instance{&scripted{steps: steps}}, nil
 		},
 	})
-	grants := []snapshot.Grant{{Kind: GrantModule, Name: "tool", Value: hash.String()}}
+	grants := []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "tool", Value: hash.String()}}
 	if _, err := s.Start(t.Context(), Program{ID: "s", Module: m, Grants: grants}); err != nil {
 		t.Fatal(err)
 	}
@@ -508,7 +643,7 @@ func TestSchedulerTwoNodes(t *testing.T) {
 	m := waiters(t)
 	for i := range outcomes {
 		nodes = append(nodes, newTestScheduler(t, m, SchedulerConfig{
-			Store: snapshot.NewStore(mem), Memory: 1, Clock: newFastClock(50), Outside: Outside{Handlers: echoing(answer)},
+			Store: snapshot.NewStore(mem), Memory: 1, Clock: newFastClock(50), Handlers: echoing(answer),
 			OnEnd: func(_ string, o Outcome) {
 				outcomes[i].Add(1)
 				if o.Status == snapshot.Suspended {

@@ -93,7 +93,7 @@ func TestScheduler(t *testing.T) {
 	}{{0, bucket.NewMem()}, {1, bucket.NewMem()}, {1, buckettest.NoLock(bucket.NewMem())}} {
 		t.Run(fmt.Sprintf("memory=%d, %T", test.memory, test.bucket), func(t *testing.T) {
 			s := newTestScheduler(t, m, SchedulerConfig{
-				Store: snapshot.NewStore(test.bucket), Memory: test.memory, Outside: Outside{Handlers: echoing(answer)},
+				Store: snapshot.NewStore(test.bucket), Memory: test.memory, Handlers: echoing(answer),
 			})
 			cases := []struct {
 				entry string
@@ -319,7 +319,7 @@ func TestSchedulerRestart(t *testing.T) {
 			return c.Body, nil
 		}
 	}
-	config := SchedulerConfig{Store: store, Memory: 1, Outside: Outside{Handlers: echoing(slow)}}
+	config := SchedulerConfig{Store: store, Memory: 1, Handlers: echoing(slow)}
 	s := newTestScheduler(t, m, config)
 	want := map[string][]uint32{"fan": {4950, 0}, "steps": {190}, "tree": {31, 0}, "parent": {156, 1}}
 	input := map[string]uint32{"fan": 100, "steps": 20, "tree": 4, "parent": 14}
@@ -426,7 +426,7 @@ func TestSchedulerMessages(t *testing.T) {
 func TestSchedulerFairness(t *testing.T) {
 	m := waiters(t)
 	s := NewScheduler(m.runtime, SchedulerConfig{
-		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Outside: Outside{Handlers: echoing(answer)},
+		Store: snapshot.NewStore(bucket.NewMem()), Workers: 2, Handlers: echoing(answer),
 	})
 	spinning := make(chan error)
 	for i := range 5 {

@@ -69,7 +69,7 @@ func TestPythonModule(t *testing.T) {
 	var r *run
 	set := &handler.Set{}
 	set.Handle("stop", func(ctx context.Context, c handler.Call) ([]byte, error) {
-		_, err := r.store.Send(ctx, c.Coroutine, snapshot.Message{Name: runtime.CancelMessage, Key: "stop"})
+		_, err := r.store.Send(ctx, c.Coroutine, snapshot.Message{Name: snapshot.CancelMessage, Key: "stop"})
 		return nil, err
 	}, handler.Policy{})
 	set.Handle("echo", func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }, handler.Policy{})

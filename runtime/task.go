@@ -272,10 +272,14 @@ func (s *Scheduler) enter(t *task) (*Outcome, error) {
 	if c.parent != nil {
 		s.hasBegun(t)
 	}
-	if s.isOrphan(ctx, t, c) {
+	t.key = c.abi.parent.key
+	orphan, err := s.isOrphan(ctx, t, c)
+	if err != nil {
+		return nil, err
+	}
+	if orphan {
 		t.toEnd.Store(true)
 	}
-	t.key = c.abi.parent.key
 	_, err = t.session.begin(ctx)
 	return nil, err
 }

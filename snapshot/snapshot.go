@@ -162,7 +162,8 @@ type Grant struct {
 	Flags string // of a folder, "ro"
 }
 
-// GrantModule is the kind of a grant that is a module. Its Value is the module's hash.
+// GrantModule is the kind of a grant that is a module, from which children may be started: its Name is what a spawn calls it, its
+// Value the module's hash.
 const GrantModule = "module"
 
 // grantedModules returns the hashes of the modules that the snapshot's grants name, ascending.

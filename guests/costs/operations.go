@@ -151,10 +151,10 @@ func steps(ctx context.Context, args []string) error {
 	var calls atomic.Int64
 	s, err := newScheduled(ctx, args[0], "coroutines", dir, runtime.SchedulerConfig{
 		Retain: snapshot.Policy{Keep: 1},
-		Outside: runtime.Outside{Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
+		Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) {
 			calls.Add(1)
 			return c.Body, nil
-		})},
+		}),
 	})
 	if err != nil {
 		return err
@@ -219,10 +219,10 @@ func measureLatency(ctx context.Context, args []string) error {
 	var took []float64
 	s, err := newScheduled(ctx, args[0], "latency", "", runtime.SchedulerConfig{
 		Retain: snapshot.Policy{Keep: 1},
-		Outside: runtime.Outside{Handlers: echoing(func(context.Context, handler.Call) ([]byte, error) {
+		Handlers: echoing(func(context.Context, handler.Call) ([]byte, error) {
 			answered.Store(int64(time.Since(began)))
 			return nil, nil
-		})},
+		}),
 		Hosts: func(context.Context, runtime.HostsRequest) ([]hostabi.Instance, error) {
 			return []hostabi.Instance{&probe{func() {
 				took = append(took, float64(int64(time.Since(began))-answered.Load())/1000)
@@ -250,7 +250,7 @@ func join(ctx context.Context, args []string) error {
 		return err
 	}
 	s, err := newScheduled(ctx, args[0], "coroutines", "", runtime.SchedulerConfig{
-		Outside: runtime.Outside{Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil })},
+		Handlers: echoing(func(_ context.Context, c handler.Call) ([]byte, error) { return c.Body, nil }),
 	})
 	if err != nil {
 		return err

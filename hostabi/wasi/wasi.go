@@ -123,7 +123,10 @@ type Instance struct {
 	close   context.CancelFunc
 }
 
-var _ hostabi.PartedInstance = (*Instance)(nil)
+var (
+	_ hostabi.PartedInstance  = (*Instance)(nil)
+	_ hostabi.ProgramInstance = (*Instance)(nil)
+)
 
 // mount is a folder that the guest sees.
 type mount struct {
@@ -284,7 +287,7 @@ func checkStrings(args, env []string) error {
 	return nil
 }
 
-// Program returns the guest's arguments and environment, which its children take over. They must not be changed.
+// Program returns the guest's arguments and environment; see [hostabi.ProgramInstance].
 func (i *Instance) Program() (args, env []string) { return i.args, i.env }
 
 // Module returns [Module].

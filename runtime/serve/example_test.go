@@ -31,12 +31,10 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	store := snapshot.NewStore(bucket.NewMem())
-	scheduler := runtime.NewScheduler(r, runtime.SchedulerConfig{Store: store})
+	scheduler := runtime.NewScheduler(r, runtime.SchedulerConfig{Store: snapshot.NewStore(bucket.NewMem())})
 	defer scheduler.Close(ctx)
 	server := httptest.NewServer(serve.New(serve.Config{
 		Scheduler: scheduler,
-		Store:     store,
 		Programs:  map[string]runtime.Program{"approval": {Module: module, Entry: "approve"}},
 	}))
 	defer server.Close()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/durun/durun/hostabi"
@@ -17,10 +18,9 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 )
 
-// Config says what is served. Scheduler and Store must be set.
+// Config says what is served. Scheduler must be set.
 type Config struct {
 	Scheduler *runtime.Scheduler
-	Store     *snapshot.Store // the scheduler's
 	// Programs are what can be started, by name. Of each a request gives ID, Input and further Args.
 	Programs map[string]runtime.Program
 	// MaxBody is the largest body that is read, in bytes; 0 stands for [hostabi.MaxPayload].
@@ -39,7 +39,7 @@ func New(c Config) http.Handler {
 	if c.MaxWait <= 0 {
 		c.MaxWait = time.Minute
 	}
-	s := &server{c}
+	s := &server{Config: c, store: c.Scheduler.Store()}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /coroutines":                      s.start,
@@ -60,7 +60,10 @@ func New(c Config) http.Handler {
 	return mux
 }
 
-type server struct{ Config }
+type server struct {
+	Config
+	store *snapshot.Store
+}
 
 // coroutine is what is told of one.
 type coroutine struct {
@@ -119,7 +122,7 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.Store.Head(r.Context(), id)
+	c, err := s.store.Head(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -131,7 +134,7 @@ func (s *server) list(w http.ResponseWriter, r *http.Request) error {
 	// One after the other, as there may be very many.
 	var next json.RawMessage
 	separator := "["
-	for c, err := range s.Store.List(r.Context()) {
+	for c, err := range s.store.List(r.Context()) {
 		if err == nil {
 			next, err = json.Marshal(s.describe(&c))
 		}
@@ -160,7 +163,7 @@ func (s *server) get(w http.ResponseWriter, r *http.Request) error {
 	if err := s.wait(r); err != nil {
 		return err
 	}
-	c, err := s.Store.Head(r.Context(), r.PathValue("id"))
+	c, err := s.store.Head(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -208,12 +211,12 @@ func (s *server) result(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	if _, err := s.Store.Head(r.Context(), id); err != nil {
+	if _, err := s.store.Head(r.Context(), id); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if err := s.Store.Logs(r.Context(), id, w, nil); err != nil {
+	if err := s.store.Logs(r.Context(), id, w, nil); err != nil {
 		s.report(r, err)
 		panic(http.ErrAbortHandler) // some of it may have been sent
 	}
@@ -221,6 +224,9 @@ func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) send(w http.ResponseWriter, r *http.Request) error {
+	if name := r.PathValue("name"); strings.HasPrefix(name, snapshot.ReservedMessages) {
+		return &apiError{http.StatusBadRequest, "invalid", fmt.Sprintf("message %q: names that begin with %q are durun's own", name, snapshot.ReservedMessages)}
+	}
 	data, err := s.body(w, r)
 	if err != nil {
 		return err

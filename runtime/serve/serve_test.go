@@ -34,15 +34,14 @@ func newServer(t *testing.T) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := snapshot.NewStore(bucket.NewMem())
-	s := runtime.NewScheduler(r, runtime.SchedulerConfig{Store: store})
+	s := runtime.NewScheduler(r, runtime.SchedulerConfig{Store: snapshot.NewStore(bucket.NewMem())})
 	t.Cleanup(func() { _ = s.Close(ctx) })
 	programs := map[string]runtime.Program{"none": {Module: module, Entry: "missing"}}
 	for _, entry := range []string{"approve", "parent", "child"} {
 		programs[entry] = runtime.Program{Module: module, ModuleName: "coroutines.wasm", Entry: entry}
 	}
 	return serve.New(serve.Config{
-		Scheduler: s, Store: store, Programs: programs, MaxBody: 100,
+		Scheduler: s, Programs: programs, MaxBody: 100,
 		OnError: func(r *http.Request, err error) { t.Errorf("%s %s: %v", r.Method, r.URL, err) },
 	})
 }
@@ -78,6 +77,7 @@ func TestServe(t *testing.T) {
 		{"GET", "/coroutines/a/result", "", "", 409, `"not_ended"`},
 		{"POST", "/coroutines/a/resume", "", "", 202, ""},
 		{"POST", "/coroutines/a/messages/%01", "", "", 400, `"invalid"`},
+		{"POST", "/coroutines/a/messages/durun.cancel", "", "", 400, `are durun's own`},
 		{"POST", "/coroutines/a/messages/other", "no", "k", 202, `"duplicate":false,"key":"k"`},
 		{"POST", "/coroutines/a/messages/other", "no", "k", 202, `"duplicate":true,"key":"k"`},
 		{"POST", "/coroutines/a/messages/approval", "yes", "", 202, `"duplicate":false`},

@@ -24,8 +24,9 @@ func newCancelCommand(a *app) *cobra.Command {
 		Short: "End coroutines before their time",
 		Long: `Ask a coroutine to end. One that waits for operations learns of it where it
 stands, as an error with which it can clean up: it may wait for more, and even
-end well. One that waits for anything else ends there. Its status is cancelled,
-unless it exits with 0 all the same, and its children are cancelled with it.
+end well. One that waits for anything else ends there, and one that computes
+when it next waits. Its status is cancelled, unless it exits with 0 all the
+same, and its children are cancelled with it.
 
 If somebody drives the coroutine, that driver sees to it, and cancel doesn't
 wait for the end. Else cancel drives it on itself, in the foreground, until it
@@ -53,23 +54,8 @@ exit code is the first that is not 0; what a coroutine exits with doesn't count.
 	return cmd
 }
 
-func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) (err error) {
-	if err := o.read(a); err != nil {
-		return err
-	}
-	store, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeInto(&err, store.Close)
-	if err := o.given.keep(ctx, store.Store); err != nil {
-		return err
-	}
-	ids, err := store.resolveAll(ctx, args)
-	if err != nil {
-		return err
-	}
-	return a.each(ctx, ids, func(id string) error {
+func runCancel(ctx context.Context, a *app, o cancelOptions, args []string) error {
+	return o.each(ctx, a, args, func(store *store, id string) error {
 		if o.force {
 			return a.forceCancel(ctx, store, id, o.lease)
 		}

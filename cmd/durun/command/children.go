@@ -31,7 +31,7 @@ func (a *app) newSurroundings(e *engine, module *runtime.Module, store *store, o
 	s := &surroundings{failed: make(chan error, 1)}
 	s.Handlers, s.Inbox = handlers, snapshot.NewInboxWatcher(store.Store, snapshot.InboxWatcherOptions{})
 	s.children = runtime.NewScheduler(e.Runtime, runtime.SchedulerConfig{
-		Store: store.Store, Outside: s.Outside, Modules: []*runtime.Module{module}, Lease: o.lease, Retain: o.retain.policy(),
+		Store: store.Store, Handlers: s.Handlers, Inbox: s.Inbox, Modules: []*runtime.Module{module}, Lease: o.lease, Retain: o.retain.policy(),
 		Hosts: func(_ context.Context, r runtime.HostsRequest) ([]hostabi.Instance, error) {
 			given := grants
 			if trusted {

@@ -28,7 +28,7 @@ const (
 
 const exitCodesHelp = `Exit codes:
   0-255  run, resume: the guest's own exit code, once it has ended; 134 for a
-         trap
+         trap, 143 for one that was cancelled where it could not be told
   64     usage: an unknown command, flag or argument; an id that is taken; a
          folder or a handler that the program needs and nobody gave; a key that
          something is encrypted under and nobody gave; a coroutine that has

@@ -26,7 +26,7 @@ import (
 const (
 	grantHandler = "handler" // Value: a URL, exec:COMMAND or deny; Flags: the folder in which a command runs
 	grantPolicy  = "policy"  // Value: a policy, for the handler of that name
-	grantModule  = runtime.GrantModule
+	grantModule  = snapshot.GrantModule
 )
 
 const (

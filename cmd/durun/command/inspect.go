@@ -287,7 +287,7 @@ const maxOperationLines = 20
 func (o *operation) text(now time.Time) string {
 	t := fmt.Sprintf("%d, %s", o.Number, o.Kind)
 	if o.Name != "" {
-		t += " " + cell(strings.ReplaceAll(o.Name, "\x00", " "))
+		t += " " + cell(strings.TrimSpace(strings.ReplaceAll(o.Name, "\x00", " ")))
 	}
 	t += ": " + o.Status
 	if o.Message != "" {

@@ -1,10 +1,6 @@
 package command
 
 import (
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,39 +32,3 @@ func (o *limitFlags) check() error {
 func (o *limitFlags) limits() runtime.Limits {
 	return runtime.Limits{Memory: int64(o.memory), CPU: o.cpu}
 }
-
-// byteSize is a flag that is a number of bytes: 4096, 64KiB, 1.5GiB.
-type byteSize int64
-
-var byteUnits = []struct {
-	name string
-	size float64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}, {"", 1}}
-
-// Set implements pflag.Value.
-func (b *byteSize) Set(s string) error {
-	for _, u := range byteUnits {
-		number, ok := strings.CutSuffix(s, u.name)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if n *= u.size; err != nil || !(n >= 1 && n < math.MaxInt64) {
-			break
-		}
-		*b = byteSize(n)
-		return nil
-	}
-	return fmt.Errorf("%q is no size: give bytes, or a number and KiB, MiB or GiB", s)
-}
-
-// String implements pflag.Value.
-func (b *byteSize) String() string {
-	if *b == 0 {
-		return ""
-	}
-	return humanBytes(uint64(*b))
-}
-
-// Type implements pflag.Value.
-func (*byteSize) Type() string { return "size" }

@@ -111,7 +111,12 @@ func (o *resumeOptions) read(a *app) error {
 	return nil
 }
 
-func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err error) {
+func runResume(ctx context.Context, a *app, o resumeOptions, args []string) error {
+	return o.each(ctx, a, args, func(store *store, id string) error { return resumeOne(ctx, a, o, store, id) })
+}
+
+// each reads the flags, opens the store and does something to coroutines.
+func (o *resumeOptions) each(ctx context.Context, a *app, args []string, do func(store *store, id string) error) (err error) {
 	if err := o.read(a); err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func runResume(ctx context.Context, a *app, o resumeOptions, args []string) (err
 	if err != nil {
 		return err
 	}
-	return a.each(ctx, ids, func(id string) error { return resumeOne(ctx, a, o, store, id) })
+	return a.each(ctx, ids, func(id string) error { return do(store, id) })
 }
 
 // each does something to coroutines, one after the other, also after it has failed for one. It returns the first error, and

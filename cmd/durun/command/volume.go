@@ -31,8 +31,8 @@ func volumesOf(grants []snapshot.Grant) ([]wasi.Mount, error) {
 	return volumes, nil
 }
 
-// parseVolumes reads all values of --volume: GUEST[:SIZE].
-func parseVolumes(values []string) ([]snapshot.Grant, error) {
+// parseVolumes reads all values of --volume: GUEST[:SIZE]. grants are what else the program has, its folders among that.
+func parseVolumes(values []string, grants []snapshot.Grant) ([]snapshot.Grant, error) {
 	var volumes []snapshot.Grant
 	var total int64
 	for _, s := range values {
@@ -48,14 +48,18 @@ func parseVolumes(values []string) ([]snapshot.Grant, error) {
 				return nil, usageError("--volume %s: %w", s, err)
 			}
 		}
+		if slices.ContainsFunc(grants, func(d snapshot.Grant) bool { return d.Kind == grantDir && d.Name == g.Name }) {
+			return nil, usageError("--volume %s: --dir gives a folder at %s already", s, g.Name)
+		}
 		for _, other := range volumes {
 			if other.Name == g.Name {
 				return nil, usageError("--volume %s: there is a volume at %s already", s, g.Name)
 			}
 		}
-		if total += limit; total > wasi.MaxVolumes {
+		if limit > wasi.MaxVolumes-total {
 			return nil, usageError("--volume %s: all volumes together can have %s", s, humanBytes(wasi.MaxVolumes))
 		}
+		total += limit
 		g.Value = strconv.FormatInt(limit, 10)
 		volumes = append(volumes, g)
 	}
@@ -72,22 +76,6 @@ func describeVolumes(volumes []wasi.Mount) string {
 		return "none"
 	}
 	return strings.Join(list, ", ")
-}
-
-// parseSize reads a size in bytes, such as 4096, 64KiB, 64K or 1MiB. All units are binary, and up to 1 TiB is known.
-func parseSize(s string) (int64, error) {
-	number, unit := s, ""
-	if at := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); at >= 0 {
-		number, unit = s[:at], s[at:]
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	shift, ok := map[string]int{
-		"": 0, "B": 0, "K": 10, "KB": 10, "KIB": 10, "M": 20, "MB": 20, "MIB": 20, "G": 30, "GB": 30, "GIB": 30, "T": 40, "TB": 40, "TIB": 40,
-	}[strings.ToUpper(unit)]
-	if err != nil || !ok || n <= 0 || n > 1<<40>>shift {
-		return 0, fmt.Errorf("%q is no size; give a number of bytes, or one with a unit, such as 64MiB", s)
-	}
-	return n << shift, nil
 }
 
 // The values of --stdin.

@@ -22,6 +22,7 @@ func TestParseVolumes(t *testing.T) {
 		{values: "/a:256M", want: []wasi.Mount{{Memory: true, Guest: "/a", Limit: 256 << 20}}},
 		{values: "/a /a/:5", err: "there is a volume at /a already"},
 		{values: "/a:256M /b:1", err: "all volumes together can have 256 MiB"},
+		{values: "/a:1 /b:8388607.9TiB", err: "all volumes together can have 256 MiB"},
 		{values: "/b /a/", err: "--dir gives a folder at /a already", dir: "/a"},
 		{values: ":5", err: "the path is empty"},
 		{values: "/a:", err: "is no size"},
@@ -30,7 +31,7 @@ func TestParseVolumes(t *testing.T) {
 		{values: "/a:5X", err: "is no size"},
 		{values: "/a:99999999T", err: "is no size"},
 	} {
-		grants, err := parseVolumes(strings.Fields(c.values))
+		grants, err := parseVolumes(strings.Fields(c.values), []snapshot.Grant{{Kind: grantDir, Name: c.dir}})
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v, want %q", c.values, err, c.err)

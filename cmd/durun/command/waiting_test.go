@@ -17,7 +17,7 @@ func TestWaitNotice(t *testing.T) {
 		after := func(p *hostabi.Pending, d time.Duration, want string) {
 			t.Helper()
 			n.wait(p)
-			time.Sleep(d)
+			<-time.After(d)
 			n.wait(nil)
 			synctest.Wait()
 			if out.String() != want {
@@ -34,7 +34,7 @@ func TestWaitNotice(t *testing.T) {
 		after(call, 2*waitPatience, "durun: job waits: call mail\n")
 		after(message, 2*waitPatience, "")
 		sleep := &hostabi.Pending{Kind: hostabi.KindTimer, Detail: "sleep", Until: time.Now().Add(waitPause + 63*time.Second)}
-		time.Sleep(waitPause)
+		<-time.After(waitPause)
 		after(sleep, 2*waitPatience, "durun: job waits: sleep, 60 seconds left\n")
 	})
 }
