@@ -340,7 +340,7 @@ func TestWallClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, at := range []time.Time{a.ops.get(1).due, a.ops.get(1).begun, p.Until} {
-		if at != at.Round(0) { // the representations: Equal doesn't see the other clock's reading
+		if at != at.Round(0) { // the representations: Equal does not see the other clock
 			t.Errorf("%v has a reading of another clock", at)
 		}
 	}

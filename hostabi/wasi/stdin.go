@@ -120,6 +120,7 @@ type stdinState struct {
 	// were read since.
 	ahead []byte
 	fresh int
+	mu    sync.Mutex // held by release, which Close calls, and ready, which a Wait beside it may
 
 	messages bool   // it comes from messages, and not from reader
 	op       uint32 // that receives, or has received, the message of which the next byte is; 0 for none
@@ -145,6 +146,8 @@ func (s *stdinState) pull() {
 
 // release gives back to the reader what no state has: another Instance of this process may want it.
 func (s *stdinState) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if n := min(s.fresh, len(s.ahead)); n > 0 {
 		s.reader.giveBack(s.ahead[len(s.ahead)-n:])
 	}
@@ -160,6 +163,8 @@ func (s *stdinState) fill(n int) {
 
 // ready says whether fd_read would not wait, and how many bytes there are.
 func (s *stdinState) ready() (n int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case len(s.ahead) > 0:
 		return len(s.ahead), true
