@@ -231,6 +231,8 @@ def about():
 
 async def spawned():
     want(await durun.gather(durun.spawn(square, 3, plus=1), durun.spawn(cube, 2)), [10, 8], "children")
+    program = r'open("/durun/output", "wb").write(b"\xff" + open("/durun/input", "rb").read())'
+    want(await durun.spawn_bytes("", "-c", program, input=b"\xfe"), b"\xff\xfe", "bytes of a child")
     got = await durun.spawn(about)
     want((got[0], got[1].startswith("sdk.")), ("sdk", True), "who a child is")
     try:

@@ -19,7 +19,8 @@ import (
 func TestOutsideFlags(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	if err := os.WriteFile("m.wasm", []byte("module"), 0o600); err != nil {
+	const module = "\x00asm\x01\x00\x00\x00"
+	if err := os.WriteFile("m.wasm", []byte(module), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	flags := outsideFlags{
@@ -31,7 +32,7 @@ func TestOutsideFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash := snapshot.HashOf([]byte("module"))
+	hash := snapshot.HashOf([]byte(module))
 	want := []snapshot.Grant{
 		{Kind: "handler", Name: "a", Value: "http://localhost/x=y"},
 		{Kind: "handler", Name: "b", Value: "exec:cat | sort", Flags: dir},
@@ -42,7 +43,7 @@ func TestOutsideFlags(t *testing.T) {
 	if diff := cmp.Diff(want, got.grants); diff != "" {
 		t.Errorf("grants (-want +got):\n%s", diff)
 	}
-	if string(got.modules[hash]) != "module" {
+	if string(got.modules[hash]) != module {
 		t.Errorf("modules %v", got.modules)
 	}
 	set, err := newHandlers(got.grants, nil)
@@ -75,6 +76,7 @@ func TestOutsideFlags(t *testing.T) {
 		{policies: []string{"a=rate=0/s"}},
 		{policies: []string{"a=rate=1/s", "a=rate=2/s"}},
 		{modules: []string{"m"}},
+		{modules: []string{"m="}},
 	} {
 		if _, err := bad.read(); err == nil {
 			t.Errorf("%q: no error", bad)

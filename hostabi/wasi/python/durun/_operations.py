@@ -137,7 +137,7 @@ class Operation:
         try:
             return self._convert(self._data)
         except ValueError as e:
-            raise ValueError(f"{self._describe()}: the result is not JSON, as {self.kind}_bytes takes it: {self._data[:100]!r}") from e
+            raise ValueError(f"{self._describe()}: the result is not JSON; durun.{self.kind}_bytes takes any bytes: {self._data[:100]!r}") from e
 
 
 def _tidy() -> None:
@@ -271,8 +271,7 @@ def spawn(target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Ope
         if kwargs:
             raise TypeError(f"spawn of {target!r} has no argument {next(iter(kwargs))!r}")
         body = value if isinstance(value, bytes) else b"" if value is None else _encode(value)
-        words = [target, *args]
-        return Operation("spawn", target, " ".join(["begin spawn", *map(escape, words)]), body, _decode)
+        return _spawn_program(target, args, body, _decode)
     if _assignment is not None and not _assignment.begun:
         raise RuntimeError(
             "a child may not spawn before it has come to its own work, in durun.run or durun.main: "
@@ -283,6 +282,15 @@ def spawn(target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Ope
         raise TypeError(f"a child can't find {target!r}: it has to be a function at the top level of a module")
     body = _encode({"function": name, "module": where, "args": args, "kwargs": kwargs})
     return Operation("spawn", name, "begin spawn", body, _decode)
+
+
+def spawn_bytes(target: str, /, *args: str, input: bytes = b"") -> Operation:
+    """As spawn of a name, but input and result are bytes."""
+    return _spawn_program(target, args, bytes(input), bytes)
+
+
+def _spawn_program(target: str, args: tuple[str, ...], body: bytes, convert: Callable[[bytes], Any]) -> Operation:
+    return Operation("spawn", target, " ".join(["begin spawn", *map(escape, (target, *args))]), body, convert)
 
 
 class _Assignment:
