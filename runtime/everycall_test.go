@@ -3,8 +3,6 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -164,16 +162,7 @@ func TestEveryCall(t *testing.T) {
 
 // TestEveryCallPython does the same to CPython while it starts up and works with files in a volume.
 func TestEveryCallPython(t *testing.T) {
-	if testing.Short() {
-		t.Skip("CPython takes seconds to compile")
-	}
-	withoutRace(t)
-	binary, err := guests.Python()
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
+	binary := python(t)
 	ctx := context.Background()
 	r, err := New(ctx, NewConfig().WithModules(everyCall))
 	if err != nil {

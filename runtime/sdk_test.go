@@ -101,6 +101,12 @@ func compileExample(t *testing.T, sdk, example string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &program{args: []string{example}, module: compileWASI(t, binary)}
+}
+
+// compileWASI compiles a program in a runtime that has WASI.
+func compileWASI(t *testing.T, binary []byte) *runtime.Module {
+	t.Helper()
 	r, err := runtime.New(t.Context(), runtime.NewConfig().WithModules(wasi.Module))
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +116,7 @@ func compileExample(t *testing.T, sdk, example string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &program{args: []string{example}, module: module}
+	return module
 }
 
 // sdkExample is a program that there is in each language, or in some.

@@ -35,15 +35,7 @@ func python(t *testing.T) func(script string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := runtime.New(t.Context(), runtime.NewConfig().WithModules(wasi.Module))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close(context.WithoutCancel(t.Context())) })
-	module, err := r.Compile(t.Context(), binary)
-	if err != nil {
-		t.Fatal(err)
-	}
+	module := compileWASI(t, binary)
 	return func(script string) *program {
 		text, err := os.ReadFile(filepath.Join("..", "guests", "python", filepath.FromSlash(script)))
 		if err != nil {

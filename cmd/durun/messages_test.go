@@ -19,7 +19,7 @@ import (
 // is received once, in order.
 func TestKillWhileReceiving(t *testing.T) {
 	t.Parallel()
-	const messages = 300
+	const messages = 120
 	dir := t.TempDir()
 	durun(t, dir, 0, "run", "-d", "--id", "m", "testdata/messages.wasm")
 	b, err := file.Open(filepath.Join(dir, "store"))
@@ -59,7 +59,7 @@ func TestKillWhileReceiving(t *testing.T) {
 		}
 		p, _, line := startLines(t, dir, "resume", "m")
 		quit := false
-		for n := rand.IntN(40); n >= 0 && !quit; n-- {
+		for n := rand.IntN(16); n >= 0 && !quit; n-- {
 			quit = line() == "quit\n"
 		}
 		if quit {
