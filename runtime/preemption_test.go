@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -409,5 +410,109 @@ func TestPaceWithLimit(t *testing.T) {
 		if c.pace.count > maxCount/2 {
 			t.Errorf("with limits %+v: a count of %d", limits, c.pace.count)
 		}
+	}
+}
+
+// TestCountsWhatRuns holds how much guests count for loads from memory, of which each may take 100 ns: no way of hiding them in code leads
+// to a count that takes very long. And what an interpreter's loop holds, but doesn't run, doesn't count for much.
+func TestCountsWhatRuns(t *testing.T) {
+	loads := func(n int) []wasm.Instr {
+		code := []wasm.Instr{constant(0)}
+		for range n {
+			code = append(code, ins(wasm.OpI32Load))
+		}
+		return append(code, ins(wasm.OpDrop))
+	}
+	const times = 1000
+	// loop returns a function that does something so often.
+	loop := func(body ...wasm.Instr) fn {
+		code := append([]wasm.Instr{ins(wasm.OpLoop)}, body...)
+		return fn{results: []wasm.ValueType{wasm.I32}, locals: []wasm.ValueType{wasm.I32}, code: append(
+			code, ins(wasm.OpLocalGet, 0), constant(1), ins(wasm.OpI32Add), ins(wasm.OpLocalTee, 0), constant(times), ins(wasm.OpI32LtU),
+			ins(wasm.OpBrIf, 0), ins(wasm.OpEnd), ins(wasm.OpLocalGet, 0),
+		)}
+	}
+	call := func(f uint32) wasm.Instr { return ins(wasm.OpCall, fnFirst+f) }
+	// Jumps over the place where each stretch of code would be counted, if that were once in so many bytes.
+	var jumps []wasm.Instr
+	for range 300 {
+		jumps = append(append(jumps, ins(wasm.OpBlock)), loads(30)...)
+		jumps = append(jumps, constant(1), ins(wasm.OpBrIf, 0))
+		jumps = append(append(jumps, loads(30)...), ins(wasm.OpEnd))
+	}
+	// One of the cases of a switch is run, each time the same.
+	var cases []wasm.Instr
+	const n = 300
+	for range n + 1 {
+		cases = append(cases, ins(wasm.OpBlock))
+	}
+	labels := make([]uint32, n)
+	for i := range labels {
+		labels[i] = uint32(i)
+	}
+	cases = append(cases, constant(7), wasm.Instr{Op: wasm.OpBrTable, Labels: labels})
+	for i := range uint32(n) {
+		cases = append(append(append(cases, ins(wasm.OpEnd)), loads(60)...), ins(wasm.OpBr, n-1-i))
+	}
+	cases = append(cases, ins(wasm.OpEnd))
+	for _, c := range []struct {
+		name  string
+		fns   []fn
+		loads int64 // in each iteration
+	}{
+		{"few", []fn{loop(loads(50)...)}, 50},
+		{"many", []fn{loop(loads(10_000)...)}, 10_000},
+		{"in a function", []fn{{code: loads(600)}, loop(call(0))}, 600},
+		{"in a long function", []fn{{code: loads(20_000)}, loop(call(0))}, 20_000},
+		{"in functions", []fn{
+			{code: loads(100)},
+			{code: slices.Repeat([]wasm.Instr{call(0)}, 8)},
+			{code: slices.Repeat([]wasm.Instr{call(1)}, 8)},
+			loop(call(2)),
+		}, 6400},
+		{"behind an await", []fn{loop(append([]wasm.Instr{
+			ins(wasm.OpLocalGet, 0), ins(wasm.OpI32Eqz), ins(wasm.OpIf), ins(wasm.OpCall, fnCheckpoint), ins(wasm.OpEnd),
+		}, loads(1000)...)...)}, 1000},
+		{"jumps", []fn{loop(jumps...)}, 9000},
+		{"a switch", []fn{loop(cases...)}, 60},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx := t.Context()
+			m, err := thingsRuntime(t).Compile(ctx, assemble(t, func(m *wasm.Module) { m.Memories = []wasm.Limits{{Min: 1}} }, c.fns...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := RestoreConfig{Hosts: []hostabi.Instance{quiet{thingsModule}}}
+			co, err := m.Start(ctx, StartConfig{ID: "x", Hosts: config.Hosts})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = co.Close() }()
+			const enough = 1 << 50
+			co.pace.count = enough
+			status, err := co.Resume(ctx)
+			if err == nil && !status.Ended() {
+				s, err := co.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = co.Close()
+				if co, err = m.Restore(ctx, s, config); err != nil {
+					t.Fatal(err)
+				}
+				co.pace.count = enough
+				status, err = co.Resume(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err != nil || status != snapshot.Completed {
+				t.Fatal(status, err, co.Err())
+			}
+			counted := enough - int64(co.pace.counter.Get())
+			if all := c.loads * times; counted < all/16 || counted > all+100*times {
+				t.Errorf("it counts %d for %d loads", counted, all)
+			}
+		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 const (
 	// maxUncounted is about how many bytes of code a function may run, with all that it calls outside of loops, without counting when
 	// it is entered.
-	maxUncounted = 1 << 13
+	maxUncounted = 1 << 16
 	// maxInIteration is about how many bytes of code the calls in loops of a function may run from one count to the next.
 	maxInIteration = 64 * maxUncounted
 )
@@ -232,8 +232,8 @@ func (e *emitter) spend(i int32) {
 }
 
 // What code takes is estimated in units, of which a count stands for some. A unit is what the slowest instructions take for each of
-// their bytes, some 6 ns; most take a twentieth of that. So a guest that goes over from the fastest code to the slowest ticks a
-// thousand times later at most, once.
+// their bytes, some 6 ns; most take a twentieth of that. So a guest that goes over from the fastest code to the slowest ticks about a
+// thousand times later at most, once: in a second.
 const (
 	unitsPerCount = 64
 	// unitsOfAccess is for an access to memory, which may miss all caches.
@@ -241,8 +241,10 @@ const (
 	// unitsOfExit is for what leaves the guest: a host function that does nothing, or memory that grows.
 	unitsOfExit  = 512
 	unitsOfThrow = 4096
-	// unitsOfCallee is for a byte of code of a function that is called and doesn't count.
-	unitsOfCallee = 4
+	// unitsOfCallee is for a byte of the code that a call of a function which doesn't count runs, up to maxCallee. What runs more
+	// counts calls, or long stretches of code, by itself.
+	unitsOfCallee = 2
+	maxCallee     = 2048
 	// unitsOfUnknown is for what a callee calls in turn, where that isn't known: in a resume module, which is made in no time.
 	unitsOfUnknown = 1024
 	// maxAhead is how much of a stretch of code is counted at its beginning. Of what is longer than that, such as an interpreter's loop, the
@@ -251,6 +253,8 @@ const (
 )
 
 func weight(units int32) int64 { return 1 + int64(units)/unitsPerCount }
+
+func ofCallee(bytes int) int32 { return unitsOfCallee * int32(min(bytes, maxCallee)) }
 
 // units estimates an instruction.
 func (a *analyser) units(in *wasm.Instr) int32 {
@@ -262,17 +266,14 @@ func (a *analyser) units(in *wasm.Instr) int32 {
 			return n + unitsOfExit
 		case a.costs == nil:
 			body := len(a.m.Code[int(in.Index)-a.env.NumImportedFuncs].Body())
-			if body > maxUncounted {
-				body = 0 // it counts
-			}
-			return n + unitsOfUnknown + unitsOfCallee*int32(body)
+			return n + unitsOfUnknown + ofCallee(body)
 		}
-		return n + unitsOfCallee*int32(a.costs[in.Index])
+		return n + ofCallee(a.costs[in.Index])
 	case wasm.OpCallIndirect, wasm.OpReturnCallIndirect, wasm.OpCallRef, wasm.OpReturnCallRef:
 		if a.costs == nil {
 			return n + unitsOfUnknown
 		}
-		return n + 2*unitsOfAccess + unitsOfCallee*int32(a.costs[a.env.NumFuncs()+int(a.env.CanonicalType(in.Index))])
+		return n + 2*unitsOfAccess + ofCallee(a.costs[a.env.NumFuncs()+int(a.env.CanonicalType(in.Index))])
 	case wasm.OpThrow, wasm.OpThrowRef:
 		return n + unitsOfThrow
 	case wasm.OpMemoryGrow, wasm.OpTableGrow:

@@ -374,7 +374,8 @@ func (r *running) rewriteFunctions() error {
 	for i := range r.original.Code {
 		c := &r.original.Code[i]
 		suspends := r.sus.funcs[r.env.NumImportedFuncs+i]
-		if !suspends && !r.graph.rewrite[i] && !r.counts[i] {
+		long := r.costs[r.env.NumImportedFuncs+i] > maxCallee
+		if !suspends && !r.graph.rewrite[i] && !r.counts[i] && !long {
 			raw, err := r.copyFunction(c)
 			if err != nil {
 				return err
