@@ -206,10 +206,11 @@ func (s *Scheduler) count(t *task, size int64) {
 	}
 }
 
-// overflow returns the tasks that have to leave memory, those that ran least recently. The caller evicts them.
-func (s *Scheduler) overflow() (leaving []*task) {
+// overflow returns the tasks that have to leave memory if so many bytes are to be taken at most, those that ran least recently. The
+// caller evicts them.
+func (s *Scheduler) overflow(limit int64) (leaving []*task) {
 	left := s.bytes
-	for t := s.idle.oldest; t != nil && left > s.config.Memory && !s.closing; {
+	for t := s.idle.oldest; t != nil && left > limit && !s.closing; {
 		next := t.newer
 		if t.evictable() {
 			s.idle.remove(t)

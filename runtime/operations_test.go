@@ -608,3 +608,55 @@ func TestMessages(t *testing.T) {
 		t.Errorf("left in the inbox: %v, %v; want the message that nobody received", left, err)
 	}
 }
+
+// TestIdle has a host function that doesn't agree with what it says that it waits for, as it may be in a snapshot that was made up: it is
+// not asked again and again.
+func TestIdle(t *testing.T) {
+	for _, kind := range []string{hostabi.KindOperations, hostabi.KindStdin} {
+		asked := 0
+		never := func(_ hostabi.Coroutine, _ *bytes.Buffer, p *hostabi.Pending) *hostabi.Pending {
+			if asked++; p == nil {
+				p = &hostabi.Pending{Kind: kind, Ops: []uint32{1}, Min: 1, Cancellable: true}
+			}
+			return p
+		}
+		s := &scripted{steps: []step{timer(0), never}, wait: func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+		store := snapshot.NewStore(bucket.NewMem())
+		c := suspendedScript(t, scriptGuest(t), store, s)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		d := Driver{Store: store, Outside: &Outside{}}
+		if _, err := d.Drive(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if asked > 20 {
+			t.Errorf("%s: asked %d times", kind, asked)
+		}
+
+		hosts := func(context.Context, HostsRequest) ([]hostabi.Instance, error) {
+			return []hostabi.Instance{&scripted{steps: s.steps, wait: s.wait}}, nil
+		}
+		if err := c.module.keep(t.Context(), store); err != nil {
+			t.Fatal(err)
+		}
+		asked = 0
+		sched := NewScheduler(c.module.runtime, SchedulerConfig{Store: store, Hosts: hosts})
+		if err := sched.Resume(t.Context(), "s"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if o, err := sched.Wait(ctx, "s"); err == nil {
+			t.Errorf("%+v", o)
+		}
+		if err := sched.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if asked > 20 {
+			t.Errorf("%s: asked %d times by a scheduler", kind, asked)
+		}
+	}
+}

@@ -125,6 +125,7 @@ type Scheduler struct {
 	running  int   // workers
 	closing  bool
 	rested   chan struct{} // closed when none runs any more, once closing
+	closed   chan struct{} // closed when Close has done its work
 
 	modulesMu sync.Mutex
 	modules   map[snapshot.Hash]*sharedModule
@@ -155,7 +156,7 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 	}
 	s := &Scheduler{
 		config: config, runtime: r, clock: config.Clock,
-		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}),
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}), closed: make(chan struct{}),
 		modules: map[snapshot.Hash]*sharedModule{},
 	}
 	s.outside = Outside{Handlers: config.Handlers, Inbox: config.Inbox, Children: s, Now: config.Clock.Now}
@@ -430,10 +431,11 @@ func (s *Scheduler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		<-s.rested
+		<-s.closed
 		return nil
 	}
 	s.closing = true
+	defer close(s.closed)
 	if s.disarm != nil {
 		s.disarm()
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -471,6 +472,64 @@ func TestGivenUpChild(t *testing.T) {
 	}
 	if len(s.parents) > 0 {
 		t.Errorf("parents wait for %v", s.parents)
+	}
+}
+
+// fewLocks is a bucket with a number of locks that can be held at a time, as files can be open.
+type fewLocks struct {
+	*bucket.Mem
+	most, held atomic.Int32
+}
+
+func (b *fewLocks) TryLock(ctx context.Context, key string) (func() error, error) {
+	if b.held.Add(1) > b.most.Load() {
+		b.held.Add(-1)
+		return nil, &bucket.Error{Op: "lock", Key: key, Err: syscall.EMFILE}
+	}
+	unlock, err := b.Mem.TryLock(ctx, key)
+	if err != nil {
+		b.held.Add(-1)
+		return nil, err
+	}
+	return func() error {
+		defer b.held.Add(-1)
+		return unlock()
+	}, nil
+}
+
+// TestManyFiles has more coroutines wait than the process may have files open, although there is memory for all.
+func TestManyFiles(t *testing.T) {
+	m := waiters(t)
+	b := &fewLocks{Mem: bucket.NewMem()}
+	b.most.Store(20)
+	s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(b)})
+	const n = 100
+	refused := 0
+	for i := range n {
+		for {
+			_, err := s.Start(t.Context(), Program{ID: fmt.Sprintf("c%d", i), Module: m, Entry: "approve", Input: nanoseconds(-1)})
+			if err == nil {
+				break
+			}
+			if refused++; !errors.Is(err, syscall.EMFILE) || refused > 100*n {
+				t.Fatalf("%d were started, then: %v", i, err)
+			}
+		}
+	}
+	for i := range n {
+		id := fmt.Sprintf("c%d", i)
+		if _, err := s.Send(t.Context(), id, snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		id := fmt.Sprintf("c%d", i)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		o, err := s.Wait(ctx, id)
+		cancel()
+		if err != nil || string(o.Result) != "yes" {
+			t.Errorf("%s: %+v, %v", id, o, err)
+		}
 	}
 }
 

@@ -20,6 +20,8 @@ type session struct {
 	last  time.Time // of the last commit, zero if there was none
 	quiet bool      // since then there were quiet awaits only
 	open  bool      // the present await is not committed
+	vain  int       // how many steps have changed nothing, in a row
+	idle  time.Time // the next step is not to be made before, because of these
 
 	news <-chan struct{} // for wait: the callback of the operator, as events
 }
@@ -76,6 +78,7 @@ func (s *session) detach(ctx context.Context) *operator {
 	s.r.finish(ctx, true)
 	s.c.abi.arrive = func() {}
 	s.op.c = nil
+	clear(s.op.box) // who takes over looks into the inbox
 	return s.op
 }
 
@@ -96,8 +99,12 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	if before != nil && c.Pending() == before {
+		if s.vain++; s.vain > maxVain {
+			s.idle = s.now().Add(idlePause)
+		}
 		return false, nil // woken too early, and nothing has changed
 	}
+	s.vain, s.idle = 0, time.Time{}
 	s.watch()
 	s.quiet = s.quiet && (before == nil || before.Quiet)
 	if s.open = !status.Ended() && !d.Once && s.quiet && c.Pending().Quiet && !c.abi.ops.waiting() &&
@@ -143,9 +150,24 @@ const (
 	commitIt         // commit, and ask again
 )
 
+const (
+	// maxVain is how often in a row a coroutine may be woken for nothing.
+	maxVain = 3
+	// idlePause is how long it then waits on. The host module whose call it is doesn't agree that it may go on: a snapshot may say anything.
+	idlePause = 10 * time.Millisecond
+)
+
 // poll takes in what has happened, and says what to do now. If that is to wait on, it says until when at the latest, zero
 // if only news ends the wait, and whether the host module of the pending call has to be asked as well: its Wait.
 func (s *session) poll() (v verdict, until time.Time, host bool) {
+	v, until, host = s.look()
+	if v != commitIt && s.now().Before(s.idle) {
+		return waitOn, s.idle, false
+	}
+	return v, until, host
+}
+
+func (s *session) look() (v verdict, until time.Time, host bool) {
 	c, p := s.c, s.c.Pending()
 	s.op.arrive()
 	t, now := &c.abi.ops, s.now()

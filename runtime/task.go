@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/durun/durun/hostabi"
@@ -174,8 +175,6 @@ func (s *Scheduler) turn(t *task) plan {
 			return plan{until: until.UnixNano(), host: host}
 		case stepped:
 			return plan{again: true}
-		case idle: // it should be time, and the host module has another clock
-			return plan{until: s.clock.Now().Add(idlePause).UnixNano()}
 		default:
 			if p != nil && p.Kind == hostabi.KindYield && s.config.OnYield != nil {
 				t.session.c.Send(s.config.OnYield(t.id, p.Data))
@@ -194,9 +193,6 @@ func (s *Scheduler) turn(t *task) plan {
 		}
 	}
 }
-
-// idlePause is how long a coroutine is left alone that had reason to go on, and didn't.
-const idlePause = 10 * time.Millisecond
 
 // sliceTime is how long a guest computes before others have their turn, if there are any.
 const sliceTime = 10 * time.Millisecond
@@ -398,28 +394,41 @@ func (m *Module) keep(ctx context.Context, store *snapshot.Store) error {
 
 // settle does what is to be done after a turn.
 func (s *Scheduler) settle(t *task, p plan) {
+	// Each coroutine in memory may have a file open, its lock.
+	crowded := errors.Is(p.err, syscall.EMFILE) || errors.Is(p.err, syscall.ENFILE)
 	if p.err != nil {
 		p = s.trouble(t, p.err)
 	}
 	if p.end != nil {
 		s.finish(t, *p.end)
-		return
+	} else {
+		s.rest(t, p)
 	}
+	s.mu.Lock()
+	limit := s.config.Memory
+	if crowded {
+		limit = min(limit, s.bytes/2)
+	}
+	leaving := s.overflow(limit)
+	s.mu.Unlock()
+	for _, t := range leaving {
+		s.evict(t)
+	}
+}
+
+// rest has a task wait, for its next turn or for what its plan says.
+func (s *Scheduler) rest(t *task, p plan) {
 	if p.host && !p.again {
 		t.startHost(s)
 	}
 	size := t.footprint()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.count(t, size)
 	if p.again || t.woken {
 		s.push(t)
 	} else {
 		s.sleep(t, p.until)
-	}
-	leaving := s.overflow()
-	s.mu.Unlock()
-	for _, t := range leaving {
-		s.evict(t)
 	}
 }
 

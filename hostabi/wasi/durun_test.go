@@ -626,6 +626,9 @@ func TestEvents(t *testing.T) {
 		g.ask(rpc, "begin timer 5000000000")
 		g.outside = nil
 
+		if p := g.pending[len(g.pending)-1]; len(p.Ops) == 0 || p.Quiet {
+			t.Errorf("%+v", p)
+		}
 		// Beside a clock that comes first, and one that doesn't.
 		for _, c := range []struct {
 			after time.Duration
@@ -653,7 +656,7 @@ func TestEvents(t *testing.T) {
 		// With nothing to wait for it waits for a cancellation.
 		g.outside = func() { g.co.cancel = true }
 		g.wantRead(events, 20, "cancelled\n")
-		if p := g.pending[len(g.pending)-1]; p.Kind != hostabi.KindOperations || len(p.Ops) > 0 || !p.Cancellable {
+		if p := g.pending[len(g.pending)-1]; p.Kind != hostabi.KindOperations || len(p.Ops) > 0 || !p.Cancellable || !p.Quiet {
 			t.Errorf("%+v", p)
 		}
 		if e := g.write(events, "x"); e != eBadf {

@@ -249,7 +249,7 @@ func (w wait) pending(before *hostabi.Pending, mono, wall int64) *hostabi.Pendin
 		p.Until = time.Unix(0, until).UTC()
 	}
 	events := w.operations || w.messages
-	p.Quiet = !w.stdin && !events
+	p.Quiet = !w.stdin && len(w.ops) == 0
 	if events {
 		slices.Sort(w.ops)
 		p.Ops, p.Min, p.Cancellable = slices.Compact(w.ops), 1, w.operations

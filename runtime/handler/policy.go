@@ -94,7 +94,7 @@ func ParsePolicy(s string) (Policy, error) {
 	for setting := range strings.SplitSeq(s, ",") {
 		name, value, ok := strings.Cut(setting, "=")
 		if !ok {
-			return Policy{}, fmt.Errorf("%q is not NAME=VALUE", setting)
+			return Policy{}, fmt.Errorf("%q is no setting; give one such as rate=50/s", setting)
 		}
 		if seen[name] {
 			return Policy{}, fmt.Errorf("%s is given twice", name)

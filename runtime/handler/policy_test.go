@@ -23,9 +23,9 @@ func TestParsePolicy(t *testing.T) {
 		}
 	}
 	for s, want := range map[string]string{
-		"":                    "not NAME=VALUE",
-		"rate":                `"rate" is not NAME=VALUE`,
-		"rate=5/s,":           "not NAME=VALUE",
+		"":                    `"" is no setting`,
+		"rate":                `"rate" is no setting; give one such as rate=50/s`,
+		"rate=5/s,":           `"" is no setting`,
 		"rate=5/s,rate=6/s":   "rate is given twice",
 		"speed=5":             `unknown setting "speed"; there are rate, concurrency,`,
 		"rate=5":              "rate=5: give a number and its unit",

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -124,7 +125,7 @@ func (o *outsideFlags) read() (*outside, error) {
 	} {
 		for _, v := range flag.values {
 			name, value, ok := strings.Cut(v, "=")
-			if !ok || !validOperationName(name) {
+			if !ok || value == "" || !validOperationName(name) {
 				return nil, usageError("%s %q: give %s", flag.name, v, flag.form)
 			}
 			g, err := flag.parse(name, value)
@@ -190,9 +191,13 @@ func parsePolicy(name, settings string) (snapshot.Grant, error) {
 
 // readModule reads the FILE of --module.
 func (o *outside) readModule(name, path string) (snapshot.Grant, error) {
-	binary, err := readModule(path)
+	binary, err := os.ReadFile(path)
 	if err != nil {
-		return snapshot.Grant{}, err
+		return snapshot.Grant{}, inputError(fmt.Errorf("read the module: %w", err), "")
+	}
+	// What else may be wrong with it is said when a child is started from it.
+	if !bytes.HasPrefix(binary, []byte("\x00asm\x01\x00\x00\x00")) {
+		return snapshot.Grant{}, dataError(fmt.Errorf("%s is not a WebAssembly module", path), "")
 	}
 	hash := snapshot.HashOf(binary)
 	o.modules[hash] = binary

@@ -8,12 +8,13 @@ import (
 
 // The guest counts what it does in a global, [ExportTicks], and calls the runtime's tick when it has counted below zero: so the
 // runtime gets to run every so often, however long the guest computes. It counts where it enters an iteration of a loop, in some
-// functions where they are entered, and before instructions that may take long. In between, what it does is bounded by its code.
+// functions where they are entered, before instructions that may take long, and here and there in long stretches of code. In between,
+// what it does is bounded by its code.
 
 const (
 	// maxUncounted is about how many bytes of code a function may run, with all that it calls outside of loops, without counting when
 	// it is entered.
-	maxUncounted = 1 << 16
+	maxUncounted = 1 << 13
 	// maxInIteration is about how many bytes of code the calls in loops of a function may run from one count to the next.
 	maxInIteration = 64 * maxUncounted
 )
@@ -85,7 +86,7 @@ func (r *running) findCounting() error {
 			}
 		}
 	}
-	r.counts = counts[r.env.NumImportedFuncs:]
+	r.counts, r.costs = counts[r.env.NumImportedFuncs:], costs
 	return nil
 }
 
@@ -212,7 +213,7 @@ func (u *unit) spend() uint32 {
 }
 
 // maxUnspent is how much a long-running instruction may do without being counted.
-const maxUnspent = 4096
+const maxUnspent = 256
 
 // spend emits what stands before instruction i, if that may take long.
 func (e *emitter) spend(i int32) {
@@ -230,12 +231,140 @@ func (e *emitter) spend(i int32) {
 	e.index(wasm.OpCall, e.link.spend())
 }
 
-// weight is how much is counted for so many bytes of code that are about to run, or some of them. It makes a difference to guests
-// that want to hold up others: a count may take long only if it is for much code. But in very large pieces of code, such as an
-// interpreter's loop, the larger part doesn't run.
-func weight(bytes uint32) int64 {
-	const most = 16 << 10
-	return 1 + int64(min(bytes, most)/256+bytes/4096)
+// What code takes is estimated in units, of which a count stands for some. A unit is what the slowest instructions take for each of
+// their bytes, some 6 ns; most take a twentieth of that. So a guest that goes over from the fastest code to the slowest ticks a
+// thousand times later at most, once.
+const (
+	unitsPerCount = 64
+	// unitsOfAccess is for an access to memory, which may miss all caches.
+	unitsOfAccess = 16
+	// unitsOfExit is for what leaves the guest: a host function that does nothing, or memory that grows.
+	unitsOfExit  = 512
+	unitsOfThrow = 4096
+	// unitsOfCallee is for a byte of code of a function that is called and doesn't count.
+	unitsOfCallee = 4
+	// unitsOfUnknown is for what a callee calls in turn, where that isn't known: in a resume module, which is made in no time.
+	unitsOfUnknown = 1024
+	// maxAhead is how much of a stretch of code is counted at its beginning. Of what is longer than that, such as an interpreter's loop, the
+	// larger part may not run: it is counted where it does.
+	maxAhead = 4096
+)
+
+func weight(units int32) int64 { return 1 + int64(units)/unitsPerCount }
+
+// units estimates an instruction.
+func (a *analyser) units(in *wasm.Instr) int32 {
+	n := int32(in.End - in.Offset)
+	switch in.Op {
+	case wasm.OpCall, wasm.OpReturnCall:
+		switch {
+		case int(in.Index) < a.env.NumImportedFuncs:
+			return n + unitsOfExit
+		case a.costs == nil:
+			body := len(a.m.Code[int(in.Index)-a.env.NumImportedFuncs].Body())
+			if body > maxUncounted {
+				body = 0 // it counts
+			}
+			return n + unitsOfUnknown + unitsOfCallee*int32(body)
+		}
+		return n + unitsOfCallee*int32(a.costs[in.Index])
+	case wasm.OpCallIndirect, wasm.OpReturnCallIndirect, wasm.OpCallRef, wasm.OpReturnCallRef:
+		if a.costs == nil {
+			return n + unitsOfUnknown
+		}
+		return n + 2*unitsOfAccess + unitsOfCallee*int32(a.costs[a.env.NumFuncs()+int(a.env.CanonicalType(in.Index))])
+	case wasm.OpThrow, wasm.OpThrowRef:
+		return n + unitsOfThrow
+	case wasm.OpMemoryGrow, wasm.OpTableGrow:
+		return n + unitsOfExit
+	case wasm.OpTableGet, wasm.OpTableSet:
+		return n + unitsOfAccess
+	}
+	switch {
+	case isLongRunning(in.Op):
+		return n + maxUnspent
+	case accesses(in.Op):
+		return n + unitsOfAccess
+	}
+	return n
+}
+
+// accesses reports whether an instruction loads from memory or stores there.
+func accesses(op wasm.Opcode) bool {
+	info, _ := op.Info()
+	return info.Imm == wasm.ImmMemArg || info.Imm == wasm.ImmMemArgLane
+}
+
+// weigh finds how much is to be counted where: at the entry of the function and at the heads of its loops, what can come until the next
+// of these, by the longest way, but no more than maxAhead; and before some instructions on the way, what comes behind.
+func (f *function) weigh() {
+	n := len(f.instrs)
+	f.charges = slices.Grow(f.charges[:0], n)[:n]
+	f.ahead = slices.Grow(f.ahead[:0], n+1)[:n+1]
+	f.ahead[n] = 0
+	// at is what is ahead of a branch to a construct: the head of a loop counts by itself.
+	at := func(construct int32) int32 {
+		if c := &f.constructs[construct]; c.op != wasm.OpLoop {
+			return f.ahead[c.stop]
+		}
+		return 0
+	}
+	for i := n - 1; i >= 0; i-- {
+		in := &f.instrs[i]
+		f.charges[i], f.ahead[i] = 0, 0
+		ahead := f.ahead[i+1]
+		switch in.op {
+		case dead:
+			continue
+		case wasm.OpLoop:
+			f.constructs[in.arg].ahead = ahead
+			continue
+		case wasm.OpIf:
+			if c := &f.constructs[in.arg]; c.els >= 0 {
+				ahead = max(ahead, f.ahead[c.els+1])
+			} else {
+				ahead = max(ahead, f.ahead[c.stop])
+			}
+		case wasm.OpElse: // from the end of what stands before
+			ahead = at(in.arg)
+		case wasm.OpTryTable:
+			most := int32(0)
+			for _, k := range f.constructs[in.arg].catches {
+				most = max(most, at(k.target))
+			}
+			ahead += most
+		case wasm.OpBr:
+			ahead = at(in.arg)
+		case wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
+			ahead = max(ahead, at(in.arg))
+		case wasm.OpBrTable:
+			ahead = 0
+			for _, c := range f.tables[in.arg] {
+				ahead = max(ahead, at(c))
+			}
+		case wasm.OpReturn, wasm.OpUnreachable, wasm.OpThrow, wasm.OpThrowRef,
+			wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
+			ahead = 0
+		}
+		ahead += in.units
+		// Branches lead behind what would be counted before an end or else.
+		if ahead > maxAhead && in.op != wasm.OpEnd && in.op != wasm.OpElse {
+			f.charges[i], ahead = ahead, 0
+		}
+		f.ahead[i] = ahead
+	}
+}
+
+// charge emits what stands before instruction i of a long stretch of code.
+func (e *emitter) charge(i int32) {
+	units := e.f.charges[i]
+	if units == 0 {
+		return
+	}
+	counter, _ := e.link.ticks()
+	e.index(wasm.OpGlobalGet, counter)
+	e.take(units)
+	e.index(wasm.OpGlobalSet, counter)
 }
 
 // countEntry emits what stands at the beginning of a function that counts.
@@ -243,7 +372,7 @@ func (e *emitter) countEntry() {
 	counter, _ := e.link.ticks()
 	left := e.countLocal()
 	e.index(wasm.OpGlobalGet, counter)
-	e.take(uint32(len(e.f.code.Body())))
+	e.take(e.f.ahead[0])
 	e.index(wasm.OpLocalTee, left)
 	e.index(wasm.OpGlobalSet, counter)
 	e.index(wasm.OpLocalGet, left)
@@ -258,8 +387,8 @@ func (e *emitter) countEntry() {
 func (e *emitter) countLocal() uint32 { return e.f.spillLocal(-2, wasm.I64) }
 
 // take subtracts from what is left what a piece of code counts for.
-func (e *emitter) take(bytes uint32) {
-	e.code = wasm.AppendS64(append(e.code, byte(wasm.OpI64Const)), weight(bytes))
+func (e *emitter) take(units int32) {
+	e.code = wasm.AppendS64(append(e.code, byte(wasm.OpI64Const)), weight(units))
 	e.op(wasm.OpI64Sub)
 }
 
@@ -310,7 +439,7 @@ func (e *emitter) openLoop(c *construct) {
 	e.isNegative()
 	e.index(wasm.OpBrIf, 1) // $tick
 	e.index(wasm.OpLocalGet, left)
-	e.take(e.f.instrs[c.stop].end - e.f.instrs[c.start].off)
+	e.take(c.ahead)
 	e.index(wasm.OpGlobalSet, counter)
 }
 

@@ -272,6 +272,7 @@ func (e *emitter) rangeOf(from, to int32) {
 		if throws {
 			e.try(&f.throwers[thrower], f.throwers[thrower].params)
 		}
+		e.charge(i)
 		e.spend(i)
 		switch in.op {
 		case dead:

@@ -15,6 +15,7 @@ type instr struct {
 	// br, br_if and br_on_* name, or the row of tables of br_table.
 	arg   int32
 	depth int32 // operands after it
+	units int32 // what it may take, see counting.go
 }
 
 // dead marks an instruction that control can't reach; it is dropped.
@@ -29,8 +30,9 @@ type construct struct {
 	block            wasm.BlockType
 	params, results  []wasm.ValueType
 	catches          []catch
-	keeps            bool // a clause of a try_table leads to its label with a reference to the exception, see keeping.go
-	narrow           bool // a try_table that stands around each throwing instruction in it instead, see narrowing.go
+	keeps            bool  // a clause of a try_table leads to its label with a reference to the exception, see keeping.go
+	ahead            int32 // of a loop: what comes behind its head, see weigh
+	narrow           bool  // a try_table that stands around each throwing instruction in it instead, see narrowing.go
 }
 
 // catch is a catch clause of a try_table with its target resolved.
@@ -97,6 +99,8 @@ type function struct {
 	sites      []site
 	tees       []tee
 	throwers   []thrower
+	ahead      []int32 // by instruction: what comes from there on until something is counted, see weigh
+	charges    []int32 // by instruction: what is counted before it, 0 for nothing
 	spills     map[spillKey]uint32
 	spillTypes []wasm.ValueType
 }
@@ -127,6 +131,7 @@ type analyser struct {
 	v   *wasm.FuncValidator
 
 	choices Choices
+	costs   []int // what calls run without counting, by node of [callees]; nil if that isn't known
 
 	f       function
 	stack   []int32  // operands on the stack
@@ -171,6 +176,8 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 		sites:      f.sites[:0],
 		tees:       f.tees[:0],
 		throwers:   f.throwers[:0],
+		ahead:      f.ahead,
+		charges:    f.charges,
 		spills:     map[spillKey]uint32{},
 		spillTypes: f.spillTypes[:0],
 	}
@@ -197,6 +204,7 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 		a.planSpills()
 		a.narrow()
 	}
+	f.weigh()
 	return f, nil
 }
 
@@ -234,7 +242,7 @@ func (a *analyser) follow(nextSite uint32) error {
 			}
 			unreachable, deadDepth = false, 0 // the else or end of the construct that control left
 		}
-		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End), depth: int32(len(v.Stack()))}
+		ins := instr{op: in.Op, off: uint32(in.Offset), end: uint32(in.End), depth: int32(len(v.Stack())), units: a.units(&in)}
 		within := a.open[len(a.open)-1]
 		label := func(l uint32) int32 { return a.open[len(a.open)-1-int(l)] }
 		switch in.Op {

@@ -45,6 +45,7 @@ type running struct {
 	shift  uint32 // what the added imports add to the index of a function defined in the module
 	stateG uint32
 	needed []bool // by function: a continuation may call it
+	costs  []int  // what functions run without counting, by node of [callees]
 	counts []bool // by function that is defined here: it counts where it is entered, see counting.go
 	// dropped and droppedElements are the globals that say which segments have been dropped; tableInits the functions that
 	// stand for table.init, by segment and table; tableCopies those that copy to a table without nulls, by it and the registry.
@@ -366,6 +367,7 @@ func (r *running) initMemory(code []byte, segment uint32) []byte {
 
 func (r *running) rewriteFunctions() error {
 	a := newAnalyser(r.original, r.env, r.sus, r.config.Choices)
+	a.costs = r.costs
 	var e emitter
 	e.link = r
 	r.m.Code = make([]wasm.Code, len(r.original.Code))
