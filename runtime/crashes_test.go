@@ -47,11 +47,7 @@ func crashEverywhere(t *testing.T, program guests.Case, want [2]string) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	r, err := New(ctx, NewConfig().WithModules(everyCall))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close(ctx)
+	r := testRuntime(t, everyCall)
 	m, err := r.Compile(ctx, binary)
 	if err != nil {
 		t.Fatal(err)

@@ -372,9 +372,14 @@ func hostGlobals(globals map[string]string) ([]*hostabi.Module, error) {
 	return hosts, nil
 }
 
-func testRuntime(t testing.TB) *Runtime {
+// testRuntime returns a runtime that offers modules, WASI if there are none.
+func testRuntime(t testing.TB, modules ...*hostabi.Module) *Runtime {
+	t.Helper()
+	if modules == nil {
+		modules = []*hostabi.Module{wasi.Module}
+	}
 	ctx := context.Background()
-	r, err := New(ctx, NewConfig().WithModules(wasi.Module))
+	r, err := New(ctx, NewConfig().WithModules(modules...))
 	if err != nil {
 		t.Fatal(err)
 	}

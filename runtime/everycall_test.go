@@ -104,11 +104,7 @@ func TestEveryCall(t *testing.T) {
 	for _, g := range manifest {
 		files[g.Name] = filepath.Join(testdata, filepath.FromSlash(g.File))
 	}
-	r, err := New(ctx, NewConfig().WithModules(everyCall))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close(ctx)
+	r := testRuntime(t, everyCall)
 	compiled := map[string]*Module{}
 	total, all := 0, 200
 	if guests.RaceEnabled {
@@ -164,11 +160,7 @@ func TestEveryCall(t *testing.T) {
 func TestEveryCallPython(t *testing.T) {
 	binary := python(t)
 	ctx := context.Background()
-	r, err := New(ctx, NewConfig().WithModules(everyCall))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close(ctx)
+	r := testRuntime(t, everyCall)
 	m, err := r.Compile(ctx, binary)
 	if err != nil {
 		t.Fatal(err)

@@ -25,11 +25,7 @@ func spinners(t *testing.T, file string) (m *Module, entries []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := New(ctx, NewConfig().WithModules(callbackModule))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close(ctx) })
+	r := testRuntime(t, callbackModule)
 	if m, err = r.Compile(ctx, code); err != nil {
 		t.Fatal(err)
 	}

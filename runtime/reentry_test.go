@@ -95,11 +95,7 @@ func reenter(t *testing.T, host *callbacks, entry string, export, n uint64, move
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := New(ctx, NewConfig().WithModules(callbackModule))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close(ctx) })
+	r := testRuntime(t, callbackModule)
 	c := start(t, r, code, StartConfig{Entry: entry, Args: []uint64{export, n}, Hosts: []hostabi.Instance{host}})
 	awaits := 0
 	for {

@@ -206,14 +206,14 @@ static inline int32_t durun_some(const durun_op *ops, size_t n, uint32_t min, in
 }
 
 /* Waits until all operations have ended, whatever their ends. Returns 0, or a negated code. */
-static inline int32_t durun_all(const durun_op *ops, size_t n, int64_t timeout) {
+static inline int32_t durun_all_settled(const durun_op *ops, size_t n, int64_t timeout) {
 	int32_t ended = durun_some(ops, n, (uint32_t)n, timeout);
 	return ended < 0 ? ended : 0;
 }
 
 /* Waits until all operations have succeeded, or one has failed. Returns 0; or why the first in the list that failed did, or
    another code, negated. */
-static inline int32_t durun_try_all(const durun_op *ops, size_t n, int64_t timeout) {
+static inline int32_t durun_all(const durun_op *ops, size_t n, int64_t timeout) {
 	for (size_t i = 0; i < n; i++)
 		if (ops[i] < 0) return ops[i];
 	int32_t ended = durun_wait(ops, n, DURUN_SUCCESSES | (uint32_t)n, timeout);

@@ -17,21 +17,6 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// program is what run starts, and what a base is made of.
-type program struct {
-	name   string // the module's file name
-	binary []byte
-	module *runtime.Module
-	entry  string
-	args   []string // with the program's name
-	env    []string
-	grants []snapshot.Grant
-	given  *outside
-	limits runtime.Limits
-
-	messages bool // standard input comes from messages
-}
-
 // base returns the shared base called name, which must be one of this program. If there is none, the program is run to its
 // first wait, and that is kept.
 func (a *app) base(ctx context.Context, store *store, name string, p *program) (*snapshot.Chain, error) {

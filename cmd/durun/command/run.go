@@ -153,58 +153,79 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	return cmd
 }
 
-func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
+// program is what run starts, and what a base is made of.
+type program struct {
+	name   string // the module's file name
+	binary []byte
+	module *runtime.Module // once it is compiled
+	entry  string
+	args   []string // with the program's name
+	env    []string
+	input  []byte // not the base's
+	grants []snapshot.Grant
+	given  *outside
+	limits runtime.Limits
+
+	messages bool // standard input comes from messages
+}
+
+// read reads what the flags say, and the files that they name. It returns an error for flags that make no sense.
+func (o *runOptions) read(path string, args []string) (*program, error) {
 	if err := errors.Join(o.driveFlags.check(), o.limitFlags.check()); err != nil {
-		return err
+		return nil, err
 	}
-	grants, err := parseMounts(o.dirs)
+	name := filepath.Base(path)
+	p := &program{name: name, entry: o.entry, args: append([]string{name}, args...), limits: o.limits()}
+	folders, err := parseMounts(o.dirs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	given, err := o.outsideFlags.read()
+	if p.given, err = o.outsideFlags.read(); err != nil {
+		return nil, err
+	}
+	p.grants = slices.Concat(folders, p.given.grants, p.limits.Grants())
+	if err := p.given.check(p.grants); err != nil {
+		return nil, err
+	}
+	volumes, err := parseVolumes(o.volumes, p.grants)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	grants = slices.Concat(grants, given.grants, o.limits().Grants())
-	if err := given.check(grants); err != nil {
-		return err
+	p.grants = append(p.grants, volumes...)
+	if p.messages, err = parseStdin(o.stdin); err != nil {
+		return nil, err
 	}
-	handlers, err := newHandlers(grants, a.Stderr)
-	if err != nil {
-		return err
+	if p.env, err = parseEnvironment(o.env); err != nil {
+		return nil, err
 	}
-	volumes, err := parseVolumes(o.volumes, grants)
-	if err != nil {
-		return err
-	}
-	grants = append(grants, volumes...)
-	messages, err := parseStdin(o.stdin)
-	if err != nil {
-		return err
-	}
-	env, err := parseEnvironment(o.env)
-	if err != nil {
-		return err
-	}
-	input, err := readInput(o.input)
-	if err != nil {
-		return err
+	if p.input, err = readInput(o.input); err != nil {
+		return nil, err
 	}
 	if !o.named {
 		o.id = snapshot.NewID()
 	} else if err := snapshot.ValidID(o.id); err != nil {
-		return usageError("run: --id %q: %w", o.id, err)
+		return nil, usageError("run: --id %q: %w", o.id, err)
 	}
 	if o.base != "" {
 		if err := snapshot.ValidID(o.base); err != nil {
-			return usageError("run: --base %q: %w", o.base, err)
+			return nil, usageError("run: --base %q: %w", o.base, err)
 		}
 	}
-	binary, err := readModule(path)
+	if p.binary, err = readModule(path); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func runRun(ctx context.Context, a *app, o runOptions, path string, args []string) (err error) {
+	p, err := o.read(path, args)
 	if err != nil {
 		return err
 	}
-
+	handlers, err := newHandlers(p.grants, a.Stderr)
+	if err != nil {
+		return err
+	}
 	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
@@ -220,34 +241,27 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	}
 	a.setDriving(position{id: o.id})
 
-	name := filepath.Base(path)
-	e, err := a.newEngine(ctx, name, o.noCache)
+	e, err := a.newEngine(ctx, p.name, o.noCache)
 	if err != nil {
 		return err
 	}
 	defer closeInto(&err, func() error { return e.close(ctx) })
-	module, err := e.compile(ctx, binary)
-	if err != nil {
+	if p.module, err = e.compile(ctx, p.binary); err != nil {
 		return err
 	}
 	// The module is in the store before any commit that names it.
-	if err := store.KeepModule(ctx, module.Hash(), binary); err != nil {
-		return fmt.Errorf("keep module %s: %w", name, err)
+	if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
+		return fmt.Errorf("keep module %s: %w", p.name, err)
 	}
-	if err := given.keep(ctx, store.Store); err != nil {
+	if err := p.given.keep(ctx, store.Store); err != nil {
 		return err
-	}
-	p := &program{
-		name: name, binary: binary, module: module, entry: o.entry,
-		args: append([]string{name}, args...), env: env, grants: grants, given: given, limits: o.limits(),
-		messages: messages,
 	}
 	var base *snapshot.Chain
 	if o.base != "" {
 		if base, err = a.base(ctx, store, o.base, p); err != nil {
 			return err
 		}
-		err := missingHandlers(base.Root, grants, "run: base "+o.base, func(flags ...string) string {
+		err := missingHandlers(base.Root, p.grants, "run: base "+o.base, func(flags ...string) string {
 			return a.commandLine("run", append(flags, "--base", o.base, quoted(path))...)
 		})
 		if err != nil {
@@ -257,35 +271,35 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	stdin := wasi.NewStdin(a.Stdin)
 	system, err := newSystem(systemConfig{
 		args:     p.args,
-		env:      env,
-		messages: messages,
-		tty:      [3]bool{isTerminal(a.Stdin) && !messages, isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
-		grants:   grants,
+		env:      p.env,
+		messages: p.messages,
+		tty:      [3]bool{isTerminal(a.Stdin) && !p.messages, isTerminal(a.Stdout) && !o.detach, isTerminal(a.Stderr) && !o.detach},
+		grants:   p.grants,
 		stdin:    stdin,
 	})
 	if err != nil {
 		return err
 	}
 	out := newOutput(a, o.detach)
-	c, err := module.Start(ctx, runtime.StartConfig{
+	c, err := p.module.Start(ctx, runtime.StartConfig{
 		ID:         o.id,
-		ModuleName: name,
-		Entry:      o.entry,
-		Input:      input,
+		ModuleName: p.name,
+		Entry:      p.entry,
+		Input:      p.input,
 		Hosts:      []hostabi.Instance{system},
 		Stdout:     out.stdout,
 		Stderr:     out.stderr,
-		Grants:     grants,
+		Grants:     p.grants,
 		Base:       base,
 	})
 	if err != nil {
-		return startError(name, o.entry, err)
+		return startError(p.name, p.entry, err)
 	}
 	d := drive{
 		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
 	}
 	if !o.detach {
-		d.near = a.newSurroundings(e, module, store, o.driveFlags, handlers, grants, store.trusts())
+		d.near = a.newSurroundings(e, p.module, store, o.driveFlags, handlers, p.grants, store.trusts())
 		defer closeInto(&err, func() error { return d.near.close(ctx) })
 	}
 	status, err := d.run(ctx, c)
@@ -293,7 +307,8 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		if d.near != nil {
 			_ = d.near.close(ctx) // what it drove is driven anew
 		}
-		return resumeHeld(ctx, a, resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: grants, given: given}, store, lease, o.id)
+		again := resumeOptions{driveFlags: o.driveFlags, noCache: o.noCache, stdin: stdin, grants: p.grants, given: p.given}
+		return resumeHeld(ctx, a, again, store, lease, o.id)
 	}
 	if !o.detach {
 		return err

@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
 		snprintf(number, sizeof number, "%d", i + 1);
 		children[i] = durun_spawn_args("", 2, (const char *[]){"square", number}, NULL, 0);
 	}
-	int32_t code = durun_try_all(children, 5, DURUN_FOREVER);
+	int32_t code = durun_all(children, 5, DURUN_FOREVER);
 	if (code < 0) {
 		fprintf(stderr, "square: %s\n", durun_code_name(code));
 		return 1;

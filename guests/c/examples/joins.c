@@ -18,14 +18,14 @@ static void timers(void) {
 	durun_op ops[] = {durun_timer(3600 * DURUN_SECOND), durun_timer(DURUN_MILLISECOND), durun_timer(0)};
 	show("some", durun_some(ops, 3, 2, DURUN_FOREVER) >= 2);
 	show("race", durun_race(ops + 1, 2, DURUN_FOREVER)); // both are over: the first in the list
-	show("all in 2 ms", durun_all(ops, 3, 2 * DURUN_MILLISECOND));
-	show("all of those that end", durun_all(ops + 1, 2, DURUN_FOREVER));
+	show("all settled in 2 ms", durun_all_settled(ops, 3, 2 * DURUN_MILLISECOND));
+	show("all settled of those that end", durun_all_settled(ops + 1, 2, DURUN_FOREVER));
 	show("race in 0 ms", durun_race(ops, 1, 0));
 	show("any in 1 ms", durun_any(ops, 1, DURUN_MILLISECOND));
-	show("try all in 1 ms", durun_try_all(ops, 3, DURUN_MILLISECOND));
+	show("all in 1 ms", durun_all(ops, 3, DURUN_MILLISECOND));
 	show("cancel", durun_cancel(ops[0]));
-	show("try all", durun_try_all(ops, 3, DURUN_FOREVER));
 	show("all", durun_all(ops, 3, DURUN_FOREVER));
+	show("all settled", durun_all_settled(ops, 3, DURUN_FOREVER));
 	drop(ops, 3);
 	show("dropped", durun_await(ops[0], DURUN_FOREVER));
 }
@@ -42,7 +42,7 @@ static void calls(void) {
 	show("no such handler", durun_await(ops[2], DURUN_FOREVER));
 	durun_op failures[] = {ops[0], ops[2]};
 	show("any of failures", durun_any(failures, 2, DURUN_FOREVER));
-	show("try all", durun_try_all(ops, 3, DURUN_FOREVER));
+	show("all", durun_all(ops, 3, DURUN_FOREVER));
 	show("race", durun_race(failures, 2, DURUN_FOREVER));
 	drop(ops, 3);
 }
@@ -52,10 +52,10 @@ static void mistakes(void) {
 	durun_op ops[] = {durun_timer(0), durun_call("", NULL, 0)};
 	show("begin", ops[1]);
 	show("await", durun_await(ops[1], DURUN_FOREVER));
-	show("all", durun_all(ops, 2, DURUN_FOREVER));
+	show("all settled", durun_all_settled(ops, 2, DURUN_FOREVER));
 	show("any", durun_any(ops, 2, DURUN_FOREVER));
 	show("race of nothing", durun_race(NULL, 0, DURUN_FOREVER));
-	show("all of nothing", durun_all(NULL, 0, DURUN_FOREVER));
+	show("all settled of nothing", durun_all_settled(NULL, 0, DURUN_FOREVER));
 	durun_drop(ops[0]);
 }
 

@@ -50,7 +50,7 @@ int main(void) {
 
 	durun_op *ops;
 	size_t n = send_all(json_get(input, "\"emails\""), &ops);
-	int32_t code = durun_try_all(ops, n, DURUN_FOREVER);
+	int32_t code = durun_all(ops, n, DURUN_FOREVER);
 	if (code < 0) return why(ops, n, code);
 
 	size_t size = opid.len + sizeof "{\"opid\":,\"results\":[]}";
