@@ -33,6 +33,55 @@
         (local.set $i (i32.add (local.get $i) (i32.const 1)))
         (br_table $a $b $a (i32.and (local.get $i) (i32.const 3))))))
 
+  ;; Loops that look as if they ended soon.
+  (func (export "uneven") (local $i i32) ;; 3 i is 10 after 1,431,655,770 rounds
+    (loop $forever
+      (local.set $i (i32.const 0))
+      (loop $again
+        (br_if $again (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 3))) (i32.const 10))))
+      (br $forever)))
+  (func (export "setBack") (local $i i32)
+    (local.set $i (i32.const 0))
+    (loop $again
+      (local.set $i (i32.const 0))
+      (br_if $again (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10)))))
+  (func (export "backEarly") (local $i i32)
+    (local.set $i (i32.const 0))
+    (loop $again
+      (br_if $again (i32.lt_u (local.get $i) (i32.const 5)))
+      (br_if $again (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10)))))
+  (func (export "backByTable") (local $i i32)
+    (local.set $i (i32.const 0))
+    (loop $again
+      (block $on (br_table $again $on (i32.const 0)))
+      (br_if $again (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10)))))
+  (func (export "otherWay") (local $i i32)
+    (loop $forever
+      (local.set $i (i32.const 1))
+      (loop $again
+        (br_if $again (local.tee $i (i32.add (local.get $i) (i32.const 1)))))
+      (br $forever)))
+  (func (export "otherStart") (local $i i32) (local $j i32)
+    (loop $forever
+      (local.set $j (i32.const 0))
+      (loop $again
+        (br_if $again (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10))))
+      (br $forever)))
+  ;; And some that do, in one that doesn't.
+  (func (export "short") (local $i i32) (local $sum i32)
+    (loop $forever
+      (local.set $sum (i32.const 0))
+      (local.set $i (i32.const 0))
+      (loop $again
+        (local.set $sum (i32.add (local.get $sum) (local.get $i)))
+        (br_if $again (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 2))) (i32.const 20))))
+      (if (i32.ne (local.get $sum) (i32.const 90)) (then unreachable))
+      (local.set $i (i32.const 5))
+      (loop $down
+        (local.set $sum (i32.add (local.get $sum) (local.get $i)))
+        (br_if $down (local.tee $i (i32.add (local.get $i) (i32.const -1)))))
+      (br_if $forever (i32.eq (local.get $sum) (i32.const 105)))))
+
   ;; 2^100 calls
   (func $fib (param $n i32) (result i32)
     (if (result i32) (i32.eqz (local.get $n))

@@ -318,7 +318,17 @@ func (f *function) weigh() {
 		case dead:
 			continue
 		case wasm.OpLoop:
-			f.constructs[in.arg].ahead = ahead
+			c := &f.constructs[in.arg]
+			c.ahead, c.short = ahead, false
+			units := f.unitsOfShort(c, in.arg)
+			if units == 0 {
+				continue
+			}
+			c.short = true
+			if ahead = f.ahead[c.stop] + units; ahead > maxAhead {
+				f.charges[i], ahead = ahead, 0
+			}
+			f.ahead[i] = ahead
 			continue
 		case wasm.OpIf:
 			if c := &f.constructs[in.arg]; c.els >= 0 {
@@ -354,6 +364,99 @@ func (f *function) weigh() {
 		}
 		f.ahead[i] = ahead
 	}
+}
+
+// maxShort is how much a loop may do, all its iterations together, that isn't counted at its head: as much as a loop does from one
+// count to the next at the most, some hundred microseconds.
+const maxShort = 1 << 18
+
+// unitsOfShort returns how much a loop does, from when it is entered until it is left, if that is little and its code says how often it
+// goes round; else 0. What such a loop does is counted before it is entered. To count in it can cost half as much again, if there is
+// not much else in it.
+//
+// It is a loop without loops, calls and the like, of this form, where nothing else leads back or sets $i:
+//
+//	i32.const FROM  local.set $i
+//	loop $loop
+//	  ...
+//	  local.get $i  i32.const STEP  i32.add  local.tee $i
+//	  i32.const TO  i32.ne                                  ;; or neither, where TO is 0
+//	  br_if $loop
+//	end
+func (f *function) unitsOfShort(c *construct, index int32) int32 {
+	i := c.stop - 1 // walks backwards
+	is := func(op wasm.Opcode) bool {
+		i--
+		return i+1 > c.start && f.instrs[i+1].op == op
+	}
+	number := func(at int32) uint32 {
+		var r wasm.Reader
+		var in wasm.Instr
+		r.Reset(f.code.Body()[f.instrs[at].off:f.instrs[at].end])
+		if r.Next(&in) != nil {
+			return 0
+		}
+		return uint32(in.Const)
+	}
+	if len(c.params) > 0 || c.start < 2 || !is(wasm.OpBrIf) || f.instrs[i+1].arg != index {
+		return 0
+	}
+	to := uint32(0)
+	if f.instrs[i].op == wasm.OpI32Ne {
+		if i--; !is(wasm.OpI32Const) {
+			return 0
+		}
+		to = number(i + 1)
+	}
+	if !is(wasm.OpLocalTee) {
+		return 0
+	}
+	local := f.instrs[i+1].arg
+	if !is(wasm.OpI32Add) || !is(wasm.OpI32Const) {
+		return 0
+	}
+	step := number(i + 1)
+	set, from := &f.instrs[c.start-1], &f.instrs[c.start-2]
+	if !is(wasm.OpLocalGet) || f.instrs[i+1].arg != local || set.op != wasm.OpLocalSet || set.arg != local || from.op != wasm.OpI32Const {
+		return 0
+	}
+	way := to - number(c.start-2)
+	if int32(step) < 0 {
+		step, way = -step, -way
+	}
+	if step == 0 || way == 0 || way%step != 0 {
+		return 0 // it goes round two billion times, or for ever
+	}
+	units := int64(0)
+	for k := c.start + 1; k < c.stop; k++ {
+		in := &f.instrs[k]
+		tees := k == c.stop-2 || k == c.stop-4
+		switch in.op {
+		case wasm.OpLocalSet, wasm.OpLocalTee:
+			if in.arg == local && !tees {
+				return 0
+			}
+		case wasm.OpBr, wasm.OpBrIf, wasm.OpBrOnNull, wasm.OpBrOnNonNull:
+			if in.arg == index && k != c.stop-1 {
+				return 0
+			}
+		case wasm.OpBrTable:
+			if slices.Contains(f.tables[in.arg], index) {
+				return 0
+			}
+		case wasm.OpLoop, wasm.OpTryTable, wasm.OpThrow, wasm.OpThrowRef, wasm.OpMemoryGrow, wasm.OpTableGrow, wasm.OpTableGet, wasm.OpTableSet,
+			wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef, wasm.OpReturnCall, wasm.OpReturnCallIndirect, wasm.OpReturnCallRef:
+			return 0
+		}
+		if isLongRunning(in.op) || f.charges[k] != 0 {
+			return 0
+		}
+		units += int64(in.units)
+	}
+	if units *= int64(way / step); units > maxShort {
+		return 0
+	}
+	return int32(units)
 }
 
 // charge emits what stands before instruction i of a long stretch of code.
@@ -457,7 +560,7 @@ func (e *emitter) endLoop() {
 
 // close emits the end of a construct.
 func (e *emitter) close(construct int32) {
-	if e.f.constructs[construct].op == wasm.OpLoop {
+	if c := &e.f.constructs[construct]; c.op == wasm.OpLoop && !c.short {
 		e.endLoop()
 	} else {
 		e.end()

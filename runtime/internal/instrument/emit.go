@@ -349,7 +349,7 @@ func (e *emitter) open(in *instr) {
 		e.code = wasm.AppendBlockType(e.code, c.block)
 	case in.op == wasm.OpTryTable:
 		e.tryTable(c.block, c.catches)
-	case in.op == wasm.OpLoop:
+	case in.op == wasm.OpLoop && !c.short:
 		e.openLoop(c)
 		e.pos[in.arg] = e.depth - 1
 		if c.keeps {

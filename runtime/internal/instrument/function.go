@@ -32,6 +32,7 @@ type construct struct {
 	catches          []catch
 	keeps            bool  // a clause of a try_table leads to its label with a reference to the exception, see keeping.go
 	ahead            int32 // of a loop: what comes behind its head, see weigh
+	short            bool  // a loop that is counted before it is entered
 	narrow           bool  // a try_table that stands around each throwing instruction in it instead, see narrowing.go
 }
 
