@@ -167,13 +167,13 @@ func TestEveryCallPython(t *testing.T) {
 	}
 	const script = `
 import os, time
-with open('/work/a', 'w') as f: f.write('hello')
-os.rename('/work/a', '/work/b')
-f = open('/work/b', 'r+'); os.unlink('/work/b'); f.seek(0, 2); f.write(' world'); f.seek(0)
+with open('/here/a', 'w') as f: f.write('hello')
+os.rename('/here/a', '/here/b')
+f = open('/here/b', 'r+'); os.unlink('/here/b'); f.seek(0, 2); f.write(' world'); f.seek(0)
 time.sleep(0.01)
-print(f.read(), os.listdir('/work'), input())`
+print(f.read(), os.listdir('/here'), input())`
 	w := newWorld(t, guests.Case{
-		Guest: "python", Args: []string{"-S", "-c", script}, Stdin: "line\n", Dirs: map[string]map[string]string{"/work": {}},
+		Guest: "python", Args: []string{"-S", "-c", script}, Stdin: "line\n", Dirs: map[string]map[string]string{"/here": {}},
 	})
 	w.wrap = func(i *wasi.Instance) hostabi.Instance { return suspendingInstance{i} }
 	calls, moves := 0, 0
