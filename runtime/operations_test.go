@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -344,15 +343,30 @@ func TestOperationsOfABase(t *testing.T) {
 }
 
 func TestCommitBeforeEffect(t *testing.T) {
-	var commits atomic.Int64
+	store := snapshot.NewStore(bucket.NewMem())
 	set := &handler.Set{}
-	set.Handle("work", func(context.Context, handler.Call) ([]byte, error) {
-		return fmt.Appendf(nil, "%d", commits.Load()), nil
+	set.Handle("work", func(ctx context.Context, c handler.Call) ([]byte, error) {
+		s, _, err := store.Latest(ctx, "s")
+		if err != nil {
+			return nil, handler.Final(err)
+		}
+		ops, err := OperationsOf(s)
+		if err != nil || len(ops) != 1 || ops[0].Key != c.Key || ops[0].Ended {
+			return nil, handler.Final(fmt.Errorf("the store has %+v, %w", ops, err))
+		}
+		return fmt.Appendf(nil, "commit %d", s.Seq), nil
 	}, handler.Policy{})
 	s := &scripted{steps: []step{begin(hostabi.Call, "work", nil), awaitAll(1), results(1)}}
-	got := s.drive(t, Driver{Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) { commits.Add(1) }})
-	// OnCommit is called after the operations are started, so it may be seen or not; the commit itself is there.
-	if !strings.Contains(got, `1: "0"`) && !strings.Contains(got, `1: "1"`) {
+	c, err := scriptGuest(t).Start(t.Context(), StartConfig{ID: "s", Hosts: []hostabi.Instance{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	d := Driver{Store: store, Outside: &Outside{Handlers: set}}
+	if status, err := d.Drive(t.Context(), c); err != nil || status != snapshot.Completed {
+		t.Fatal(status, err, c.Err())
+	}
+	if got := logsOf(t, store, "s"); !strings.Contains(got, `1: "commit 1"`) {
 		t.Error(got)
 	}
 }
