@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -343,9 +344,17 @@ func TestOperationsOfABase(t *testing.T) {
 }
 
 func TestCommitBeforeEffect(t *testing.T) {
-	store := snapshot.NewStore(bucket.NewMem())
+	called := make(chan struct{})
+	store := snapshot.NewStore(&slowBucket{Bucket: bucket.NewMem(), put: sync.OnceFunc(func() {
+		select {
+		case <-called:
+			t.Error("the handler is called before the commit is made")
+		case <-time.After(50 * time.Millisecond): // long enough for a goroutine to begin
+		}
+	})})
 	set := &handler.Set{}
 	set.Handle("work", func(ctx context.Context, c handler.Call) ([]byte, error) {
+		close(called)
 		s, _, err := store.Latest(ctx, "s")
 		if err != nil {
 			return nil, handler.Final(err)
@@ -369,6 +378,17 @@ func TestCommitBeforeEffect(t *testing.T) {
 	if got := logsOf(t, store, "s"); !strings.Contains(got, `1: "commit 1"`) {
 		t.Error(got)
 	}
+}
+
+// slowBucket calls put before it puts an object.
+type slowBucket struct {
+	bucket.Bucket
+	put func()
+}
+
+func (b *slowBucket) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	b.put()
+	return b.Bucket.Put(ctx, key, body, size)
 }
 
 // TestDescribe says for people what a wait is for.
