@@ -115,6 +115,7 @@ func classify(err error) *exitError {
 		missing   *wasi.MissingMountError
 		storage   *bucket.Error
 		path      *fs.PathError
+		noStore   *missingStoreError
 	)
 	switch {
 	case errors.As(err, &interrupt):
@@ -146,6 +147,8 @@ func classify(err error) *exitError {
 		e.code = exitUsage
 	case errors.Is(err, snapshot.ErrNotFound):
 		e.code = exitNoInput
+	case errors.As(err, &noStore):
+		e.code, e.advice = exitUnavailable, missingStoreAdvice
 	case errors.As(err, &storage):
 		e.code = exitUnavailable
 		switch {

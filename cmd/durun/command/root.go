@@ -208,7 +208,8 @@ Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
 s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
 tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
 --store or DURUN_STORE it is a folder of the user's, under the XDG data
-directory. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
+directory. "run" and "import" make a folder that isn't there; to the others it
+is an error. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
 under; see "durun help key". Wherever a command takes an ID, a prefix will do if
 only one id begins with it.
 

@@ -226,7 +226,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	store, err := a.openStore(ctx)
+	store, err := a.makeStore(ctx)
 	if err != nil {
 		return err
 	}
