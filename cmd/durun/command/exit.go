@@ -33,8 +33,9 @@ const exitCodesHelp = `Exit codes:
          folder or a handler that the program needs and nobody gave; a key that
          something is encrypted under and nobody gave; a coroutine that has
          ended, to resume, to send to or to cancel
-  65     a bad module, snapshot or bundle, or one that doesn't fit the other; a
-         program that waits in a state that no snapshot can hold
+  65     a bad module, snapshot or bundle, or one that doesn't fit the other;
+         damage in the store; a program that waits in a state that no snapshot
+         can hold
   66     no such coroutine or commit, or a file that can't be read
   69     the store, the cache or an output file can't be reached or written: no
          access, a full disk
