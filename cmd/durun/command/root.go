@@ -242,11 +242,10 @@ only one id begins with it.
 		return &exitError{code: exitUsage, err: err, advice: seeHelp(cmd)}
 	})
 	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` or folder of the store (default: $"+storeVariable+", else a folder of the user's)")
-	_ = root.RegisterFlagCompletionFunc("store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return nil, cobra.ShellCompDirectiveFilterDirs
-	})
+	_ = root.RegisterFlagCompletionFunc("store", completeFolders)
 	root.PersistentFlags().StringVar(&a.keyFile, "key-file", "", "`file` of the keys that the store is encrypted under (default: $"+keyFileVariable+", else $"+keyVariable+", else none)")
 	root.SetHelpCommand(newHelpCommand())
+	root.PersistentPreRun = beforeCompletion
 	for _, g := range []struct {
 		id, title string
 		commands  []*cobra.Command
@@ -333,24 +332,4 @@ func addFormatFlag(cmd *cobra.Command, f *format) {
 	*f = formatText
 	cmd.Flags().VarP(f, "output", "o", "output `format`: text or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "text"}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// completeIDs completes arguments that are coroutine ids, up to max of them, max < 0 for any number.
-func completeIDs(a *app, max int, wanted func(snapshot.Status) bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if max >= 0 && len(args) >= max {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		list, err := a.list(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var found []string
-		for _, c := range list {
-			if strings.HasPrefix(c.ID, prefix) && (wanted == nil || wanted(c.Status)) {
-				found = append(found, cobra.CompletionWithDesc(c.ID, string(c.Status)+" "+c.ModuleName))
-			}
-		}
-		return found, cobra.ShellCompDirectiveNoFileComp
-	}
 }

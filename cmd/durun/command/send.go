@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/durun/durun/hostabi"
-	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -131,45 +128,4 @@ func (a *app) messageData(arg string) ([]byte, error) {
 		return nil, usageError("send: %s: more than the %s that a message may have", name, humanBytes(snapshot.MaxMessageData))
 	}
 	return data, nil
-}
-
-// completeMessage completes an id, then the names of messages that the coroutine waits for.
-func completeMessage(a *app) cobra.CompletionFunc {
-	ids := completeIDs(a, 1, func(s snapshot.Status) bool { return !s.Ended() })
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		switch len(args) {
-		case 0:
-			return ids(cmd, args, prefix)
-		case 1:
-			return a.awaitedMessages(cmd.Context(), args[0], prefix), cobra.ShellCompDirectiveNoFileComp
-		case 2:
-			if strings.HasPrefix(prefix, "@") {
-				return nil, cobra.ShellCompDirectiveDefault
-			}
-		}
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-func (a *app) awaitedMessages(ctx context.Context, arg, prefix string) []string {
-	store, err := a.openStore(ctx)
-	if err != nil {
-		return nil
-	}
-	defer store.Close()
-	s, _, err := store.load(ctx, arg)
-	if err != nil {
-		return nil
-	}
-	ops, err := runtime.OperationsOf(s)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, op := range ops {
-		if op.Kind == hostabi.Recv && !op.Ended && strings.HasPrefix(op.Name, prefix) && !slices.Contains(names, op.Name) {
-			names = append(names, op.Name)
-		}
-	}
-	return names
 }
