@@ -235,7 +235,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}
-	a.setDriving(position{id, s.Seq})
+	a.setDriving(position{id: id, seq: s.Seq})
 	e, err := a.newEngine(ctx, moduleText(s.ModuleName, s.Module), o.noCache)
 	if err != nil {
 		return err

@@ -33,9 +33,9 @@ type Config struct {
 // Main runs the command with args, the command line without the program's name, and returns the exit code. It returns
 // early after a second signal, or when a command doesn't stop in time after the first; the process should end then.
 func Main(config Config, args []string) int {
-	ctx, again, stop := listen(context.Background())
-	defer stop()
 	a := &app{Config: config}
+	ctx, again, stop := listen(context.Background(), a.committing)
+	defer stop()
 	done := make(chan int, 1)
 	go func() { done <- a.execute(ctx, newRoot(a), args) }()
 	select {
@@ -70,12 +70,20 @@ type app struct {
 type position struct {
 	id  string // empty for none
 	seq uint64 // 0 before the first commit
+	try uint64 // the commit that is being made, or was tried in vain; seq or less for none
 }
 
 func (a *app) setDriving(p position) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.driving = p
+}
+
+// committing reports whether a commit is being made.
+func (a *app) committing() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.driving.try > a.driving.seq
 }
 
 func (a *app) setProgress(p *progress) {
@@ -104,13 +112,21 @@ func (a *app) interrupted(cause error) error {
 	case p.id == "":
 		return &exitError{code: code, err: cause}
 	case p.seq == 0:
-		return &exitError{code: code, err: fmt.Errorf("%w; nothing of coroutine %s has been committed", cause, p.id)}
+		return &exitError{code: code, err: fmt.Errorf("%w; %s", cause, a.uncommitted(p))}
 	}
 	return &exitError{
 		code:   exitSuspended,
 		err:    fmt.Errorf("%w; %s is suspended at commit %d", cause, p.id, p.seq),
 		advice: "resume with: " + a.commandLine("resume", p.id),
 	}
+}
+
+// uncommitted says what there is of a coroutine without a commit that is known.
+func (a *app) uncommitted(p position) string {
+	if p.try == 0 {
+		return fmt.Sprintf("nothing of coroutine %s has been committed", p.id)
+	}
+	return fmt.Sprintf("the first commit of coroutine %s may have been made: see %s", p.id, a.commandLine("ps"))
 }
 
 // commandLine is a durun command on the same store, to be copied by the reader of a message.
