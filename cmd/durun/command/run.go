@@ -85,8 +85,8 @@ children have volumes of their own in the same places, empty at first.
 With --stdin messages what the program reads on standard input are the messages
 that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
 end. So the program waits for input without somebody who holds a pipe. They are
-read as they are: a line needs its line feed, as in echo yes | durun send ID
-stdin -.
+read as they are: a line needs its line feed, which "durun send --line ID stdin
+yes" gives it.
 
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
