@@ -122,6 +122,7 @@ type Scheduler struct {
 	armed    int64       // the time for which stopAlarm is set, noAlarm for none
 	disarm   func() bool // of the clock
 	idle     idle
+	visit    int64 // before when no task comes into memory for failed attempts
 	resident int   // tasks with a session
 	bytes    int64 // that those take
 	running  int   // workers
