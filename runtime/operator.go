@@ -45,6 +45,7 @@ type operator struct {
 	more     bool            // the inbox has more than was read
 	fetching bool            // a goroutine looks for messages
 	refetch  bool            // and is to look again
+	unread   unreadMail      // what could not be read
 	wanted   map[string]bool // names of messages that operations wait for, or have waited for
 	blocked  bool            // messages wait until others are deleted
 	due      []string        // keys of messages whose receipt is committed, to be deleted
@@ -427,7 +428,7 @@ func (o *operator) busy() bool {
 	return len(o.running) > 0 || len(o.arrived) > 0
 }
 
-// quiet reports whether the last commit has all that has come from outside.
+// quiet reports whether the last commit has all that has come from outside, as far as that is known.
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
