@@ -156,14 +156,6 @@ func (o *operator) readInbox() {
 	}
 }
 
-// now is the time by which a message holds back others.
-func (o *operator) now() time.Time {
-	if o.outside.Now != nil {
-		return o.outside.Now()
-	}
-	return time.Now()
-}
-
 // retry has the inbox read again after a while, which is longer each time in a row. With the lock held.
 func (o *operator) retry() {
 	u := &o.unread

@@ -163,7 +163,7 @@ func (o *operator) advance(number uint32, r *running) {
 	}
 }
 
-// now is the time by which commits are due.
+// now is the time by which commits are due, and by which a message holds back others.
 func (o *operator) now() time.Time {
 	if o.outside.Now != nil {
 		return o.outside.Now()
