@@ -127,7 +127,7 @@ func (o *operator) readInbox() {
 		o.mu.Unlock()
 		mail, more, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		o.mu.Lock()
-		if err == nil {
+		if o.missed = err != nil; err == nil {
 			// One that was deleted since the inbox was listed was received before.
 			mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 			o.mail, o.looked, o.unseen, o.more = mail, true, len(mail) > 0, more

@@ -41,6 +41,7 @@ type operator struct {
 	looked   bool
 	unseen   bool            // there is some
 	more     bool            // the inbox has more than was read
+	missed   bool            // the last look has failed: there may be some that nobody will tell of again
 	fetching bool            // a goroutine looks for messages
 	refetch  bool            // and is to look again
 	wanted   map[string]bool // names of messages that operations wait for, or have waited for
@@ -310,12 +311,12 @@ func (o *operator) busy() bool {
 	return len(o.running) > 0 || len(o.arrived) > 0
 }
 
-// quiet reports whether the last commit has all that has come from outside.
+// quiet reports whether the last commit has all that has come from outside, as far as that is known.
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	ended := slices.ContainsFunc(o.arrived, func(a arrival) bool { return a.attempts == 0 })
-	return o.since.IsZero() && !ended && !o.fetching && !o.unseen
+	return o.since.IsZero() && !ended && !o.fetching && !o.unseen && !o.missed
 }
 
 // ending asks the children of a coroutine that has ended to end as well.
