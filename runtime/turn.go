@@ -57,6 +57,13 @@ func (s *Scheduler) turn(t *task) plan {
 	if err != nil {
 		return plan{err: err}
 	}
+	orphan, err := s.isOrphan(s.ctx, t)
+	if err != nil {
+		return plan{err: err}
+	}
+	if orphan {
+		t.toEnd.Store(true)
+	}
 	if t.toEnd.Load() {
 		t.session.c.Cancel()
 	}
