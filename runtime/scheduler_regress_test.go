@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
 	"github.com/durun/durun/snapshot/bucket/buckettest"
@@ -208,4 +210,50 @@ func TestLostInSleep(t *testing.T) {
 	if o := ends(t, s, "a"); o.Status != snapshot.Cancelled {
 		t.Errorf("%+v", o)
 	}
+}
+
+// TestFarAway has coroutines wait until times that nanoseconds since 1970 in 64 bits don't reach: they sleep, and the timers of others
+// end.
+func TestFarAway(t *testing.T) {
+	m := scriptGuest(t)
+	clock := &lookedAt{Clock: SystemClock()}
+	far := func(year int) step {
+		return func(_ hostabi.Coroutine, _ *bytes.Buffer, p *hostabi.Pending) *hostabi.Pending {
+			if p == nil {
+				p = &hostabi.Pending{Kind: hostabi.KindTimer, Until: time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)}
+			}
+			return p
+		}
+	}
+	steps := map[string][]step{
+		"2300": {far(2300)}, "2400": {far(2400)}, "9999": {far(9999)},
+		"near": {timer(20 * time.Millisecond), awaitAll(1)},
+	}
+	s := newTestScheduler(t, m, SchedulerConfig{Clock: clock, Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+		return []hostabi.Instance{&scripted{steps: steps[r.ID]}}, nil
+	}})
+	for _, id := range []string{"2300", "2400", "9999", "near"} {
+		if _, err := s.Start(t.Context(), Program{ID: id, Module: m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if o, err := s.Wait(ctx, "near"); (err != nil || o.Status != snapshot.Completed) && !errors.Is(err, ErrNotEnded) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if n := clock.looks.Load(); n > 200 {
+		t.Errorf("the clock was looked at %d times", n)
+	}
+}
+
+// lookedAt counts how often somebody looks at a clock.
+type lookedAt struct {
+	Clock
+	looks atomic.Int32
+}
+
+func (c *lookedAt) Now() time.Time {
+	c.looks.Add(1)
+	return c.Clock.Now()
 }

@@ -105,7 +105,7 @@ func (s *Scheduler) turn(t *task) plan {
 		case v == waitOn && until.IsZero():
 			return plan{until: noAlarm, host: host}
 		case v == waitOn:
-			return plan{until: until.UnixNano(), host: host}
+			return plan{until: alarmAt(until), host: host}
 		case stepped:
 			return plan{again: true}
 		default:
