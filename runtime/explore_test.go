@@ -144,15 +144,23 @@ func (w *family) begin(ctx context.Context, s *Scheduler) (bool, error) {
 	if err != nil && !errors.Is(err, snapshot.ErrExist) {
 		return false, err
 	}
+	if err := w.send(ctx); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// send sends the family's messages, perhaps again.
+func (w *family) send(ctx context.Context) error {
 	for n, text := range []string{"first", "second"} {
 		_, err := w.store.Send(ctx, "p", snapshot.Message{
 			Name: "news", Key: text, Data: []byte(text), Sent: time.Unix(int64(1000+n), 0),
 		})
 		if err != nil && !errors.Is(err, snapshot.ErrEnded) {
-			return false, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // drain waits until a node has nothing of the family left to be driven.
@@ -530,4 +538,102 @@ func (w *family) pause(ctx context.Context, n, away int, memory int64) (paused b
 		return true, fmt.Errorf("the one that stood still: %w", err)
 	}
 	return true, w.end(ctx, s)
+}
+
+// TestFamilyDriver is TestFamilyCrashes where a [Driver] drives the parent, and a scheduler its children.
+func TestFamilyDriver(t *testing.T) {
+	m := scriptGuest(t)
+	step := 1
+	if guests.RaceEnabled {
+		step = 5
+	}
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprintf("after=%v", after), func(t *testing.T) {
+			t.Parallel()
+			n := 0
+			for ; ; n += step {
+				w := newFamily(t, m)
+				plan, reached := cut(n, buckettest.CrashAt(n, after))
+				crashed, err := w.crashDriver(t.Context(), buckettest.NewFaulty(w.mem, plan), reached)
+				if err != nil {
+					t.Fatalf("crash at operation %d: %v", n, err)
+				}
+				if !crashed {
+					break
+				}
+			}
+			t.Logf("%d operations", n)
+		})
+	}
+}
+
+// crashDriver is crash for a [Driver].
+func (w *family) crashDriver(ctx context.Context, b bucket.Bucket, reached <-chan struct{}) (crashed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	alive, dies := context.WithCancel(ctx)
+	defer dies()
+	ended := make(chan struct{})
+	var first error
+	s := w.node(b, 0)
+	go func() {
+		defer close(ended)
+		first = w.drive(alive, s)
+	}()
+	select {
+	case <-reached:
+		dies()
+		<-ended
+	case <-ended:
+		select {
+		case <-reached:
+		default:
+			return false, errors.Join(first, s.Close(ctx))
+		}
+	}
+	dead, kill := context.WithCancel(ctx)
+	kill()
+	_ = s.Close(dead)
+	s = w.node(w.mem, 0)
+	defer s.Close(ctx)
+	return true, w.drive(ctx, s)
+}
+
+// drive drives a family to its end: the parent by a [Driver], the others by a scheduler.
+func (w *family) drive(ctx context.Context, s *Scheduler) error {
+	if err := w.driveParent(ctx, s); err != nil && !errors.Is(err, ErrEnded) {
+		return err
+	}
+	if _, err := s.ResumeAll(ctx); err != nil { // the children that are left
+		return err
+	}
+	return w.end(ctx, s)
+}
+
+func (w *family) driveParent(ctx context.Context, s *Scheduler) error {
+	store := s.config.Store
+	lease, err := store.Acquire(ctx, "p", snapshot.LeaseOptions{})
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	hosts := []hostabi.Instance{&scripted{steps: familySteps("p")}}
+	c, err := w.module.RestoreFrom(ctx, store, "p", 0, RestoreConfig{Hosts: hosts})
+	if errors.Is(err, snapshot.ErrNotFound) {
+		c, err = w.module.Start(ctx, StartConfig{ID: "p", Hosts: hosts})
+	}
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d := Driver{
+		Store: store, Lease: lease, Outside: &s.outside,
+		Ensure:   func(ctx context.Context) error { return w.module.keep(ctx, store) },
+		OnCommit: func(snapshot.Commit) { err = errors.Join(err, w.send(ctx)) },
+	}
+	if c.parent != nil { // who was to send may have died
+		err = w.send(ctx)
+	}
+	_, derr := d.Drive(ctx, c)
+	return errors.Join(derr, err)
 }
