@@ -55,6 +55,8 @@ type SchedulerConfig struct {
 	// several goroutines.
 	OnCommit func(snapshot.Commit)
 	OnYield  func(id string, value []byte) (reply []byte)
+	// OnUnreadable is called with messages that are passed over, as [Outside] has it.
+	OnUnreadable func(id string, m snapshot.Message)
 	// OnEnd is called when a coroutine has ended, or is given up, with what Wait returns.
 	OnEnd func(id string, o Outcome)
 }
@@ -123,6 +125,7 @@ type Scheduler struct {
 	armed    int64       // the time for which stopAlarm is set, noAlarm for none
 	disarm   func() bool // of the clock
 	idle     idle
+	visit    int64 // before when no task comes into memory for failed attempts
 	resident int   // tasks with a session
 	bytes    int64 // that those take
 	running  int   // workers
@@ -163,7 +166,9 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 		wards: map[string]map[*task]struct{}{}, armed: noAlarm, rested: make(chan struct{}), closed: make(chan struct{}),
 		modules: map[snapshot.Hash]*sharedModule{},
 	}
-	s.outside = Outside{Handlers: config.Handlers, Inbox: config.Inbox, Children: s, Now: config.Clock.Now}
+	s.outside = Outside{
+		Handlers: config.Handlers, Inbox: config.Inbox, Children: s, OnUnreadable: config.OnUnreadable, Now: config.Clock.Now,
+	}
 	if s.outside.Inbox == nil {
 		s.inbox = snapshot.NewInboxWatcher(config.Store, snapshot.InboxWatcherOptions{})
 		s.outside.Inbox = s.inbox

@@ -32,7 +32,8 @@ too. The last changed is first.
 STATUS is running for a coroutine that somebody drives now, else that of its
 last commit: suspended, completed, failed or cancelled; unreadable, if that
 commit is damaged. SEQ is the number of that commit, and WAITING what the
-program waits for.
+program waits for; of a call that was tried in vain, with the number of the
+attempt and why it failed.
 
 With --tree children are listed below their parents, as far as those are listed.
 A child's id is its parent's, a dot, and a number.
