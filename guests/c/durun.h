@@ -88,7 +88,8 @@ DURUN_IMPORT("yield") int32_t durun_yield(const void *data, size_t len);
 /* Makes all that has happened so far durable. */
 DURUN_IMPORT("checkpoint") void durun_checkpoint(void);
 
-/* Copies at most cap bytes of the program's id to buf, and returns its full length, at most 128. `durun send` takes it. */
+/* Copies at most cap bytes of the program's id to buf, and returns its full length, at most 128. `durun send` takes it. A child
+   finds its parent's in the environment, as DURUN_PARENT. */
 DURUN_IMPORT("id") int32_t durun_id(char *buf, size_t cap);
 
 /* Begins an operation. What name and body are depends on the kind: see the functions below, which are easier to use. Both are
