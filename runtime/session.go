@@ -33,6 +33,9 @@ const endsInterval = 250 * time.Millisecond
 // maxSleep is how long to sleep without a look at the wall clock, which somebody may set.
 const maxSleep = 10 * time.Second
 
+// commitGrace is how long a commit that is being made may still take once its context is done.
+const commitGrace = 5 * time.Second
+
 // newSession begins to drive a coroutine, which must not run. onNews is called, on any goroutine and perhaps often, when poll
 // may have another answer.
 func newSession(ctx context.Context, d *Driver, c *Coroutine, onNews func()) *session {
@@ -52,7 +55,7 @@ func (s *session) begin(ctx context.Context) (done bool, err error) {
 		return false, nil
 	case c.parent != nil:
 		if !s.d.Once {
-			s.op.committed()
+			s.op.carryOn()
 		}
 		return false, nil
 	}
@@ -105,6 +108,7 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 		return false, nil // woken too early, and nothing has changed
 	}
 	s.vain, s.idle = 0, time.Time{}
+	s.op.stepped()
 	s.watch()
 	s.quiet = s.quiet && (before == nil || before.Quiet)
 	if s.open = !status.Ended() && !d.Once && s.quiet && c.Pending().Quiet && !c.abi.ops.waiting() &&
@@ -129,9 +133,15 @@ func (s *session) watch() {
 	}
 }
 
-// commit commits the coroutine as it is, and has its operations started.
+// commit commits the coroutine as it is, and has its operations started. If ctx is done meanwhile, the commit is finished
+// nevertheless, if that is possible soon: a commit cut short may have been made, and nobody could say.
 func (s *session) commit(ctx context.Context) error {
-	if err := s.d.commit(ctx, s.c, s.r); err != nil {
+	finishing, stop := outlive(ctx, commitGrace)
+	defer stop()
+	if err := s.d.commit(finishing, s.c, s.r); err != nil {
+		if finishing.Err() != nil {
+			err = fmt.Errorf("%w; and: %w", ctx.Err(), err)
+		}
 		return err
 	}
 	s.last, s.quiet, s.open = s.now(), true, false
@@ -165,6 +175,19 @@ func (s *session) poll() (v verdict, until time.Time, host bool) {
 		return waitOn, s.idle, false
 	}
 	return v, until, host
+}
+
+// due returns when the present wait is over at the latest, if nothing happens: zero if it isn't then. No commit is.
+func (s *session) due() time.Time {
+	p, t := s.c.Pending(), &s.c.abi.ops
+	due := time.Time{}
+	if p.Kind == hostabi.KindOperations || p.Kind == hostabi.KindTimer {
+		due = p.Until
+	}
+	if t.wait != nil && len(t.wait.timers) > 0 && (due.IsZero() || t.wait.timers[0].due.Before(due)) {
+		due = t.wait.timers[0].due
+	}
+	return due
 }
 
 func (s *session) look() (v verdict, until time.Time, host bool) {
@@ -211,15 +234,22 @@ func (s *session) commits() (at []time.Time) {
 	if !s.op.since.IsZero() {
 		at = append(at, s.op.since.Add(endsInterval))
 	}
+	if due := s.op.trials(); !due.IsZero() {
+		at = append(at, due)
+	}
 	return at
 }
 
 // wait blocks until the coroutine may go on.
 func (s *session) wait(ctx context.Context) error {
 	err := s.waitOver(ctx)
-	if err != nil && (s.open || !s.op.since.IsZero()) {
-		// Somebody asks to stop, and the guest stands still: what it has done since the last commit, and what has ended for it,
-		// need not be lost.
+	if err == nil {
+		return nil
+	}
+	s.op.arrive()
+	if s.open || !s.op.since.IsZero() || !s.op.trials().IsZero() {
+		// Somebody asks to stop, and the guest stands still: what it has done since the last commit, and what has ended for it or
+		// failed, need not be lost.
 		if cerr := s.commit(context.WithoutCancel(ctx)); cerr != nil {
 			err = fmt.Errorf("%w; and: %w", err, cerr)
 		}
@@ -295,4 +325,20 @@ func (s *session) waitHost(ctx context.Context, until time.Time) (over bool, err
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// outlive returns a context that is done when ctx has been for a while.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	outliving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(grace):
+			cancel()
+		case <-outliving.Done():
+		}
+	})
+	return outliving, func() {
+		stop()
+		cancel()
+	}
 }

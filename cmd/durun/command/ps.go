@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -31,7 +32,8 @@ too. The last changed is first.
 STATUS is running for a coroutine that somebody drives now, else that of its
 last commit: suspended, completed, failed or cancelled; unreadable, if that
 commit is damaged. SEQ is the number of that commit, and WAITING what the
-program waits for.
+program waits for; of a call that was tried in vain, with the number of the
+attempt and why it failed.
 
 With --tree children are listed below their parents, as far as those are listed.
 A child's id is its parent's, a dot, and a number.
@@ -124,8 +126,8 @@ func asTree(list []coroutine) []coroutine {
 		below := children[parent]
 		if parent != "" {
 			slices.SortFunc(below, func(a, b coroutine) int {
-				_, i, _ := parentID(a.ID)
-				_, k, _ := parentID(b.ID)
+				_, i, _ := runtime.ParentID(a.ID)
+				_, k, _ := runtime.ParentID(b.ID)
 				return cmp.Compare(i, k)
 			})
 		}
@@ -146,7 +148,7 @@ func setParents(list []coroutine) {
 		there[c.ID] = true
 	}
 	for i := range list {
-		if parent, _, ok := parentID(list[i].ID); ok && there[parent] {
+		if parent, _, ok := runtime.ParentID(list[i].ID); ok && there[parent] {
 			list[i].Parent = parent
 		}
 	}
