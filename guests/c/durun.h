@@ -115,10 +115,11 @@ DURUN_IMPORT("drop") int32_t durun_drop(durun_op op);
 
 #undef DURUN_IMPORT
 
-/* Returns the name of a code, negated or not: "pending", for example. */
-static inline const char *durun_code_name(int32_t code) {
-	switch (code < 0 ? -code : code) {
-	case DURUN_OK: return "ok";
+/* Returns the name of what a function returned: "ok" if that is at least 0, a length for example, and else the code's: "pending",
+   for example. */
+static inline const char *durun_code_name(int32_t returned) {
+	if (returned >= 0) return "ok";
+	switch (-returned) {
 	case DURUN_PENDING: return "pending";
 	case DURUN_UNKNOWN: return "unknown";
 	case DURUN_INVALID: return "invalid";

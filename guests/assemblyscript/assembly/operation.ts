@@ -65,7 +65,10 @@ export class Operation<T> {
   /** The result of one that succeeded. Throws for others, which ends the program: look at `code` first. */
   get value(): T {
     const code = this.code;
-    if (code != Code.Ok) throw new Error(this.what + ": " + codeName(code) + ": " + this.message);
+    if (code != Code.Ok) {
+      const message = this.message;
+      throw new Error(this.what + ": " + codeName(code) + (message.length > 0 ? ": " + message : ""));
+    }
     const data = new Uint8Array(abi.result(this.number, 0, 0));
     abi.result(this.number, data.dataStart, data.length);
     return decode<T>(data);
