@@ -131,7 +131,7 @@ func (o *operator) readInbox() {
 		mail, more, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		var unreadable []snapshot.Message
 		o.mu.Lock()
-		if err == nil {
+		if o.missed = err != nil; err == nil {
 			// One that was deleted since the inbox was listed was received before.
 			mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 			mail, unreadable = o.unread.sort(mail, o.now())
@@ -155,14 +155,6 @@ func (o *operator) readInbox() {
 		}
 		f() // also without mail: who drives may have waited with something until this is known
 	}
-}
-
-// now is the time by which a message holds back others.
-func (o *operator) now() time.Time {
-	if o.outside.Now != nil {
-		return o.outside.Now()
-	}
-	return time.Now()
 }
 
 // retry has the inbox read again after a while, which is longer each time in a row. With the lock held.
