@@ -73,8 +73,8 @@ var ErrAwaited = errors.New("the coroutine is a child, and its parent has not en
 // Remove removes a coroutine that has ended from the store, with its children, and theirs, if those have ended, too. Who has
 // driven it does not matter.
 //
-// Errors: [ErrNotEnded], of the coroutine or a child; [ErrAwaited]; [snapshot.ErrNotFound]; [snapshot.ErrBusy] if somebody holds the
-// lease of one of them, for a moment; [ErrClosed]; of a coroutine that may be a child and can't be read those of
+// Errors: [ErrNotEnded], of the coroutine or a child; [ErrAwaited]; [snapshot.ErrNotFound]; [snapshot.ErrBusy] if somebody
+// holds the lease of one of them, for a moment; [ErrClosed]; of a coroutine that may be a child and can't be read those of
 // [snapshot.Store.Chain]; those of the store. Then some children may be gone already, and the coroutine is not.
 func (s *Scheduler) Remove(ctx context.Context, id string) error {
 	if err := s.remove(ctx, id); err != nil {

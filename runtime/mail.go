@@ -183,9 +183,9 @@ type unreadMail struct {
 	failures int                  // in a row
 }
 
-// sort returns, of what was read of an inbox, the messages that can be received, and those that were found to be unreadable just now.
-// A message that is damaged is passed over: it is the same tomorrow. One that the storage does not give holds back those after it, all if its
-// name is not known, so that a failure that passes changes no order; but not for ever.
+// sort returns, of what was read of an inbox, the messages that can be received, and those that were found to be unreadable
+// just now. A message that is damaged is passed over: it is the same tomorrow. One that the storage does not give holds back
+// those after it, all if its name is not known, so that a failure that passes changes no order; but not for ever.
 func (u *unreadMail) sort(mail []snapshot.Message, now time.Time) (sound, unreadable []snapshot.Message) {
 	before := u.since
 	u.since, u.holding = map[string]time.Time{}, false
@@ -352,8 +352,9 @@ func (o *operator) remove(ctx context.Context, keys []string) error {
 }
 
 // deleteRest deletes the messages whose receipt is committed and which no goroutine has deleted, when there are no more of
-// those. It takes its own time for that, since nobody comes after it if the coroutine has ended. What can't be deleted stays for who
-// drives the coroutine next; one that has ended is removed with its messages, and [snapshot.Store.Collect] finds them before.
+// those. It takes its own time for that, since nobody comes after it if the coroutine has ended. What can't be deleted stays
+// for who drives the coroutine next; one that has ended is removed with its messages, and [snapshot.Store.Collect] finds
+// them before.
 func (o *operator) deleteRest() {
 	r := &o.c.abi.received
 	r.deleted(o.deleted)

@@ -522,7 +522,8 @@ func TestCancelPastUnreadMail(t *testing.T) {
 	var u unreadMail
 	now := time.Now()
 	mail := []snapshot.Message{
-		{Key: "unread", Err: buckettest.ErrInjected}, {Name: "m", Key: "after"}, {Name: snapshot.CancelMessage, Key: snapshot.CancelMessage},
+		{Key: "unread", Err: buckettest.ErrInjected}, {Name: "m", Key: "after"},
+		{Name: snapshot.CancelMessage, Key: snapshot.CancelMessage},
 	}
 	if sound, _ := u.sort(mail, now); len(sound) != 1 || sound[0].Name != snapshot.CancelMessage || !u.holding {
 		t.Errorf("%+v", sound)
@@ -549,8 +550,8 @@ func (b *stalled) List(ctx context.Context, o bucket.ListOptions) iter.Seq2[buck
 	return b.Bucket.List(ctx, o)
 }
 
-// TestMailStalled has a coroutine end while its inbox is being read and that takes for ever, and a message that it has received is not
-// deleted yet. It is then, as nobody else would.
+// TestMailStalled has a coroutine end while its inbox is being read and that takes for ever, and a message that it has
+// received is not deleted yet. It is then, as nobody else would.
 func TestMailStalled(t *testing.T) {
 	var stall stalled
 	var deletions atomic.Int32

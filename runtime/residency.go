@@ -238,7 +238,8 @@ func (t *task) footprint() int64 {
 	return t.session.c.footprint()
 }
 
-// instanceSize is about what an instance takes beside its memory: the stack of its goroutine, the engine's structures and durun's.
+// instanceSize is about what an instance takes beside its memory: the stack of its goroutine, the engine's structures and
+// durun's.
 const instanceSize = 48 << 10
 
 // footprint is how many bytes a coroutine may take. Of its memory it may share much with others.

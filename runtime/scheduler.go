@@ -116,7 +116,7 @@ type Scheduler struct {
 
 	mu       sync.Mutex
 	tasks    map[string]*task
-	parents  map[string][]*func(ending) // of children that were given up, until somebody resumes those, or they have ended elsewhere
+	parents  map[string][]*func(ending) // of children that were given up, until those are resumed, or have ended elsewhere
 	looking  bool                       // it is looked for such ends, or will be
 	looks    sync.WaitGroup
 	wards    map[string]map[*task]struct{} // children by the parent of whose end they hear, see relies

@@ -490,8 +490,8 @@ func TestGivenUpChild(t *testing.T) {
 	}
 }
 
-// TestChildEndedElsewhere has a child that one scheduler can't drive, and another one drives to its end: the first, which drives the
-// parent, notices, and nobody tells it.
+// TestChildEndedElsewhere has a child that one scheduler can't drive, and another one drives to its end: the first, which
+// drives the parent, notices, and nobody tells it.
 func TestChildEndedElsewhere(t *testing.T) {
 	m := waiters(t)
 	mem := bucket.NewMem()

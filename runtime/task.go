@@ -8,7 +8,8 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// This file is what a task is; turn.go is its turn, residency.go how it comes into memory and leaves it, and trouble.go what ends it.
+// This file is what a task is; turn.go is its turn, residency.go how it comes into memory and leaves it, and trouble.go what
+// ends it.
 
 // task is a coroutine that a scheduler drives. There may be very many that do nothing but wait, so it is small.
 //

@@ -157,8 +157,8 @@ func (s *Store) readMessage(ctx context.Context, id, key string) (*parsedMessage
 // out the last, which come when those before were acknowledged, or when fewer names are asked for. Of messages with the same key
 // there is one. A message may have been received before, by a driver that died before it could acknowledge it.
 //
-// A message that can't be read has its Err set, and stands where it belongs as far as that is known; else, if the storage fails it
-// ([Message.Unread]), before all that may have been sent after it. Who wants messages in order waits with those.
+// A message that can't be read has its Err set, and stands where it belongs as far as that is known; else, if the storage
+// fails it ([Message.Unread]), before all that may have been sent after it. Who wants messages in order waits with those.
 //
 // Errors: [ErrID]; those of the bucket, if the inbox can't be listed, or if more messages can't be read than can.
 func (s *Store) Inbox(ctx context.Context, id string, names ...string) (list []Message, more bool, err error) {

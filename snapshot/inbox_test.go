@@ -457,8 +457,9 @@ func TestSendWhileRemoved(t *testing.T) {
 	}
 }
 
-// TestNoStrayMessages has a coroutine end, or be removed, before each operation of a sender, who goes on, or dies there. What
-// of the message stays is told by Check, and removed by Collect; if the sender lives, it stays only if the coroutine ended after all.
+// TestNoStrayMessages has a coroutine end, or be removed, before each operation of a sender, who goes on, or dies there.
+// What of the message stays is told by Check, and removed by Collect; if the sender lives, it stays only if the coroutine
+// ended after all.
 func TestNoStrayMessages(t *testing.T) {
 	ctx := t.Context()
 	events := map[string]func(s *Store, first Commit){
@@ -593,8 +594,8 @@ func incompressible(n int) []byte {
 	return b
 }
 
-// TestUnreadMessages has the storage fail to give one message of several: the others come, and that one stands before all that may have
-// been sent after it.
+// TestUnreadMessages has the storage fail to give one message of several: the others come, and that one stands before all
+// that may have been sent after it.
 func TestUnreadMessages(t *testing.T) {
 	large := incompressible(16000)
 	for _, c := range []struct {

@@ -32,8 +32,9 @@ func (s *Store) Head(ctx context.Context, id string) (Commit, error) {
 	}
 }
 
-// List iterates over the store's coroutines, in the order of their ids with a slash after each, and gives the newest commit of each, from its manifest
-// alone. A commit that can't be read has its Err set and does not stop the listing; an error of the iteration does.
+// List iterates over the store's coroutines, in the order of their ids with a slash after each, and gives the newest commit
+// of each, from its manifest alone. A commit that can't be read has its Err set and does not stop the listing; an error of
+// the iteration does.
 func (s *Store) List(ctx context.Context) iter.Seq2[Commit, error] { return s.ListAfter(ctx, "") }
 
 // ListAfter is List for the coroutines that it gives after the one of some id, which need not exist; empty for all. So a listing

@@ -24,10 +24,11 @@ type Policy struct {
 	// up to MaxBackoff, 1 min if 0. Each pause is drawn between half of that and all, so that calls that failed together don't
 	// come back together.
 	Backoff, MaxBackoff time.Duration
-	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit. Another
-	// process counts its own: give each of several a share. Attempts are spread evenly: two starts are at least 1/Rate seconds apart, and the first comes that long after [Set.Handle]. So
-	// within t seconds there are at most Rate·t+1, also when the process is killed and started again. Above 1,000 a second,
-	// where intervals are shorter than what timers can do, it is that for t and a millisecond.
+	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit.
+	// Another process counts its own: give each of several a share. Attempts are spread evenly: two starts are at least
+	// 1/Rate seconds apart, and the first comes that long after [Set.Handle]. So within t seconds there are at most
+	// Rate·t+1, also when the process is killed and started again. Above 1,000 a second, where intervals are shorter than
+	// what timers can do, it is that for t and a millisecond.
 	Rate float64
 	// Concurrency is how many attempts may be under way at once, 64 if 0.
 	Concurrency int

@@ -41,7 +41,8 @@ func (s *server) describe(c *snapshot.Commit) coroutine {
 		return coroutine{ID: c.Coroutine, Status: unreadable, Seq: c.Seq, Error: c.Err.Error()}
 	}
 	d := coroutine{
-		ID: c.Coroutine, Status: c.Status, Module: c.Module.String(), ModuleName: c.ModuleName, Seq: c.Seq, Updated: &c.Time, Error: c.Error,
+		ID: c.Coroutine, Status: c.Status, Module: c.Module.String(), ModuleName: c.ModuleName, Seq: c.Seq,
+		Updated: &c.Time, Error: c.Error,
 	}
 	if a := c.Await; a != nil {
 		d.Waiting = &waiting{Kind: a.Kind, Detail: a.Detail}

@@ -1,8 +1,8 @@
 // Package serve offers the coroutines of a [runtime.Scheduler] over HTTP: to start them, feed them, and ask what has become of
 // them. [New] returns an [http.Handler] for a Go program to mount where it likes.
 //
-// It asks nobody who they are. Whoever reaches it can start what it offers, and read, end and remove every coroutine of the store,
-// so the program puts its own authentication in front, as middleware.
+// It asks nobody who they are. Whoever reaches it can start what it offers, and read, end and remove every coroutine of the
+// store, so the program puts its own authentication in front, as middleware.
 //
 //	POST   /coroutines?program=NAME      start one of the programs; the body is its input     201
 //	GET    /coroutines                   all coroutines of the store                          200
@@ -29,9 +29,9 @@
 //	output       stream=STREAM        stdout, stderr or all
 //	message      Idempotency-Key      of several with one key the coroutine receives the first; the answer has key and duplicate
 //
-// What takes GET takes HEAD as well. A start is answered when the coroutine is durable, and its header Location is where it is; a
-// message is, when it lies in the store; the request to end is a message, so the coroutine may go on for a while. One that has not
-// ended is not removed: cancel it, wait, then remove it.
+// What takes GET takes HEAD as well. A start is answered when the coroutine is durable, and its header Location is where it
+// is; a message is, when it lies in the store; the request to end is a message, so the coroutine may go on for a while. One
+// that has not ended is not removed: cancel it, wait, then remove it.
 //
 // # Answers
 //

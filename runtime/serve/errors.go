@@ -64,7 +64,8 @@ func classify(err error) *apiError {
 		return &apiError{http.StatusConflict, "awaited", text}
 	case errors.Is(err, snapshot.ErrID), errors.Is(err, snapshot.ErrMessage), errors.As(err, &module):
 		return &apiError{http.StatusBadRequest, "invalid", text}
-	case errors.Is(err, runtime.ErrClosed), errors.As(err, &storage), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, runtime.ErrClosed), errors.As(err, &storage),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &apiError{http.StatusServiceUnavailable, "unavailable", "try again later"}
 	}
 	return &apiError{http.StatusInternalServerError, "internal", "something is wrong here, not with the request"}

@@ -27,7 +27,8 @@ type Config struct {
 	Programs map[string]runtime.Program
 	// MaxBody is the largest body that is read, in bytes; 0 stands for [hostabi.MaxPayload].
 	MaxBody int64
-	// MaxWait is the longest time that a request may wait for an end; 0 stands for a minute. [http.Server.Shutdown] waits as long.
+	// MaxWait is the longest time that a request may wait for an end; 0 stands for a minute. [http.Server.Shutdown] waits as
+	// long.
 	MaxWait time.Duration
 	// OnError is called with errors that are answered with 500 or 503, whose text the client doesn't get; nil for nobody.
 	OnError func(r *http.Request, err error)

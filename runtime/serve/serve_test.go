@@ -237,7 +237,8 @@ func TestResultType(t *testing.T) {
 			t.Errorf("%s comes as %s: %s", result, got, w.Body)
 		}
 		for _, accept := range []string{"", "*/*"} {
-			if got := ask(t, h, 200, "GET", path, "", "Accept", accept).Header().Get("Content-Type"); got != "application/octet-stream" {
+			got := ask(t, h, 200, "GET", path, "", "Accept", accept).Header().Get("Content-Type")
+			if got != "application/octet-stream" {
 				t.Errorf("%s comes as %s for %q", result, got, accept)
 			}
 		}

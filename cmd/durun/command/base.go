@@ -160,8 +160,8 @@ func differentVariables(base, here []string) string {
 	return "not the same " + strings.Join(names, ", ")
 }
 
-// ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside. It is for
-// [runtime.Driver]: called before the first commit and after, when the module's bytes need not be held any more.
+// ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside. It
+// is for [runtime.Driver]: called before the first commit and after, when the module's bytes need not be held any more.
 func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Context) error {
 	committed := false
 	return func(ctx context.Context) error {

@@ -8,8 +8,9 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// moduleFile is a module that was read from a file. A coroutine may sleep for days in a process that has such a file's bytes, which are
-// most of what it takes; so they are held only until a commit in the store names the module, and read from there after.
+// moduleFile is a module that was read from a file. A coroutine may sleep for days in a process that has such a file's
+// bytes, which are most of what it takes; so they are held only until a commit in the store names the module, and read from
+// there after.
 type moduleFile struct {
 	name string // for errors
 	hash snapshot.Hash
