@@ -290,6 +290,7 @@ func (a *abi) renew() {
 	a.ops.each(func(o *operation) {
 		if o.kind == hostabi.Call && !o.ended {
 			o.begun = a.wall()
+			a.ops.advance(o, nil)
 		}
 	})
 }

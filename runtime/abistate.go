@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -18,7 +20,7 @@ import (
 //
 // Version 1, of a coroutine that has never begun an operation and has no parent, is CBOR: see abiState.
 //
-// Version 2 is a sequence of unsigned LEB128 numbers and of byte strings after their length, in this order:
+// Version 3 is a sequence of unsigned LEB128 numbers and of byte strings after their length, in this order:
 //
 //	input, result, nonce                byte strings
 //	last                                the operation's number that was given last
@@ -32,14 +34,15 @@ import (
 //	number of operations, and for each of them, by number:
 //	    difference of its number from the one before (from 0), kind, flags, begun
 //	    due (a timer that has not ended)
-//	    attempts (a call that has not ended)
+//	    of a call that has not ended: the last attempt's number, 0 before the first, else also
+//	        times throttled, when it started, when the next is due or 0, and the last error: a byte string
 //	    name, body (of one that has not ended)
 //	    code and message, or result (of one that has ended)
 //
 // Times are nanoseconds since 1970. An encoder's output depends on the state alone.
 const (
 	abiVersionPlain = 1
-	abiVersion      = 2
+	abiVersion      = 3
 )
 
 // abiState is the encoding of version 1.
@@ -154,7 +157,7 @@ func (e *encoder) operation(o *operation) {
 		case hostabi.Timer:
 			e.time(o.due)
 		case hostabi.Call:
-			e.number(uint64(o.attempts))
+			e.progress(o.progress)
 		}
 	}
 	e.bytes([]byte(o.name))
@@ -168,6 +171,21 @@ func (e *encoder) operation(o *operation) {
 		e.bytes(o.result)
 	}
 }
+
+func (e *encoder) progress(p *handler.Progress) {
+	if p == nil {
+		e.number(0)
+		return
+	}
+	e.number(uint64(min(p.Attempt, maxAttempt)))
+	e.number(uint64(min(p.Throttled, maxAttempt)))
+	e.time(p.Started)
+	e.time(p.Next)
+	e.bytes([]byte(p.Err))
+}
+
+// maxAttempt is the highest number of an attempt that the state has.
+const maxAttempt = math.MaxInt32
 
 // Restore implements hostabi.Instance.
 func (a *abi) Restore(version uint32, data []byte) error {
@@ -225,6 +243,7 @@ func (a *abi) decode(data []byte) error {
 			break
 		}
 		a.ops.add(o)
+		a.ops.advance(o, o.progress)
 		if !o.ended {
 			a.ops.fresh = append(a.ops.fresh, o) // to be started, again; it is not begun now
 		}
@@ -293,6 +312,21 @@ func (d *decoder) raw(n int) []byte {
 
 func (d *decoder) time() time.Time { return time.Unix(0, int64(d.number(math.MaxInt64))).UTC() }
 
+func (d *decoder) progress() *handler.Progress {
+	attempt := int(d.number(maxAttempt))
+	if attempt == 0 {
+		return nil
+	}
+	p := &handler.Progress{Attempt: attempt, Throttled: int(d.number(maxAttempt)), Started: d.time()}
+	if next := d.time(); next.UnixNano() > 0 {
+		p.Next = next
+	}
+	if p.Err = string(d.bytes(handler.MaxProgressErr)); !utf8.ValidString(p.Err) {
+		d.fail("an attempt's error")
+	}
+	return p
+}
+
 func (d *decoder) operation() *operation {
 	o := &operation{kind: hostabi.OperationKind(d.number(math.MaxUint32))}
 	flags := d.number(flagsKnown)
@@ -304,7 +338,7 @@ func (d *decoder) operation() *operation {
 		case hostabi.Timer:
 			o.due = d.time()
 		case hostabi.Call:
-			o.attempts = uint32(d.number(math.MaxUint32))
+			o.progress = d.progress()
 		}
 	}
 	o.name = string(d.bytes(hostabi.MaxSpawnName))

@@ -202,7 +202,8 @@ func (c *Coroutine) savedAwait() *snapshot.Await {
 	m := c.module.runtime.modules[p.host.module]
 	f := &m.Functions[p.host.function]
 	a := &snapshot.Await{
-		Import: m.Name + "." + f.Name, Kind: p.what.Kind, Until: p.what.Until, Detail: p.what.Detail, Data: p.what.Data,
+		Import: m.Name + "." + f.Name, Kind: p.what.Kind, Until: p.what.Until, Data: p.what.Data,
+		Detail: p.what.Detail + c.abi.ops.trouble(p.what.Ops),
 	}
 	for i, t := range f.Params {
 		v := snapshot.Value{Type: snapshot.ValueType(t), Lo: p.args[i]}
@@ -635,6 +636,7 @@ func (c *Coroutine) restore(ctx context.Context, m *Module, from *content, confi
 		w := &c.abi.restored
 		p := c.pending.what
 		p.Ops, p.Min, p.Success, p.Cancellable = w.Ops, w.Min, w.Success, w.Cancellable
+		p.Detail = strings.TrimSuffix(p.Detail, c.abi.ops.trouble(p.Ops)) // which savedAwait has added
 	}
 	if err == nil {
 		err = c.checkResults(s, await)

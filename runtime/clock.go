@@ -1,6 +1,11 @@
 package runtime
 
-import "time"
+import (
+	"math"
+	"time"
+
+	"github.com/durun/durun/runtime/internal/alarm"
+)
 
 // Clock is where a [Scheduler] has the time from. Its methods may be called from several goroutines.
 type Clock interface {
@@ -18,7 +23,7 @@ type systemClock struct{}
 
 func (systemClock) Now() time.Time { return time.Now() }
 
-func (systemClock) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+func (systemClock) AfterFunc(d time.Duration, f func()) func() bool { return alarm.AfterFunc(d, f) }
 
 // alarms are the tasks that wait for a time, as a heap: the first due is at index 0.
 type alarms []*task
@@ -42,6 +47,17 @@ func (a *alarms) set(t *task, due int64) {
 
 // noAlarm is the time of a task that waits for none.
 const noAlarm int64 = -1 << 63
+
+// alarmAt is a time as alarms have it. What is beyond the year 2262, which a snapshot may say, is as far away as can be.
+func alarmAt(t time.Time) int64 {
+	switch {
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	case t.Before(time.Unix(0, 0)):
+		return 0
+	}
+	return t.UnixNano()
+}
 
 func (a *alarms) remove(t *task) {
 	i, last := t.alarm, len(*a)-1

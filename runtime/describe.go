@@ -5,22 +5,25 @@ import (
 	"time"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/handler"
 	"github.com/durun/durun/snapshot"
 )
 
 // Operation describes an operation of a coroutine that it has not dropped.
 type Operation struct {
-	Number   uint32
-	Kind     hostabi.OperationKind
-	Name     string // as the guest gave it: of a spawn, the target, and its arguments after NUL bytes
-	Key      string // its id for the world: the idempotency key of a call
-	Begun    time.Time
-	Due      time.Time // of a timer that has not ended
-	Attempts int       // of a call that has not ended: how many have begun, as far as commits know
-	Ended    bool
-	Code     hostabi.Code // why it failed; 0 if it didn't
-	Message  string
-	Size     int // bytes of its body, or of its result if it has ended
+	Number  uint32
+	Kind    hostabi.OperationKind
+	Name    string // as the guest gave it: of a spawn, the target, and its arguments after NUL bytes
+	Key     string // its id for the world: the idempotency key of a call
+	Begun   time.Time
+	Due     time.Time // of a timer that has not ended
+	Ended   bool
+	Code    hostabi.Code // why it failed; 0 if it didn't
+	Message string
+	Size    int // bytes of its body, or of its result if it has ended
+	// Progress is of a call that has not ended: how far it had come when the snapshot was taken. An attempt that fails is in one
+	// within seconds, or within a minute if many have failed before; one that is under way need not be.
+	Progress handler.Progress
 }
 
 // Operations returns what the coroutine has begun and not dropped, by number. It must not be running.
@@ -29,10 +32,14 @@ func (c *Coroutine) Operations() []Operation { return c.abi.describe() }
 func (a *abi) describe() []Operation {
 	list := make([]Operation, 0, len(a.ops.all))
 	a.ops.each(func(o *operation) {
-		list = append(list, Operation{
+		described := Operation{
 			Number: o.number, Kind: o.kind, Name: o.name, Key: a.key(o.number), Begun: o.begun, Due: o.due,
-			Attempts: int(o.attempts), Ended: o.ended, Code: o.code, Message: o.message, Size: len(o.body) + len(o.result),
-		})
+			Ended: o.ended, Code: o.code, Message: o.message, Size: len(o.body) + len(o.result),
+		}
+		if o.progress != nil {
+			described.Progress = *o.progress
+		}
+		list = append(list, described)
 	})
 	return list
 }

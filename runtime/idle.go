@@ -154,6 +154,36 @@ func (s *Scheduler) rouse(t *task) {
 	}
 }
 
+// visitPause is between two tasks that come into memory for nothing but a commit of failed attempts. If something that many call is
+// out of order, those that can go on come first.
+const visitPause = 20 * time.Millisecond
+
+// wakeBy wakes a task at a time at the latest, so that failed attempts are committed.
+func (s *Scheduler) wakeBy(t *task, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rouseBy(t, due)
+	s.arm()
+}
+
+// rouseBy is wakeBy with the lock held, and without setting the clock.
+func (s *Scheduler) rouseBy(t *task, due time.Time) {
+	switch t.state {
+	case taskTurn:
+		t.woken = true // and says then until when it sleeps
+	case taskAsleep, taskLeaving:
+		at := due.UnixNano()
+		if !t.counts {
+			at = max(at, s.visit)
+			s.visit = at + int64(visitPause)
+		}
+		if t.alarm < 0 || at < t.due {
+			s.alarms.set(t, at)
+		}
+	case taskReady, taskOver:
+	}
+}
+
 // arm sets the clock for the task that is due first.
 func (s *Scheduler) arm() {
 	first := noAlarm

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/runtime/handler"
 )
 
 // operation is one thing that a coroutine waits for, see ABI.md.
@@ -19,8 +20,8 @@ type operation struct {
 	name     string
 	body     []byte
 	begun    time.Time
-	due      time.Time // of a timer
-	attempts uint32    // of a call: how many have begun
+	due      time.Time         // of a timer
+	progress *handler.Progress // of a call that has not ended, nil before its first attempt; not changed, but replaced
 
 	cancelling bool // of a child: it was asked to end
 	dropped    bool // of a child: the guest has forgotten it, and it has not ended
@@ -46,11 +47,12 @@ type operations struct {
 	list []*operation // by number; nil for those that are gone
 	size int          // bytes, of all
 
-	fresh   []*operation // begun since the last commit
-	given   []uint32     // cancelled or dropped since the last commit
-	recvs   []*operation // that have not ended, by number; perhaps some that have
-	wait    *opsWait     // of the pending call
-	awaited []*operation // those of which awaited is not 0
+	fresh   []*operation          // begun since the last commit
+	given   []uint32              // cancelled or dropped since the last commit
+	recvs   []*operation          // that have not ended, by number; perhaps some that have
+	failing map[uint32]*operation // calls that have not ended, and of which an attempt has failed
+	wait    *opsWait              // of the pending call
+	awaited []*operation          // those of which awaited is not 0
 }
 
 // get returns an operation that the guest knows, nil if there is none of that number.
@@ -202,6 +204,7 @@ func (t *operations) end(number uint32, code hostabi.Code, message string, resul
 		code, message, result = hostabi.CodeLimit, noRoom, nil
 	}
 	t.size -= o.size()
+	t.advance(o, nil)
 	o.ended, o.code, o.message, o.result = true, code, limitText(message, min(maxMessage, max(room, minMessage))), result
 	o.body = nil // of no more use
 	t.size += o.size()
@@ -209,6 +212,18 @@ func (t *operations) end(number uint32, code hostabi.Code, message string, resul
 		t.wait.ended(o)
 	}
 	return true
+}
+
+// advance notes how far a call has come, nil for nowhere.
+func (t *operations) advance(o *operation, p *handler.Progress) {
+	if o.progress = p; p == nil || p.Err == "" {
+		delete(t.failing, o.number)
+		return
+	}
+	if t.failing == nil {
+		t.failing = map[uint32]*operation{}
+	}
+	t.failing[o.number] = o
 }
 
 // room returns how many bytes the result of an operation may have.
@@ -289,6 +304,7 @@ func (t *operations) drop(o *operation) {
 }
 
 func (t *operations) remove(o *operation) {
+	t.advance(o, nil)
 	delete(t.all, o.number)
 	t.size -= o.size()
 	o.name, o.body, o.message, o.result = "", nil, "", nil // others may have it on their lists for a while
@@ -385,6 +401,37 @@ func (t *operations) describe(numbers []uint32) string {
 		return first.describe(waiting)
 	}
 	return fmt.Sprintf("%d operations", waiting)
+}
+
+// maxTrouble is how much of an error is part of what a wait is for, in bytes: for tables.
+const maxTrouble = 80
+
+// trouble says for people how far the first of these operations has come of which an attempt has failed; empty if there is none.
+func (t *operations) trouble(numbers []uint32) string {
+	if len(t.failing) == 0 {
+		return ""
+	}
+	for _, n := range numbers {
+		o := t.failing[n]
+		if o == nil {
+			continue
+		}
+		which := ""
+		if len(numbers) > 1 {
+			which = fmt.Sprintf("operation %d, ", n)
+		}
+		return fmt.Sprintf(" (%s%s: %s)", which, attemptText(o.progress), limitText(o.progress.Err, maxTrouble))
+	}
+	return ""
+}
+
+// attemptText says for people how far a call has come.
+func attemptText(p *handler.Progress) string {
+	text := fmt.Sprintf("attempt %d", p.Attempt)
+	if p.Throttled > 0 {
+		text += fmt.Sprintf(", throttled %d×", p.Throttled)
+	}
+	return text
 }
 
 // named returns what a call waits for, with words for it.

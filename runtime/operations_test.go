@@ -447,7 +447,7 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 	a.ops.drop(a.ops.get(5))
 	a.ops.end(6, hostabi.CodeFailed, "why", nil)
-	a.ops.get(2).attempts = 3
+	a.ops.advance(a.ops.get(2), &handler.Progress{Attempt: 3, Throttled: 2, Started: now, Err: "so far", Next: now.Add(time.Second)})
 	a.ops.end(3, 0, "", []byte("message"))
 	a.pending = func() *hostabi.Pending {
 		return &hostabi.Pending{Ops: []uint32{1, 2, 2}, Min: 2, Success: true, Cancellable: true}
@@ -464,9 +464,43 @@ func TestStateRoundTrip(t *testing.T) {
 	if _, again, _ := b.Save(); !bytes.Equal(again, data) {
 		t.Errorf("saved\n%q, restored and saved again\n%q", data, again)
 	}
+	if got, want := b.ops.get(2).progress, a.ops.get(2).progress; *got != *want || b.ops.failing[2] == nil {
+		t.Errorf("attempts %+v, want %+v", got, want)
+	}
 	for n := range data {
 		if err := newABI("x", nil).Restore(version, data[:n]); err == nil {
 			t.Errorf("the first %d bytes of %d are taken for the whole", n, len(data))
+		}
+	}
+}
+
+// TestStateProgress has made-up attempts refused.
+func TestStateProgress(t *testing.T) {
+	now := time.Unix(1700000000, 0).UTC()
+	for name, c := range map[string]struct {
+		p  handler.Progress
+		ok bool
+	}{
+		"under way":          {handler.Progress{Attempt: 1, Started: now}, true},
+		"long":               {handler.Progress{Attempt: 1, Started: now, Err: strings.Repeat("x", handler.MaxProgressErr), Next: now}, true},
+		"longer":             {handler.Progress{Attempt: 1, Started: now, Err: strings.Repeat("x", handler.MaxProgressErr+1), Next: now}, false},
+		"not UTF-8":          {handler.Progress{Attempt: 1, Started: now, Err: "\xff", Next: now}, false},
+		"the highest number": {handler.Progress{Attempt: maxAttempt, Throttled: maxAttempt, Started: now}, true},
+	} {
+		a := newABI("x", nil)
+		if _, err := a.Begin(hostabi.Call, "c", nil); err != nil {
+			t.Fatal(err)
+		}
+		a.ops.advance(a.ops.get(1), &c.p)
+		version, data, err := a.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newABI("x", nil)
+		if err := b.Restore(version, data); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		} else if err == nil && *b.ops.get(1).progress != c.p {
+			t.Errorf("%s: %+v", name, *b.ops.get(1).progress)
 		}
 	}
 }
@@ -476,6 +510,10 @@ func FuzzRestoreABI(f *testing.F) {
 	_, _ = a.ops.begin(hostabi.Call, "c", []byte("body"), time.Unix(1700000000, 0))
 	a.received.add("k")
 	_, data, _ := a.Save()
+	f.Add(data)
+	now := time.Unix(1700000000, 0)
+	a.ops.advance(a.ops.get(1), &handler.Progress{Attempt: 3, Throttled: 2, Started: now, Err: "so far", Next: now})
+	_, data, _ = a.Save()
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a := newABI("x", nil)

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,13 +35,18 @@ type operator struct {
 
 	mu       sync.Mutex
 	arrived  []arrival
-	running  map[uint32]context.CancelFunc
+	running  map[uint32]*running
+	advanced []uint32           // calls among those whose progress the table doesn't have
+	failing  time.Time          // when the first attempt failed of those that no commit has; zero for none
+	reported int                // commits with such since the guest ran
 	mail     []snapshot.Message // what the last look into the inbox has found, if looked: not in the box yet
 	looked   bool
 	unseen   bool            // there is some
 	more     bool            // the inbox has more than was read
+	missed   bool            // the last look has failed: there may be some that nobody will tell of again
 	fetching bool            // a goroutine looks for messages
 	refetch  bool            // and is to look again
+	unread   unreadMail      // what could not be read
 	wanted   map[string]bool // names of messages that operations wait for, or have waited for
 	blocked  bool            // messages wait until others are deleted
 	due      []string        // keys of messages whose receipt is committed, to be deleted
@@ -50,28 +54,36 @@ type operator struct {
 	deleted  []string        // keys of those that it has deleted since the table was told
 	gone     []string        // and since a goroutine began to look for messages
 	closed   bool
-	onNews   func()         // called when something has arrived, without locks; not nil
-	work     sync.WaitGroup // of the goroutines that talk to the store
+	onNews   func()              // called when something has arrived, without locks; not nil
+	onTrial  func(due time.Time) // called when an attempt has failed, with when that is to be committed; as onNews
+	work     sync.WaitGroup      // of the goroutines that talk to the store
 }
 
-// arrival is word from outside about an operation: that it has ended, or that another attempt at it begins.
+// running is an operation that runs outside.
+type running struct {
+	cancel   context.CancelFunc
+	progress *handler.Progress // of a call; nil before its first attempt here
+	advanced bool              // it is among those in operator.advanced
+}
+
+// arrival is word from outside that an operation has ended.
 type arrival struct {
-	number   uint32
-	attempts uint32 // if not 0, the attempt that begins
-	result   []byte
-	err      error
+	number uint32
+	result []byte
+	err    error
 }
 
 // newOperator makes an operator for a coroutine that does not run, with its operations as the last commit has them. Nothing
 // starts before committed is called, once that is durable.
 func newOperator(ctx context.Context, outside *Outside, store *snapshot.Store, c *Coroutine, onNews func()) *operator {
 	o := &operator{
-		store: store, id: c.id, onNews: onNews, running: map[uint32]context.CancelFunc{}, children: map[uint32]Child{},
+		store: store, id: c.id, onNews: onNews, running: map[uint32]*running{}, children: map[uint32]Child{},
 		box: map[string][]snapshot.Message{}, wanted: map[string]bool{},
 	}
 	if outside != nil {
 		o.outside = *outside
 	}
+	o.onTrial = func(time.Time) { o.news() }
 	o.ctx, o.stop = context.WithCancel(context.WithoutCancel(ctx))
 	o.adopt(c)
 	return o
@@ -85,6 +97,19 @@ func (o *operator) adopt(c *Coroutine) {
 		c.abi.now = o.outside.Now
 	}
 	c.abi.arrive = o.arrive
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for number, r := range o.running {
+		o.advance(number, r)
+	}
+}
+
+// news says that something has arrived.
+func (o *operator) news() {
+	o.mu.Lock()
+	f := o.onNews
+	o.mu.Unlock()
+	f()
 }
 
 // setNews replaces what is called when something has arrived, and returns what was called until now.
@@ -105,33 +130,93 @@ func (o *operator) arrives(a arrival) {
 	}
 	o.arrived = append(o.arrived, a)
 	f := o.onNews
-	if a.attempts > 0 {
-		f = func() {} // nobody waits for that
-	}
 	o.mu.Unlock()
 	f()
 }
 
-// arrive takes in what has ended outside since it was called last, and the messages that somebody waits for.
+// advances leaves word of how far a call has come. Nobody waits for that; but that an attempt has failed is to be committed in
+// some time, for whoever wonders.
+func (o *operator) advances(number uint32, p handler.Progress) {
+	o.mu.Lock()
+	r := o.running[number]
+	if r == nil || o.closed {
+		o.mu.Unlock()
+		return
+	}
+	r.progress = &p
+	o.advance(number, r)
+	first := !p.Next.IsZero() && o.failing.IsZero()
+	if first {
+		o.failing = o.now()
+	}
+	f, due := o.onTrial, o.trialDue()
+	o.mu.Unlock()
+	if first {
+		f(due)
+	}
+}
+
+// advance has the table learn how far a call has come, with the lock held.
+func (o *operator) advance(number uint32, r *running) {
+	if r.progress != nil && !r.advanced {
+		r.advanced = true
+		o.advanced = append(o.advanced, number)
+	}
+}
+
+// now is the time by which commits are due, and by which a message holds back others.
+func (o *operator) now() time.Time {
+	if o.outside.Now != nil {
+		return o.outside.Now()
+	}
+	return time.Now()
+}
+
+const (
+	// trialsInterval is how long a failed attempt may go without a commit. It doubles with each commit for such, up to maxTrials,
+	// while the guest only waits: a call that is tried for days is not to fill the store.
+	trialsInterval = 2 * time.Second
+	maxTrials      = time.Minute
+)
+
+// trialDue returns when failed attempts are to be committed, zero for never, with the lock held.
+func (o *operator) trialDue() time.Time {
+	if o.failing.IsZero() {
+		return time.Time{}
+	}
+	return o.failing.Add(min(trialsInterval<<min(o.reported, 8), maxTrials))
+}
+
+// trials returns when failed attempts are to be committed, zero for never.
+func (o *operator) trials() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.trialDue()
+}
+
+// arrive takes in what has ended outside since it was called last, how far calls have come, and the messages that somebody waits for.
 func (o *operator) arrive() {
+	t := &o.c.abi.ops
 	o.mu.Lock()
 	arrived := o.arrived
 	o.arrived = nil
+	for _, number := range o.advanced {
+		if r := o.running[number]; r != nil && r.advanced {
+			r.advanced = false
+			if op := t.get(number); op != nil && !op.ended {
+				t.advance(op, r.progress)
+			}
+		}
+	}
+	o.advanced = nil
 	for _, a := range arrived {
-		if cancel := o.running[a.number]; a.attempts == 0 && cancel != nil {
-			cancel() // which o.ctx would know until it is done
+		if r := o.running[a.number]; r != nil {
+			r.cancel() // which o.ctx would know until it is done
 			delete(o.running, a.number)
 		}
 	}
 	o.mu.Unlock()
-	t := &o.c.abi.ops
 	for _, a := range arrived {
-		if a.attempts > 0 {
-			if op := t.get(a.number); op != nil && !op.ended {
-				op.attempts = a.attempts
-			}
-			continue
-		}
 		code, message := failure(a.err)
 		if t.end(a.number, code, message, a.result) {
 			o.ended()
@@ -159,9 +244,15 @@ func failure(err error) (hostabi.Code, string) {
 	return hostabi.CodeFailed, err.Error()
 }
 
-// committed starts what the last commit has, and stops what it has no more.
+// committed takes note of a commit.
 func (o *operator) committed() {
 	o.since = time.Time{}
+	o.trialsCommitted()
+	o.carryOn()
+}
+
+// carryOn starts what the last commit has, and stops what it has no more.
+func (o *operator) carryOn() {
 	a := o.c.abi
 	t := &a.ops
 	given := t.given
@@ -180,6 +271,29 @@ func (o *operator) committed() {
 		o.fetch()
 	}
 	o.acknowledge()
+}
+
+// trialsCommitted notes that the last commit has the failed attempts that the table has.
+func (o *operator) trialsCommitted() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failing.IsZero() {
+		return
+	}
+	o.reported++
+	o.failing = time.Time{}
+	for _, number := range o.advanced { // while it was made
+		if r := o.running[number]; r != nil && !r.progress.Next.IsZero() {
+			o.failing = o.now()
+		}
+	}
+}
+
+// stepped notes that the guest has run: what is committed next is so in any case.
+func (o *operator) stepped() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reported = 0
 }
 
 // start starts an operation outside, unless it runs there already.
@@ -203,7 +317,7 @@ func (o *operator) run(number uint32) context.Context {
 	ctx, cancel := context.WithCancel(o.ctx)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.running[number] = cancel
+	o.running[number] = &running{cancel: cancel}
 	return ctx
 }
 
@@ -214,11 +328,15 @@ func (o *operator) call(op *operation) {
 	}
 	ctx := o.run(op.number)
 	c := handler.Call{
-		Key: o.c.abi.key(op.number), Coroutine: o.id, Operation: op.number, Name: op.name, Body: op.body, Attempt: int(op.attempts),
+		Key: o.c.abi.key(op.number), Coroutine: o.id, Operation: op.number, Name: op.name, Body: op.body,
 	}
 	number, begun := op.number, op.begun
+	var before handler.Progress
+	if op.progress != nil {
+		before = *op.progress
+	}
 	go func() {
-		result, err := o.outside.Handlers.Do(ctx, c, begun, func(n int) { o.arrives(arrival{number: number, attempts: uint32(n)}) })
+		result, err := o.outside.Handlers.Do(ctx, c, begun, before, func(p handler.Progress) { o.advances(number, p) })
 		if ctx.Err() == nil {
 			o.arrives(arrival{number: number, result: result, err: err})
 		}
@@ -281,11 +399,11 @@ func (o *operator) giveUp(number uint32) {
 		return
 	}
 	o.mu.Lock()
-	cancel := o.running[number]
+	r := o.running[number]
 	delete(o.running, number)
 	o.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if r != nil {
+		r.cancel()
 	}
 }
 
@@ -300,7 +418,8 @@ func (o *operator) cancelChild(child Child) {
 func (o *operator) hasNews() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.arrived) > 0 || o.unseen || o.blocked && len(o.deleted) > 0
+	failed := !o.failing.IsZero() && len(o.advanced) > 0
+	return len(o.arrived) > 0 || failed || o.unseen || o.blocked && len(o.deleted) > 0
 }
 
 // busy reports whether something runs outside for the coroutine.
@@ -310,12 +429,11 @@ func (o *operator) busy() bool {
 	return len(o.running) > 0 || len(o.arrived) > 0
 }
 
-// quiet reports whether the last commit has all that has come from outside.
+// quiet reports whether the last commit has all that has come from outside, as far as that is known.
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	ended := slices.ContainsFunc(o.arrived, func(a arrival) bool { return a.attempts == 0 })
-	return o.since.IsZero() && !ended && !o.fetching && !o.unseen
+	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen && !o.missed && !o.unread.holding
 }
 
 // ending asks the children of a coroutine that has ended to end as well.
@@ -333,7 +451,7 @@ const patience = 2 * time.Second
 func (o *operator) close(well bool) {
 	o.mu.Lock()
 	o.closed = true
-	o.onNews = func() {}
+	o.onNews, o.onTrial = func() {}, func(time.Time) {}
 	o.mu.Unlock()
 	if o.unwatch != nil {
 		o.unwatch()

@@ -55,7 +55,7 @@ func (s *session) begin(ctx context.Context) (done bool, err error) {
 		return false, nil
 	case c.parent != nil:
 		if !s.d.Once {
-			s.op.committed()
+			s.op.carryOn()
 		}
 		return false, nil
 	}
@@ -97,7 +97,9 @@ func (s *session) takeOver(op *operator) {
 func (s *session) step(ctx context.Context) (done bool, err error) {
 	c, d := s.c, s.d
 	before := c.Pending()
+	told := s.tellComputing()
 	status, err := c.Resume(ctx)
+	told()
 	if err != nil {
 		return false, err
 	}
@@ -108,6 +110,7 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 		return false, nil // woken too early, and nothing has changed
 	}
 	s.vain, s.idle = 0, time.Time{}
+	s.op.stepped()
 	s.watch()
 	s.quiet = s.quiet && (before == nil || before.Quiet)
 	if s.open = !status.Ended() && !d.Once && s.quiet && c.Pending().Quiet && !c.abi.ops.waiting() &&
@@ -121,6 +124,20 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 		s.op.ending(ctx)
 	}
 	return status.Ended() || d.Once, nil
+}
+
+// computingPatience is how long a guest computes before others are told.
+const computingPatience = time.Second
+
+// tellComputing lets others know that the guest computes, if it does so for long, until done is called.
+func (s *session) tellComputing() (done func()) {
+	l, p := s.d.Lease, s.c.parent
+	if l == nil || p == nil {
+		return func() {}
+	}
+	since := time.Now()
+	timer := time.AfterFunc(computingPatience, func() { l.Computing(since, p.Seq) })
+	return func() { timer.Stop() }
 }
 
 // watch counts, from now on, what the pending call waits for.
@@ -176,6 +193,19 @@ func (s *session) poll() (v verdict, until time.Time, host bool) {
 	return v, until, host
 }
 
+// due returns when the present wait is over at the latest, if nothing happens: zero if it isn't then. No commit is.
+func (s *session) due() time.Time {
+	p, t := s.c.Pending(), &s.c.abi.ops
+	due := time.Time{}
+	if p.Kind == hostabi.KindOperations || p.Kind == hostabi.KindTimer {
+		due = p.Until
+	}
+	if t.wait != nil && len(t.wait.timers) > 0 && (due.IsZero() || t.wait.timers[0].due.Before(due)) {
+		due = t.wait.timers[0].due
+	}
+	return due
+}
+
 func (s *session) look() (v verdict, until time.Time, host bool) {
 	c, p := s.c, s.c.Pending()
 	s.op.arrive()
@@ -220,15 +250,22 @@ func (s *session) commits() (at []time.Time) {
 	if !s.op.since.IsZero() {
 		at = append(at, s.op.since.Add(endsInterval))
 	}
+	if due := s.op.trials(); !due.IsZero() {
+		at = append(at, due)
+	}
 	return at
 }
 
 // wait blocks until the coroutine may go on.
 func (s *session) wait(ctx context.Context) error {
 	err := s.waitOver(ctx)
-	if err != nil && (s.open || !s.op.since.IsZero()) {
-		// Somebody asks to stop, and the guest stands still: what it has done since the last commit, and what has ended for it,
-		// need not be lost.
+	if err == nil {
+		return nil
+	}
+	s.op.arrive()
+	if s.open || !s.op.since.IsZero() || !s.op.trials().IsZero() {
+		// Somebody asks to stop, and the guest stands still: what it has done since the last commit, and what has ended for it or
+		// failed, need not be lost.
 		if cerr := s.commit(context.WithoutCancel(ctx)); cerr != nil {
 			err = fmt.Errorf("%w; and: %w", err, cerr)
 		}

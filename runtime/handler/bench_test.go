@@ -18,7 +18,7 @@ func BenchmarkDo(b *testing.B) {
 			s.Handle("f", func(context.Context, Call) ([]byte, error) { return nil, nil }, p)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := s.Do(b.Context(), Call{Name: "f"}, time.Time{}, nil); err != nil {
+				if _, err := s.Do(b.Context(), Call{Name: "f"}, time.Time{}, Progress{}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -34,7 +34,7 @@ func BenchmarkDoContended(b *testing.B) {
 	b.SetParallelism(1000)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := s.Do(b.Context(), Call{Name: "f"}, time.Time{}, nil); err != nil {
+			if _, err := s.Do(b.Context(), Call{Name: "f"}, time.Time{}, Progress{}, nil); err != nil {
 				b.Error(err)
 			}
 		}
@@ -55,7 +55,7 @@ func BenchmarkHTTPAnswer(b *testing.B) {
 	s.Handle("f", f, Policy{})
 	var took []time.Duration
 	for b.Loop() {
-		if _, err := s.Do(b.Context(), Call{Name: "f", Body: []byte("{}")}, time.Time{}, nil); err != nil {
+		if _, err := s.Do(b.Context(), Call{Name: "f", Body: []byte("{}")}, time.Time{}, Progress{}, nil); err != nil {
 			b.Fatal(err)
 		}
 		took = append(took, time.Since(base)-time.Duration(answered.Load()))

@@ -8,6 +8,9 @@
 // then the call is made again, by another process perhaps, under the same [Call.Key]: a receiver that remembers keys makes
 // it exactly once.
 //
+// How far a call has come that has not ended is its [Progress]. Whoever keeps that has the call go on from there in another
+// process: with the number of the attempt, what is left of the pause, and how the pauses grow.
+//
 // What a handler returns decides what becomes of the call:
 //
 //	a result           the operation ends with it

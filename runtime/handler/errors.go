@@ -104,3 +104,17 @@ func text(s string) string {
 	}
 	return strings.TrimSpace(s[:end])
 }
+
+// line is text as one line of at most MaxProgressErr bytes.
+func line(s string) string {
+	s = strings.Join(strings.Fields(text(s)), " ")
+	if len(s) <= MaxProgressErr {
+		return s
+	}
+	const more = "…"
+	end := MaxProgressErr - len(more)
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return strings.TrimSpace(s[:end]) + more
+}

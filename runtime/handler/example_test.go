@@ -27,9 +27,9 @@ func Example() {
 		return []byte("sent under " + c.Key), nil
 	}, handler.Policy{Rate: 100, Backoff: time.Millisecond})
 
-	result, err := handlers.Do(context.Background(), handler.Call{Name: "send_email", Key: "job/1f/1", Body: []byte("ada")}, time.Now(), nil)
+	result, err := handlers.Do(context.Background(), handler.Call{Name: "send_email", Key: "job/1f/1", Body: []byte("ada")}, time.Now(), handler.Progress{}, nil)
 	fmt.Printf("%s, %v, %d attempts\n", result, err, attempts)
-	_, err = handlers.Do(context.Background(), handler.Call{Name: "send_email", Key: "job/1f/2", Body: []byte("nobody")}, time.Now(), nil)
+	_, err = handlers.Do(context.Background(), handler.Call{Name: "send_email", Key: "job/1f/2", Body: []byte("nobody")}, time.Now(), handler.Progress{}, nil)
 	fmt.Println(err, errors.Is(err, &hostabi.OperationError{Code: hostabi.CodeFailed}))
 	// Output:
 	// sent under job/1f/1, <nil>, 3 attempts
@@ -50,7 +50,7 @@ func ExampleHTTP() {
 	}
 	var handlers handler.Set
 	handlers.Handle("send", send, handler.Policy{Concurrency: 8, MaxAttempts: 5})
-	result, err := handlers.Do(context.Background(), handler.Call{Name: "send", Key: "job/1f/1", Body: []byte(`{"to":"ada"}`)}, time.Now(), nil)
+	result, err := handlers.Do(context.Background(), handler.Call{Name: "send", Key: "job/1f/1", Body: []byte(`{"to":"ada"}`)}, time.Now(), handler.Progress{}, nil)
 	fmt.Printf("%s, %v\n", result, err)
 	// Output: job/1f/1: {"to":"ada"} as application/json, <nil>
 }

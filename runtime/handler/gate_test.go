@@ -44,7 +44,7 @@ func all(t *testing.T, s *Set, n int) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if _, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, nil); err != nil {
+			if _, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, Progress{}, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -74,7 +74,7 @@ func TestRate(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := 0; ctx.Err() == nil; i++ {
 				for range rnd.IntN(60) {
-					wg.Go(func() { _, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, nil) })
+					wg.Go(func() { _, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, Progress{}, nil) })
 				}
 				sleep(ctx, time.Duration(rnd.Int64N(2e9)))
 			}
@@ -183,7 +183,7 @@ func TestThrottled(t *testing.T) {
 				for range 20 {
 					wg.Go(func() {
 						for ctx.Err() == nil {
-							_, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, nil)
+							_, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, Progress{}, nil)
 						}
 					})
 				}
@@ -223,7 +223,7 @@ func TestThrottledPauses(t *testing.T) {
 		all(t, &s, 1)
 		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
 		defer stop()
-		_, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, nil)
+		_, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, Progress{}, nil)
 		for i, longest := range []time.Duration{1, 2, 4, 8, 1} {
 			longest *= time.Second
 			if pauses[i] < longest/2 || pauses[i] > longest+1 { // the pace is rounded up
@@ -251,7 +251,7 @@ func TestGateGivenUp(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.Int64N(1e9)))
 				wg.Go(func() {
 					defer cancel()
-					_, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, nil)
+					_, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, Progress{}, nil)
 				})
 			}
 			wg.Wait()

@@ -84,10 +84,52 @@ func (s *Set) handler(name string) *handler {
 // errTimeout is the cause of the end of a context in which an operation's or an attempt's time was up.
 var errTimeout = errors.New("time is up")
 
+// Progress is how far a call has come that has not ended. [Set.Do] tells of it, and goes on from what another process was told.
+type Progress struct {
+	Attempt   int       // the number of the last attempt, 0 before the first
+	Throttled int       // how often attempts of that number were throttled
+	Started   time.Time // when the last attempt started
+	// Err is why the last attempt failed of those that have ended, as one line of printable UTF-8, at most [MaxProgressErr] bytes;
+	// empty if none has.
+	Err string
+	// Next is before when there is no other attempt; zero while one is under way. Calls that wait for their turn come on top.
+	Next time.Time
+}
+
+// MaxProgressErr is how long the text of an error is in a [Progress], in bytes.
+const MaxProgressErr = 200
+
+// next is the number of the next attempt. One that was under way in a process that has died had a number of its own.
+func (p *Progress) next() int {
+	if p.Throttled > 0 && !p.Next.IsZero() {
+		return p.Attempt
+	}
+	return p.Attempt + 1
+}
+
+// starts notes that an attempt starts.
+func (p *Progress) starts(number int, now time.Time) {
+	if number != p.Attempt {
+		p.Attempt, p.Throttled = number, 0
+	}
+	p.Started, p.Next = wall(now), time.Time{}
+}
+
+// failed notes why the attempt failed, and the pause after it.
+func (p *Progress) failed(err error, throttled bool, pause time.Duration) {
+	if throttled {
+		p.Throttled++
+	}
+	p.Err, p.Next = line(err.Error()), wall(time.Now().Add(pause))
+}
+
+// wall is a time as others have it: by the wall clock alone.
+func wall(t time.Time) time.Time { return t.Round(0).UTC() }
+
 // Do carries out a call: it tries until there is a result or an end, as the name's [Policy] says, and waits in between for
-// its turn. c.Attempt is how many attempts there were before, by other processes, as far as is known; begun is
-// when the operation was begun, the zero time for now. onAttempt, if not nil, is told of each attempt before it
-// starts, on Do's goroutine.
+// its turn. c.Attempt is Do's to set. begun is when the operation was begun, the zero time for now; before is what is known of
+// attempts by other processes, from where numbers and pauses go on. onProgress, if not nil, is told on Do's goroutine of each
+// attempt, before it starts and when it has failed and will be repeated.
 //
 // The error is ctx's own when that is done before there is a result; else a [*hostabi.OperationError] with one of these
 // codes, and a message for people: at most some 4 KiB of printable UTF-8.
@@ -97,12 +139,15 @@ var errTimeout = errors.New("time is up")
 //   - [hostabi.CodeTimeout]: the time of the policy is over, whether or not an attempt was made;
 //   - [hostabi.CodeExhausted]: there were as many attempts as the policy allows, and the last one failed;
 //   - [hostabi.CodeLimit]: the result is longer than [hostabi.MaxPayload].
-func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n int)) ([]byte, error) {
+func (s *Set) Do(ctx context.Context, c Call, begun time.Time, before Progress, onProgress func(Progress)) ([]byte, error) {
 	s.count(1)
 	defer s.count(-1)
 	h := s.handler(c.Name)
 	if h == nil {
 		return nil, operationError(hostabi.CodeDenied, "there is no handler %q", c.Name)
+	}
+	if onProgress == nil {
+		onProgress = func(Progress) {}
 	}
 	parent := ctx
 	if h.policy.Timeout > 0 {
@@ -114,7 +159,11 @@ func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n 
 		ctx, cancel = context.WithDeadlineCause(ctx, begun.Add(h.policy.Timeout), errTimeout)
 		defer cancel()
 	}
-	var last error // of the attempts here
+	p := before
+	var last error // of the attempts
+	if p.Err != "" {
+		last = errors.New(p.Err)
+	}
 	// ended is the error of a call that is over because ctx is done.
 	ended := func() error {
 		if err := parent.Err(); err != nil {
@@ -125,15 +174,16 @@ func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n 
 		}
 		return operationError(hostabi.CodeTimeout, "no success within %v; the last attempt: %s", h.policy.Timeout, text(last.Error()))
 	}
-	c.Attempt++
-	for failures := 0; ; {
+	if left := h.policy.left(&before); left > 0 && !sleep(ctx, left) {
+		return nil, ended()
+	}
+	for c.Attempt = p.next(); ; {
 		turn, err := h.gate.enter(ctx)
 		if err != nil {
 			return nil, ended()
 		}
-		if onAttempt != nil {
-			onAttempt(c.Attempt)
-		}
+		p.starts(c.Attempt, turn.start)
+		onProgress(p)
 		var result []byte
 		result, err = h.attempt(ctx, c)
 		pause := h.gate.leave(turn, err, h.policy.pause)
@@ -149,17 +199,19 @@ func (s *Set) Do(ctx context.Context, c Call, begun time.Time, onAttempt func(n 
 		if ctx.Err() != nil {
 			return nil, ended()
 		}
-		throttled := (*Throttled)(nil)
-		if errors.As(err, &throttled) {
-			s.retry(c, err, pause)
+		throttled := errors.As(err, new(*Throttled))
+		if !throttled {
+			if h.policy.MaxAttempts > 0 && c.Attempt >= h.policy.MaxAttempts {
+				return nil, operationError(hostabi.CodeExhausted, "%d attempts; the last one: %s", c.Attempt, text(err.Error()))
+			}
+			pause = h.policy.pause(c.Attempt)
+		}
+		p.failed(err, throttled, pause)
+		onProgress(p)
+		s.retry(c, err, pause)
+		if throttled { // the gate pauses
 			continue
 		}
-		if h.policy.MaxAttempts > 0 && c.Attempt >= h.policy.MaxAttempts {
-			return nil, operationError(hostabi.CodeExhausted, "%d attempts; the last one: %s", c.Attempt, text(err.Error()))
-		}
-		failures++
-		pause = h.policy.pause(failures)
-		s.retry(c, err, pause)
 		if !sleep(ctx, pause) {
 			return nil, ended()
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/durun/durun/hostabi"
 )
@@ -44,14 +47,18 @@ func TestDoRetries(t *testing.T) {
 		var told []int
 		s.OnRetry = func(c Call, err error, pause time.Duration) {
 			told = append(told, c.Attempt)
-			longest := 100 * time.Millisecond << (c.Attempt - 4)
+			longest := 100 * time.Millisecond << (c.Attempt - 1)
 			if pause < longest/2 || pause > longest || err.Error() != "not today" {
 				t.Errorf("attempt %d failed with %v, and a pause of %v", c.Attempt, err, pause)
 			}
 		}
 		s.Handle("f", failing(3, errors.New("not today")), Policy{})
 		var attempts []int
-		result, err := s.Do(t.Context(), Call{Name: "f", Attempt: 3}, time.Time{}, func(n int) { attempts = append(attempts, n) })
+		result, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, Progress{Attempt: 3}, func(p Progress) {
+			if p.Next.IsZero() {
+				attempts = append(attempts, p.Attempt)
+			}
+		})
 		if string(result) != "4" || err != nil {
 			t.Errorf("result %q, error %v", result, err)
 		}
@@ -102,7 +109,7 @@ func TestDoEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var s Set
 				s.Handle("f", c.f, c.p)
-				_, err := s.Do(t.Context(), Call{Name: "f"}, time.Now(), nil)
+				_, err := s.Do(t.Context(), Call{Name: "f"}, time.Now(), Progress{}, nil)
 				wantEnd(t, err, c.code, c.message)
 				if len(err.Error()) > maxText+100 {
 					t.Errorf("the message has %d bytes", len(err.Error()))
@@ -137,7 +144,7 @@ func FuzzText(f *testing.F) {
 
 func TestDoDenied(t *testing.T) {
 	var s Set
-	_, err := s.Do(t.Context(), Call{Name: "nobody"}, time.Time{}, nil)
+	_, err := s.Do(t.Context(), Call{Name: "nobody"}, time.Time{}, Progress{}, nil)
 	wantEnd(t, err, hostabi.CodeDenied, `"nobody"`)
 	s.Handle("somebody", failing(0, nil), Policy{})
 	if !s.Has("somebody") || s.Has("nobody") {
@@ -152,17 +159,94 @@ func TestDoAfterRestart(t *testing.T) {
 		s.Handle("f", failing(9, errors.New("down")), Policy{MaxAttempts: 3, Timeout: time.Hour})
 		begun := time.Now()
 		<-time.After(59 * time.Minute)
-		_, err := s.Do(t.Context(), Call{Name: "f", Attempt: 3}, begun, nil)
+		_, err := s.Do(t.Context(), Call{Name: "f"}, begun, Progress{Attempt: 3}, nil)
 		wantEnd(t, err, hostabi.CodeExhausted, "4 attempts")
 		<-time.After(2 * time.Minute)
-		_, err = s.Do(t.Context(), Call{Name: "f"}, begun, func(int) { t.Error("an attempt after its time") })
+		_, err = s.Do(t.Context(), Call{Name: "f"}, begun, Progress{}, func(Progress) { t.Error("an attempt after its time") })
 		wantEnd(t, err, hostabi.CodeTimeout, "no attempt has ended within 1h0m0s")
 		// Begun on a machine whose clock is ahead: from now on, then.
 		started := time.Now()
 		s.Handle("f", failing(1e9, errors.New("down")), Policy{Timeout: time.Hour})
-		_, err = s.Do(t.Context(), Call{Name: "f"}, started.Add(time.Hour), nil)
+		_, err = s.Do(t.Context(), Call{Name: "f"}, started.Add(time.Hour), Progress{}, nil)
 		wantEnd(t, err, hostabi.CodeTimeout, "down")
 		if took := time.Since(started); took != time.Hour {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// What Do tells of a call's way is what another process goes on from: with the attempt's number, the pause and the last error.
+func TestDoProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Set
+		n := 0
+		s.Handle("f", func(_ context.Context, c Call) ([]byte, error) {
+			switch n++; n {
+			case 1:
+				return nil, errors.New("not\nyet " + strings.Repeat("é", MaxProgressErr))
+			case 2, 3:
+				return nil, &Throttled{RetryAfter: time.Minute, Err: errors.New("slowly")}
+			}
+			return []byte(strconv.Itoa(c.Attempt)), nil
+		}, Policy{Backoff: time.Second, MaxBackoff: 10 * time.Second})
+		start := time.Now()
+		var told []Progress
+		result, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, Progress{}, func(p Progress) { told = append(told, p) })
+		if string(result) != "2" || err != nil || len(told) != 7 {
+			t.Fatalf("result %q, %v, %d times", result, err, len(told))
+		}
+		cut := "not yet " + strings.Repeat("é", (MaxProgressErr-len("not yet …"))/2) + "…"
+		second := told[1].Next
+		want := []Progress{
+			{Attempt: 1, Started: start},
+			{Attempt: 1, Started: start, Err: cut, Next: second},
+			{Attempt: 2, Started: second, Err: cut},
+			{Attempt: 2, Started: second, Throttled: 1, Err: "slowly", Next: second.Add(time.Minute)},
+			{Attempt: 2, Started: second.Add(time.Minute), Throttled: 1, Err: "slowly"},
+			{Attempt: 2, Started: second.Add(time.Minute), Throttled: 2, Err: "slowly", Next: second.Add(2 * time.Minute)},
+			{Attempt: 2, Started: second.Add(2 * time.Minute), Throttled: 2, Err: "slowly"},
+		}
+		if d := cmp.Diff(want, told); d != "" {
+			t.Errorf("told (-want +got):\n%s", d)
+		}
+		if pause := second.Sub(start); pause < time.Second/2 || pause > time.Second {
+			t.Errorf("a pause of %v", pause)
+		}
+
+		down := failing(1e9, errors.New("down"))
+		for name, c := range map[string]struct {
+			before Progress // Next is from now
+			next   time.Duration
+			number int
+			after  time.Duration
+		}{
+			"in a pause":                {Progress{Attempt: 7, Err: "x"}, 8 * time.Second, 8, 8 * time.Second},
+			"another clock":             {Progress{Attempt: 7, Err: "x"}, time.Hour, 8, 10 * time.Second},
+			"throttled":                 {Progress{Attempt: 7, Throttled: 3, Err: "x"}, time.Hour, 7, time.Hour},
+			"throttled, another clock":  {Progress{Attempt: 7, Throttled: 3, Err: "x"}, 1e6 * time.Second, 7, MaxRetryAfter},
+			"cut off":                   {Progress{Attempt: 7, Err: "x"}, 0, 8, 0},
+			"cut off, throttled before": {Progress{Attempt: 7, Throttled: 3, Err: "x"}, 0, 8, 0},
+			"overdue":                   {Progress{Attempt: 7, Err: "x"}, -time.Hour, 8, 0},
+		} {
+			var s Set // its names were never throttled
+			s.Handle("f", down, Policy{MaxAttempts: 1, MaxBackoff: 10 * time.Second})
+			started := time.Now()
+			if c.next != 0 {
+				c.before.Next = started.Add(c.next)
+			}
+			var number int
+			_, err := s.Do(t.Context(), Call{Name: "f"}, started, c.before, func(p Progress) { number = p.Attempt })
+			wantEnd(t, err, hostabi.CodeExhausted, "down")
+			if took := time.Since(started); took != c.after || number != c.number {
+				t.Errorf("%s: attempt %d after %v, want %d after %v", name, number, took, c.number, c.after)
+			}
+		}
+
+		s.Handle("f", down, Policy{Timeout: time.Minute, MaxBackoff: -1})
+		started := time.Now()
+		_, err = s.Do(t.Context(), Call{Name: "f"}, started, Progress{Attempt: 7, Err: "in flames", Next: started.Add(time.Hour)}, nil)
+		wantEnd(t, err, hostabi.CodeTimeout, "the last attempt: in flames")
+		if took := time.Since(started); took != time.Minute {
 			t.Errorf("it took %v", took)
 		}
 	})
@@ -189,7 +273,7 @@ func TestDoCancelled(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				start := time.Now()
-				_, err := s.Do(ctx, Call{Name: "f"}, start, nil)
+				_, err := s.Do(ctx, Call{Name: "f"}, start, Progress{}, nil)
 				if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*hostabi.OperationError)) {
 					t.Errorf("error %v", err)
 				}
@@ -212,7 +296,7 @@ func TestWait(t *testing.T) {
 		}, Policy{})
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 3 {
-			go func() { _, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, nil) }()
+			go func() { _, _ = s.Do(ctx, Call{Name: "f"}, time.Time{}, Progress{}, nil) }()
 		}
 		synctest.Wait()
 		start := time.Now()
@@ -239,7 +323,7 @@ func TestDoLateResult(t *testing.T) {
 			<-ctx.Done()
 			return []byte("done"), nil
 		}, Policy{MaxAttempts: 1})
-		if result, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, nil); string(result) != "done" || err != nil {
+		if result, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, Progress{}, nil); string(result) != "done" || err != nil {
 			t.Errorf("result %q, error %v", result, err)
 		}
 	})
@@ -251,7 +335,11 @@ func TestDoThrottledDoesNotCount(t *testing.T) {
 		s.Handle("f", failing(5, &Throttled{RetryAfter: 10 * time.Second}), Policy{MaxAttempts: 1})
 		var attempts []int
 		start := time.Now()
-		result, err := s.Do(t.Context(), Call{Name: "f"}, start, func(n int) { attempts = append(attempts, n) })
+		result, err := s.Do(t.Context(), Call{Name: "f"}, start, Progress{}, func(p Progress) {
+			if p.Next.IsZero() {
+				attempts = append(attempts, p.Attempt)
+			}
+		})
 		if string(result) != "6" || err != nil {
 			t.Errorf("result %q, error %v", result, err)
 		}
@@ -285,7 +373,7 @@ func TestDoMany(t *testing.T) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if _, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, nil); err != nil {
+			if _, err := s.Do(t.Context(), Call{Name: "f"}, time.Time{}, Progress{}, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -315,7 +403,7 @@ func TestDoOrder(t *testing.T) {
 	}, Policy{Concurrency: 1})
 	var wg sync.WaitGroup
 	for i := range uint32(n) {
-		wg.Go(func() { _, _ = s.Do(t.Context(), Call{Name: "f", Operation: i}, time.Time{}, nil) })
+		wg.Go(func() { _, _ = s.Do(t.Context(), Call{Name: "f", Operation: i}, time.Time{}, Progress{}, nil) })
 		waitFor(s.handler("f").gate, func(g *gate) bool { return g.running+g.queue.Len() == int(i)+1 })
 	}
 	close(open)

@@ -301,7 +301,7 @@ func TestHTTPFailures(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			result, err := s.Do(t.Context(), Call{Name: "send", Key: fmt.Sprint(i), Body: []byte("{}")}, time.Time{}, nil)
+			result, err := s.Do(t.Context(), Call{Name: "send", Key: fmt.Sprint(i), Body: []byte("{}")}, time.Time{}, Progress{}, nil)
 			if string(result) != "sent" || err != nil {
 				t.Errorf("call %d: %q, %v", i, result, err)
 			}

@@ -20,8 +20,8 @@ type Policy struct {
 	Timeout time.Duration
 	// AttemptTimeout is how long one attempt may take, 30 s if 0. After that its context is done.
 	AttemptTimeout time.Duration
-	// Backoff is the longest pause after a call's first failure, 100 ms if 0. It doubles with each failure, up to
-	// MaxBackoff, 1 min if 0. Each pause is drawn between half of that and all, so that calls that failed together don't
+	// Backoff is the longest pause after a call's first attempt, 100 ms if 0. It doubles with each attempt, by whichever process,
+	// up to MaxBackoff, 1 min if 0. Each pause is drawn between half of that and all, so that calls that failed together don't
 	// come back together.
 	Backoff, MaxBackoff time.Duration
 	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit. They are
@@ -57,12 +57,30 @@ func (p Policy) withDefaults() Policy {
 	return p
 }
 
-// pause draws the time to wait after the nth failure in a row, n from 1.
-func (p Policy) pause(n int) time.Duration {
-	most := p.MaxBackoff
-	if most < 0 {
+// longest is how long a pause may be that the policy chooses.
+func (p Policy) longest() time.Duration {
+	if p.MaxBackoff < 0 {
+		return MaxRetryAfter
+	}
+	return p.MaxBackoff
+}
+
+// left returns how much is left of the pause after an attempt by another process: never more than there may be, since that may
+// have had another clock.
+func (p Policy) left(before *Progress) time.Duration {
+	if before.Next.IsZero() {
+		return 0
+	}
+	most := p.longest()
+	if before.Throttled > 0 {
 		most = MaxRetryAfter
 	}
+	return min(time.Until(before.Next), most)
+}
+
+// pause draws the time to wait after the nth failure in a row, n from 1.
+func (p Policy) pause(n int) time.Duration {
+	most := p.longest()
 	longest := p.Backoff
 	for range n - 1 {
 		if longest <= 0 || longest >= most {

@@ -26,8 +26,8 @@ func newInspectCommand(a *app) *cobra.Command {
 		Use:   "inspect ID[@SEQ]",
 		Short: "Print the facts of one commit",
 		Long: `Print what the last commit of a coroutine says, or commit SEQ: its module, what
-it waits for, and the sizes of what it is made of. "durun stack" prints its call
-stack.
+it waits for (or, if it is running, that it computes now), and the sizes of what
+it is made of. "durun stack" prints its call stack.
 
 JSON is an object with the keys of "durun ps" and driver (an object with host,
 pid and since, or null if nobody drives it or the store doesn't say who), entry,
@@ -36,17 +36,22 @@ under, or empty), parent, chain (of a delta: an object with base, what it is
 against, root, the full snapshot that it goes back to, and objects, how many are
 read to restore it; else null), in_start, frames, memory, globals, tables,
 dropped_data, dropped_elements, host, operations (an array of objects with
-number, kind, name, key, begun, due, attempts, status, message and bytes; due
-is null where there is none, and status is pending, ok or why it failed),
-result (its length in bytes), messages (an array of objects with name, key,
-sent, bytes and problem, why it can't be read, or empty; those that wait now, if
-this is the last commit), output and grants.`,
+number, kind, name, key, begun, due, attempts, throttled, last_attempt,
+last_error, next_attempt, status, message and bytes; due is null where there is
+none, and status is pending, ok or why it failed; attempts is the number of a
+call's last attempt, throttled how often those of that number were, last_attempt
+when it started, last_error why the last that has ended failed, and next_attempt
+when there is another, or null while one is under way; that an attempt failed is
+in a commit some seconds later, or a minute, when many have), result (its length
+in bytes), messages (an array of objects with name, key, sent, bytes and
+problem, why it can't be read, or empty; those that wait now, if this is the
+last commit), output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runInspect(cmd.Context(), a, o, args[0])
 		},
-		ValidArgsFunction: completeIDs(a, 1, nil),
+		ValidArgsFunction: completeReference(a, nil),
 	}
 	addFormatFlag(cmd, &o.format)
 	return cmd
@@ -55,7 +60,7 @@ this is the last commit), output and grants.`,
 // facts is what inspect tells of a commit, as JSON.
 type facts struct {
 	coroutine
-	Driver          *driverFacts `json:"driver"` // nil if nobody drives it, or if the store has locks, which don't tell
+	Driver          *driverFacts `json:"driver"` // nil if nobody drives it, or if who does is not known
 	Entry           string       `json:"entry"`
 	Args            []value      `json:"args"`
 	Results         []value      `json:"results"`
@@ -117,16 +122,24 @@ type hostFacts struct {
 
 // operation is one that the coroutine has begun and not dropped.
 type operation struct {
-	Number   uint32  `json:"number"`
-	Kind     string  `json:"kind"`
-	Name     string  `json:"name"`
-	Key      string  `json:"key"`
-	Begun    moment  `json:"begun"`
-	Due      *moment `json:"due"` // nil but for a timer that has not ended
-	Attempts int     `json:"attempts"`
-	Status   string  `json:"status"`
-	Message  string  `json:"message"`
-	Bytes    int     `json:"bytes"` // of the body, or the result once it has ended
+	Number uint32  `json:"number"`
+	Kind   string  `json:"kind"`
+	Name   string  `json:"name"`
+	Key    string  `json:"key"`
+	Begun  moment  `json:"begun"`
+	Due    *moment `json:"due"` // nil but for a timer that has not ended
+
+	// Of a call that has not ended:
+
+	Attempts    int    `json:"attempts"`     // the number of the last attempt
+	Throttled   int    `json:"throttled"`    // how often those of that number were
+	LastAttempt moment `json:"last_attempt"` // when it started
+	LastError   string `json:"last_error"`   // of the last attempt that has ended
+	NextAttempt moment `json:"next_attempt"` // null while one is under way
+
+	Status  string `json:"status"`
+	Message string `json:"message"`
+	Bytes   int    `json:"bytes"` // of the body, or the result once it has ended
 }
 
 // message is one that waits for the coroutine.
@@ -182,6 +195,7 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err 
 	for _, m := range waiting {
 		f.Messages = append(f.Messages, describeMessage(m))
 	}
+	f.heed(by)
 	if running && by.PID != 0 {
 		f.Driver = &driverFacts{by.Host, by.PID, moment{by.Since}}
 	}
@@ -258,7 +272,9 @@ func (f *facts) gatherOperations(s *snapshot.Snapshot) error {
 	for _, o := range ops {
 		described := operation{
 			Number: o.Number, Kind: o.Kind.String(), Name: o.Name, Key: o.Key, Begun: moment{o.Begun},
-			Attempts: o.Attempts, Status: hostabi.CodePending.String(), Message: o.Message, Bytes: o.Size,
+			Status: hostabi.CodePending.String(), Message: o.Message, Bytes: o.Size,
+			Attempts: o.Progress.Attempt, Throttled: o.Progress.Throttled, LastAttempt: moment{o.Progress.Started},
+			LastError: o.Progress.Err, NextAttempt: moment{o.Progress.Next},
 		}
 		if o.Ended {
 			described.Status = o.Code.String()
@@ -294,12 +310,30 @@ func (o *operation) text(now time.Time) string {
 		t += ", " + cell(o.Message)
 	}
 	if o.Attempts > 0 {
-		t += fmt.Sprintf(", attempt %d", o.Attempts)
+		t += ", " + o.attemptText(now)
 	}
 	if o.Due != nil {
 		t += ", due " + humanTime(o.Due.Time, now)
 	}
 	return t
+}
+
+// attemptText says how far a call has come: "attempt 4, 3 seconds ago: 500 Internal Server Error; the next in 5 seconds".
+func (o *operation) attemptText(now time.Time) string {
+	t := fmt.Sprintf("attempt %d", o.Attempts)
+	if o.Throttled > 0 {
+		t += fmt.Sprintf(", throttled %d×", o.Throttled)
+	}
+	t += ", " + humanTime(o.LastAttempt.Time, now)
+	switch {
+	case o.NextAttempt.IsZero() && o.LastError != "":
+		return t + ", after: " + cell(o.LastError)
+	case o.NextAttempt.IsZero():
+		return t
+	case o.NextAttempt.After(now):
+		return t + ": " + cell(o.LastError) + "; the next " + humanTime(o.NextAttempt.Time, now)
+	}
+	return t + ": " + cell(o.LastError) + "; the next was due " + humanTime(o.NextAttempt.Time, now)
 }
 
 func describeValues(values []snapshot.Value) []value {
@@ -349,6 +383,9 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	}
 	if f.Error != "" {
 		line("error", "%s", strings.ReplaceAll(strings.TrimSpace(f.Error), "\n", "\n\t"))
+	}
+	if f.Computing != nil {
+		line("computing", "since %s (%s)", f.Computing.Local().Format(time.RFC3339), humanTime(f.Computing.Time, now))
 	}
 	if f.Waiting != nil {
 		line("waiting", "%s: %s", f.Waiting.Kind, f.Waiting.text(now))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -31,15 +32,19 @@ too. The last changed is first.
 STATUS is running for a coroutine that somebody drives now, else that of its
 last commit: suspended, completed, failed or cancelled; unreadable, if that
 commit is damaged. SEQ is the number of that commit, and WAITING what the
-program waits for.
+program waits for; of a call that was tried in vain, with the number of the
+attempt and why it failed. Of one that is running and has computed for a second
+or more since then WAITING says so; where the store has no locks, up to a third
+of the lease later. A program that has not waited yet has no commit, and is not
+listed.
 
 With --tree children are listed below their parents, as far as those are listed.
 A child's id is its parent's, a dot, and a number.
 
 JSON is an array of objects with the keys id, status, module (SHA-256),
 module_name, seq, waiting (an object with kind, detail and until, or null),
-exit_code (null until the end), updated (null if unreadable) and, where there is
-one, parent (the parent's id) and error.`,
+computing (since when, or null), exit_code (null until the end), updated (null
+if unreadable) and, where there is one, parent (the parent's id) and error.`,
 		Example: "  durun ps\n  durun ps -a --tree\n  durun ps -a -o json",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,7 +77,7 @@ func runPs(ctx context.Context, a *app, o psOptions) error {
 		if c.ExitCode != nil {
 			status += " (" + strconv.FormatUint(uint64(*c.ExitCode), 10) + ")"
 		}
-		rows = append(rows, []string{strings.Repeat("  ", c.depth) + c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated.Time, now)})
+		rows = append(rows, []string{strings.Repeat("  ", c.depth) + c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.doing(now), humanTime(c.Updated.Time, now)})
 	}
 	return writeTable(a.Stdout, rows)
 }
@@ -85,6 +90,7 @@ type coroutine struct {
 	ModuleName string          `json:"module_name"`
 	Seq        uint64          `json:"seq"`
 	Waiting    *waiting        `json:"waiting"`
+	Computing  *moment         `json:"computing"` // since when; nil while it waits, and while nobody drives it
 	ExitCode   *uint32         `json:"exit_code"` // nil until the end
 	Updated    moment          `json:"updated"`
 	Parent     string          `json:"parent,omitempty"`
@@ -124,8 +130,8 @@ func asTree(list []coroutine) []coroutine {
 		below := children[parent]
 		if parent != "" {
 			slices.SortFunc(below, func(a, b coroutine) int {
-				_, i, _ := parentID(a.ID)
-				_, k, _ := parentID(b.ID)
+				_, i, _ := runtime.ParentID(a.ID)
+				_, k, _ := runtime.ParentID(b.ID)
 				return cmp.Compare(i, k)
 			})
 		}
@@ -146,7 +152,7 @@ func setParents(list []coroutine) {
 		there[c.ID] = true
 	}
 	for i := range list {
-		if parent, _, ok := parentID(list[i].ID); ok && there[parent] {
+		if parent, _, ok := runtime.ParentID(list[i].ID); ok && there[parent] {
 			list[i].Parent = parent
 		}
 	}
@@ -171,11 +177,14 @@ func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
 		case c.Err != nil:
 			list = append(list, coroutine{ID: c.Coroutine, Status: statusUnreadable, Seq: c.Seq, Error: c.Err.Error()})
 		default:
+			var by snapshot.Holder
 			running := false
 			if !c.Status.Ended() {
-				_, running = driven(c.Coroutine)
+				by, running = driven(c.Coroutine)
 			}
-			list = append(list, describe(c.Manifest, running))
+			d := describe(c.Manifest, running)
+			d.heed(by)
+			list = append(list, d)
 		}
 	}
 	setParents(list)
@@ -201,6 +210,21 @@ func describe(m snapshot.Manifest, driven bool) coroutine {
 		c.Status = snapshot.Running
 	}
 	return c
+}
+
+// heed takes in what the coroutine's driver says: that it computes, and doesn't wait any longer as its last commit has it.
+func (c *coroutine) heed(by snapshot.Holder) {
+	if c.Status == snapshot.Running && !by.Computing.IsZero() && by.After == c.Seq {
+		c.Waiting, c.Computing = nil, &moment{by.Computing}
+	}
+}
+
+// doing is what it waits for, or that it computes, for a table's cell.
+func (c *coroutine) doing(now time.Time) string {
+	if c.Computing != nil {
+		return "computing, for " + humanDuration(now.Sub(c.Computing.Time))
+	}
+	return c.Waiting.text(now)
 }
 
 func describeAwait(w *snapshot.Await) *waiting {

@@ -85,12 +85,13 @@ without.`,
 func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("dir", completeFolders)
 	f.Var(&a.sync, "sync", syncUsage)
 	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	f.BoolVar(&o.trustStore, "trust-store", false, "give the program what the store says that it was given, also where the store is no folder")
 	o.driveFlags.add(cmd)
-	o.outsideFlags.add(cmd)
+	o.outsideFlags.add(a, cmd)
 	o.limitFlags.add(cmd)
 }
 
@@ -142,6 +143,9 @@ func (a *app) each(ctx context.Context, ids []string, do func(id string) error) 
 	for i, id := range ids {
 		err := do(id)
 		if ctx.Err() != nil {
+			if err == nil && i < len(ids)-1 {
+				err = context.Cause(ctx) // the others are left as they are
+			}
 			return err
 		}
 		switch {

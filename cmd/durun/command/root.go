@@ -224,7 +224,8 @@ Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
 s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
 tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
 --store or DURUN_STORE it is a folder of the user's, under the XDG data
-directory. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
+directory. "run" and "import" make a folder that isn't there; to the others it
+is an error. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
 under; see "durun help key". Wherever a command takes an ID, a prefix will do if
 only one id begins with it.
 
@@ -257,11 +258,10 @@ only one id begins with it.
 		return &exitError{code: exitUsage, err: err, advice: seeHelp(cmd)}
 	})
 	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` or folder of the store (default: $"+storeVariable+", else a folder of the user's)")
-	_ = root.RegisterFlagCompletionFunc("store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return nil, cobra.ShellCompDirectiveFilterDirs
-	})
+	_ = root.RegisterFlagCompletionFunc("store", completeFolders)
 	root.PersistentFlags().StringVar(&a.keyFile, "key-file", "", "`file` of the keys that the store is encrypted under (default: $"+keyFileVariable+", else $"+keyVariable+", else none)")
 	root.SetHelpCommand(newHelpCommand())
+	root.PersistentPreRun = beforeCompletion
 	for _, g := range []struct {
 		id, title string
 		commands  []*cobra.Command
@@ -348,24 +348,4 @@ func addFormatFlag(cmd *cobra.Command, f *format) {
 	*f = formatText
 	cmd.Flags().VarP(f, "output", "o", "output `format`: text or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "text"}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// completeIDs completes arguments that are coroutine ids, up to max of them, max < 0 for any number.
-func completeIDs(a *app, max int, wanted func(snapshot.Status) bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if max >= 0 && len(args) >= max {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		list, err := a.list(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var found []string
-		for _, c := range list {
-			if strings.HasPrefix(c.ID, prefix) && (wanted == nil || wanted(c.Status)) {
-				found = append(found, cobra.CompletionWithDesc(c.ID, string(c.Status)+" "+c.ModuleName))
-			}
-		}
-		return found, cobra.ShellCompDirectiveNoFileComp
-	}
 }

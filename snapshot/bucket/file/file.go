@@ -40,7 +40,7 @@ const (
 
 var errHeld = errors.New("held")
 
-// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker], [bucket.Syncer] and [bucket.Spooler], and
+// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Noter], [bucket.Syncer] and [bucket.Spooler], and
 // on Linux [bucket.Watcher].
 // Any number of goroutines and processes may use a folder at once.
 type Bucket struct {
@@ -51,8 +51,9 @@ type Bucket struct {
 	named atomic.Bool // files have to be made with a name here
 
 	mu       sync.Mutex
-	synced   map[string]bool // folders known to be durable in their parents, and so up to the root
-	removals int             // how many folders were removed, or found to be gone
+	held     map[string]lockFile // by key
+	synced   map[string]bool     // folders known to be durable in their parents, and so up to the root
+	removals int                 // how many folders were removed, or found to be gone
 	cleaned  time.Time
 }
 
@@ -62,6 +63,8 @@ type Options struct {
 	// several times as fast. Nothing is lost when a process dies, however it dies. When the machine does, what was put in
 	// its last half minute or so may be missing, or be there with bytes missing, though Put had returned.
 	NoSync bool
+	// Existing opens a folder that is there, and makes none: [bucket.ErrNoBucket] is the error where there is none.
+	Existing bool
 }
 
 // Open opens the bucket in the folder root, which is made, with mode 0700, if it is not there. A folder that can't be
@@ -72,6 +75,11 @@ func Open(root string) (*Bucket, error) { return OpenOptions(root, Options{}) }
 
 // OpenOptions is Open with options.
 func OpenOptions(root string, o Options) (*Bucket, error) {
+	if o.Existing {
+		if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+			return nil, &bucket.Error{Op: "open", Key: root, Kind: bucket.ErrNoBucket}
+		}
+	}
 	b, err := open(osFS{}, root)
 	if err != nil {
 		return nil, err
@@ -85,8 +93,8 @@ func OpenOptions(root string, o Options) (*Bucket, error) {
 // leaveUnsynced is for [Options].NoSync. The root folder is durable then, if this process made it: others rely on that.
 func (b *Bucket) leaveUnsynced() { b.fs, b.noSync = unsyncedFS{b.fs}, true }
 
-// OpenURL is the [bucket.Opener] of file:// and of plain paths. The URL's query may be sync=false, for
-// [Options].NoSync, or sync=true.
+// OpenURL is the [bucket.Opener] of file:// and of plain paths. The URL's query may have sync=false, for [Options].NoSync,
+// and create=false, for [Options].Existing; each may be true as well, which is how it is without.
 func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	fail := func(why string) (bucket.Bucket, error) {
 		return nil, &bucket.Error{Op: "open", Key: u.String(), Kind: bucket.ErrURL, Err: errors.New(why)}
@@ -99,13 +107,9 @@ func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	case !strings.HasPrefix(u.Path, "/"):
 		return fail("the path is not absolute")
 	}
-	var o Options
-	switch u.RawQuery {
-	case "", "sync=true":
-	case "sync=false":
-		o.NoSync = true
-	default:
-		return fail("the only options of a folder are sync=false and sync=true; write a ? in its name as %3F")
+	o, err := optionsOf(u.RawQuery)
+	if err != nil {
+		return fail(err.Error())
 	}
 	root := u.Path
 	if filepath.Separator == '\\' && len(root) > 2 && root[2] == ':' { // /C:/…
@@ -118,12 +122,35 @@ func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	return b, nil
 }
 
+// optionsOf reads a URL's query.
+func optionsOf(query string) (o Options, err error) {
+	values, err := url.ParseQuery(query)
+	for name, v := range values {
+		switch last := v[len(v)-1]; {
+		case len(v) > 1, last != "true" && last != "false":
+			err = errUnknownOption
+		case name == "sync":
+			o.NoSync = last == "false"
+		case name == "create":
+			o.Existing = last == "false"
+		default:
+			err = errUnknownOption
+		}
+	}
+	if err != nil {
+		return Options{}, errUnknownOption
+	}
+	return o, nil
+}
+
+var errUnknownOption = errors.New("the only options of a folder are sync=false and create=false, or =true; write a ? in its name as %3F")
+
 func open(fsys fsys, root string) (*Bucket, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, &bucket.Error{Op: "open", Key: root, Kind: bucket.ErrURL, Err: err}
 	}
-	b := &Bucket{root: root, fs: fsys, synced: map[string]bool{}}
+	b := &Bucket{root: root, fs: fsys, held: map[string]lockFile{}, synced: map[string]bool{}}
 	switch info, err := fsys.Stat(root); {
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
 		if to, err := filepath.EvalSymlinks(root); err != nil {
@@ -698,33 +725,6 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// TryLock implements [bucket.Locker] with flock: the lock is gone when the process is, however it ends.
-func (b *Bucket) TryLock(ctx context.Context, key string) (func() error, error) {
-	if err := check(ctx, "lock", key); err != nil {
-		return nil, err
-	}
-	rel := lockDir + "/" + strings.ReplaceAll(key, "/", "+")
-	for try := 0; ; try++ {
-		if _, err := b.mkdirs(lockDir); err != nil {
-			return nil, wrap("lock", key, err)
-		}
-		l, err := b.fs.Lock(b.path(rel))
-		switch {
-		case errors.Is(err, errHeld):
-			return nil, &bucket.Error{Op: "lock", Key: key, Kind: bucket.ErrLocked}
-		case errors.Is(err, fs.ErrNotExist) && try < 3:
-			b.forget()
-			continue
-		case err != nil:
-			return nil, wrap("lock", key, err)
-		}
-		return sync.OnceValue(func() error {
-			_ = b.fs.Remove(b.path(rel)) // before it is unlocked; see osFS.Lock
-			return wrap("lock", key, l.Close())
-		}), nil
-	}
-}
-
 func check(ctx context.Context, op, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -762,7 +762,6 @@ func wrap(op, key string, err error) error {
 
 var (
 	_ bucket.Bucket = (*Bucket)(nil)
-	_ bucket.Locker = (*Bucket)(nil)
 	_ bucket.Syncer = (*Bucket)(nil)
 	_ handle        = osFile{(*os.File)(nil)}
 )

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import sys
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn
 
 from . import _operations
@@ -15,6 +15,14 @@ from ._rpc import Cancelled
 
 # How many rounds without a wait the loop goes before it asks whether operations have ended.
 _ROUNDS = 64
+
+
+def _lacks(what: str, instead: str) -> Callable[..., NoReturn]:
+    def method(self: EventLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError."""
+        raise NotImplementedError(f"there are no {what} in a WebAssembly program: {instead}")
+
+    return method
 
 
 class EventLoop(asyncio.BaseEventLoop):
@@ -100,7 +108,14 @@ class EventLoop(asyncio.BaseEventLoop):
         return super().create_task(coro, **kwargs)
 
     def run_until_complete(self, future: Any) -> Any:
-        """Run until it is done. If the coroutine is to be cancelled, this is what is."""
+        """Run until it is done. If the coroutine is to be cancelled, this is what is.
+
+        In a child that was spawned for a function, it calls that instead and exits; see spawn.
+        """
+        if assignment := _assigned():
+            if asyncio.iscoroutine(future):
+                future.close()
+            _carry_out(assignment, self.get_debug())
         future = asyncio.ensure_future(future, loop=self)
         before, self._main = self._main, future
         try:
@@ -108,9 +123,11 @@ class EventLoop(asyncio.BaseEventLoop):
         finally:
             self._main = before
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
-        """Raises NotImplementedError."""
-        raise NotImplementedError("there are no threads in a WebAssembly program: call the function, or durun.spawn it")
+    run_in_executor = _lacks("threads", "call the function, or durun.spawn it")
+    create_connection = create_server = create_datagram_endpoint = getaddrinfo = _lacks("sockets", "durun.call a handler that has them")
+    subprocess_exec = subprocess_shell = _lacks("processes", "durun.call a handler that starts them")
+    add_signal_handler = _lacks("signals", "`durun cancel` raises durun.Cancelled")
+    add_reader = add_writer = connect_read_pipe = connect_write_pipe = _lacks("pipes", "what is read or written waits, and all tasks with it")
 
 
 async def _result_of(awaitable: Any) -> Any:
@@ -118,35 +135,32 @@ async def _result_of(awaitable: Any) -> Any:
 
 
 def run(main: Coroutine[Any, Any, Any], *, debug: bool | None = None) -> Any:
-    """Run a coroutine of Python's in an EventLoop, and return its result, as asyncio.run does.
+    """Run a coroutine of Python's in an EventLoop, and return its result. It is asyncio.run, whatever loop that has.
 
     In a child that was spawned for a function, it calls that instead and exits; see spawn.
     """
-    if _operations._assignment is not None and not _operations._assignment.begun:
-        main.close()
-    _do_assignment(debug)
-    return _run(main, debug)
-
-
-def main() -> None:
-    """In a child that was spawned for a function: call that, and exit. In other programs it does nothing."""
-    _do_assignment(None)
-
-
-def _run(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
     with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
         return runner.run(main)
 
 
-def _do_assignment(debug: bool | None) -> None:
+def main() -> None:
+    """In a child that was spawned for a function: call that, and exit. In other programs it does nothing."""
+    if assignment := _assigned():
+        _carry_out(assignment, None)
+
+
+def _assigned() -> _operations._Assignment | None:
+    """The function that this child was spawned for, as long as it was not called."""
     assignment = _operations._assignment
-    if assignment is None or assignment.begun:
-        return
+    return None if assignment is None or assignment.begun else assignment
+
+
+def _carry_out(assignment: _operations._Assignment, debug: bool | None) -> NoReturn:
     assignment.begun = True
     module = importlib.import_module(assignment.module)
     result = getattr(module, assignment.function)(*assignment.args, **assignment.kwargs)
     if asyncio.iscoroutine(result):
-        result = _run(result, debug)
+        result = run(result, debug=debug)
     output(result)
     sys.exit()
 
