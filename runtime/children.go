@@ -53,7 +53,7 @@ func (s *Scheduler) Spawn(ctx context.Context, c Child, done func(output []byte,
 	}
 	var f func(ending)
 	f = func(e ending) {
-		output, err, ended := e.asChild()
+		output, err, ended := e.asChild(c.ID)
 		switch {
 		case ctx.Err() != nil || e.closed:
 		case e.unbegun: // somebody else's, of that id
@@ -164,18 +164,19 @@ func (s *Scheduler) askToEnd(t *task) {
 	s.rouse(t)
 }
 
-// asChild is how a child has ended, for its parent. A child that was given up has not.
-func (e *ending) asChild() (output []byte, err error, ended bool) {
+// asChild is how the child of that id has ended, for its parent: errors name it, so that its output can be looked at. A child that
+// was given up has not.
+func (e *ending) asChild(id string) (output []byte, err error, ended bool) {
 	var failure *hostabi.OperationError
 	switch {
 	case e.Status == snapshot.Completed && e.ExitCode == 0:
 		return e.Result, nil, true
 	case e.Status == snapshot.Completed:
-		return nil, refuse(hostabi.CodeFailed, "exit code %d", e.ExitCode), true
+		return nil, refuse(hostabi.CodeFailed, "child %s: exit code %d", id, e.ExitCode), true
 	case e.Status == snapshot.Cancelled:
-		return nil, refuse(hostabi.CodeCancelled, "the child was cancelled"), true
+		return nil, refuse(hostabi.CodeCancelled, "child %s was cancelled", id), true
 	case e.Status == snapshot.Failed:
-		return nil, refuse(hostabi.CodeFailed, "%v", e.Err), true
+		return nil, refuse(hostabi.CodeFailed, "child %s: %v", id, e.Err), true
 	case errors.As(e.Err, &failure): // it could not be started
 		return nil, failure, true
 	}

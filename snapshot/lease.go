@@ -69,15 +69,17 @@ type Lease struct {
 
 	turn chan struct{} // held by whoever renews the lease or asks the store about it
 
-	mu      sync.Mutex
-	epoch   uint64    // the last one made
-	held    uint64    // the last one that was good
-	sent    instant   // just before the request that made that: it is good until a TTL after, at least
-	attempt instant   // just before the first request for the next epoch, if one was sent and had no answer
-	old     []string  // keys of earlier epochs that are still to be deleted
-	unknown bool      // whether the next epoch was made is not known
-	err     error     // why it is not held any more
-	done    chan bool // closed when it is not
+	mu        sync.Mutex
+	epoch     uint64    // the last one made
+	held      uint64    // the last one that was good
+	sent      instant   // just before the request that made that: it is good until a TTL after, at least
+	attempt   instant   // just before the first request for the next epoch, if one was sent and had no answer
+	computing time.Time // what others are told; see Computing
+	after     uint64
+	old       []string  // keys of earlier epochs that are still to be deleted
+	unknown   bool      // whether the next epoch was made is not known
+	err       error     // why it is not held any more
+	done      chan bool // closed when it is not
 
 	ctx     context.Context // of the renewals
 	cancel  context.CancelFunc
@@ -109,11 +111,13 @@ func (s *Store) Acquire(ctx context.Context, id string, o LeaseOptions) (*Lease,
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 	case errors.Is(err, bucket.ErrLocked):
-		return nil, &DrivenError{Coroutine: id, Err: ErrBusy}
+		return nil, &DrivenError{Coroutine: id, Holder: s.noted(id), Err: ErrBusy}
 	case err != nil:
 		return nil, fmt.Errorf("lock coroutine %s: %w", id, err)
 	default:
-		return &Lease{s: s, id: id, holder: newHolder(), release: release, done: make(chan bool)}, nil
+		l := &Lease{s: s, id: id, holder: newHolder(), release: release, done: make(chan bool)}
+		l.note()
+		return l, nil
 	}
 	l := &Lease{
 		s: s, id: id, holder: newHolder(), ttl: o.TTL, onLost: o.OnLost,
@@ -305,7 +309,7 @@ func (l *Lease) put(ctx context.Context, epoch uint64) error {
 		return corrupt("store", -1, "leases of coroutine %s have used up their numbers", l.id)
 	}
 	key := leaseKey(l.id, epoch)
-	err := bucket.PutBytes(ctx, l.s.b, key, l.holder.encode())
+	err := bucket.PutBytes(ctx, l.s.b, key, l.says())
 	if !errors.Is(err, bucket.ErrExist) {
 		return err
 	}
@@ -572,38 +576,6 @@ func (l *Lease) Release() error {
 		}
 	})
 	return err
-}
-
-// Driven returns a function that says whether somebody drives a coroutine now, and who, as far as that is known. It is
-// for a moment's use: for many coroutines, it has looked at the store once.
-func (s *Store) Driven(ctx context.Context) (func(id string) (Holder, bool), error) {
-	if _, ok := s.b.(bucket.Locker); ok {
-		return func(id string) (Holder, bool) {
-			release, err := s.b.(bucket.Locker).TryLock(ctx, leasesPrefix+id)
-			if err == nil {
-				_ = release()
-			}
-			return Holder{}, errors.Is(err, bucket.ErrLocked)
-		}, nil
-	}
-	found, err := s.leases(ctx, leasesPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("look for drivers: %w", err)
-	}
-	now, ok := s.storeTime(ctx)
-	if !ok {
-		now = time.Now()
-	}
-	held := map[string]Holder{}
-	for _, f := range found {
-		if now.Before(f.made.Add(f.holder.TTL)) && !f.holder.gone() {
-			held[f.id] = f.holder
-		}
-	}
-	return func(id string) (Holder, bool) {
-		h, ok := held[id]
-		return h, ok
-	}, nil
 }
 
 // leaseObject is a lease in the store.

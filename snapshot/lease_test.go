@@ -229,6 +229,18 @@ func TestLeaseRenewal(t *testing.T) {
 		if h, is := driven("p"); !is || h.PID != os.Getpid() || h.owner != l.holder.owner || h.TTL != 3*time.Second {
 			t.Errorf("driven: %+v, %v", h, is)
 		}
+		since := time.Now().UTC()
+		l.Computing(since, 7) // which the next renewal tells
+		if h, _ := driven("p"); !h.Computing.IsZero() {
+			t.Errorf("driven: %+v", h)
+		}
+		elapse(1500 * time.Millisecond)
+		if driven, err = other.Driven(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if h, _ := driven("p"); !h.Computing.Equal(since) || h.After != 7 || h.PID != os.Getpid() {
+			t.Errorf("driven, and computing: %+v", h)
+		}
 		r.count()
 		elapse(time.Hour)
 		if got, want := r.count(), 2*3600; got != want { // a put and a delete a second
