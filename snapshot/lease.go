@@ -42,6 +42,9 @@ type LeaseOptions struct {
 	// OnWait makes Acquire wait for somebody else's lease that may run out, instead of giving up at once. It is called
 	// once, when the wait begins.
 	OnWait func(Wait)
+	// OnLost is called once if the lease is lost, which [Lease.Err] then says, and not if it is released. It is called by any
+	// goroutine, and must not wait. Nil: nobody is told.
+	OnLost func()
 }
 
 // Wait is what [Store.Acquire] waits for: that a lease runs out, or is renewed.
@@ -61,6 +64,7 @@ type Lease struct {
 	id      string
 	holder  Holder
 	ttl     time.Duration
+	onLost  func()
 	release func() error // of the lock; nil for a lease that is an object
 
 	turn chan struct{} // held by whoever renews the lease or asks the store about it
@@ -116,7 +120,7 @@ func (s *Store) Acquire(ctx context.Context, id string, o LeaseOptions) (*Lease,
 		return l, nil
 	}
 	l := &Lease{
-		s: s, id: id, holder: newHolder(), ttl: o.TTL,
+		s: s, id: id, holder: newHolder(), ttl: o.TTL, onLost: o.OnLost,
 		turn: make(chan struct{}, 1), done: make(chan bool), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	l.holder.TTL = o.TTL
@@ -505,10 +509,14 @@ func (l *Lease) overtaken(ctx context.Context) error {
 // lose ends the lease.
 func (l *Lease) lose(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
+	lost := l.err == nil
+	if lost {
 		l.err = err
 		close(l.done)
+	}
+	l.mu.Unlock()
+	if lost && l.onLost != nil && !errors.Is(err, errReleased) {
+		l.onLost()
 	}
 }
 

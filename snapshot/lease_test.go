@@ -673,14 +673,15 @@ func TestLeaseCrashes(t *testing.T) {
 func TestOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := buckettest.NewFaulty(buckettest.NoLock(bucket.NewMem()), nil)
-		l := acquire(t, NewStore(f), LeaseOptions{})
+		lost := 0
+		l := acquire(t, NewStore(f), LeaseOptions{OnLost: func() { lost++ }})
 		ctx, cancel := l.Context(t.Context())
 		defer cancel()
 		elapse(time.Second)
 		f.Plan(buckettest.CrashAt(0, false))
 		elapse(13 * time.Second)
-		if err := l.Err(); err != nil {
-			t.Errorf("before it has run out: %v", err)
+		if err := l.Err(); err != nil || lost > 0 {
+			t.Errorf("before it has run out: %v, %d calls", err, lost)
 		}
 		began := time.Now()
 		<-ctx.Done()
@@ -692,11 +693,14 @@ func TestOutage(t *testing.T) {
 			t.Errorf("it was lost with %v", err)
 		}
 		_ = l.Release()
+		if synctest.Wait(); lost != 1 {
+			t.Errorf("the holder was told %d times", lost)
+		}
 
 		// A shorter one it outlives.
 		f.Plan(nil)
 		elapse(20 * time.Second)
-		l = acquire(t, NewStore(f), LeaseOptions{OnWait: func(Wait) {}})
+		l = acquire(t, NewStore(f), LeaseOptions{OnWait: func(Wait) {}, OnLost: func() { t.Error("it was lost") }})
 		elapse(time.Second)
 		f.Plan(buckettest.CrashAt(0, false))
 		elapse(12 * time.Second)
