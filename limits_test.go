@@ -50,6 +50,35 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestNumbers holds sentences of the documents that have a number in them to the constants.
+func TestNumbers(t *testing.T) {
+	documents := documents(t)
+	for _, c := range []struct{ document, says string }{
+		{"snapshot/FORMAT.md", fmt.Sprintf("# The snapshot format, version %d\n", snapshot.Version)},
+		{"snapshot/FORMAT.md", fmt.Sprintf("(1 to %s)", decimal(snapshot.MaxFrames))},
+		{"snapshot/FORMAT.md", fmt.Sprintf("all slots (at most %s)", decimal(snapshot.MaxSlots))},
+		{"snapshot/FORMAT.md", fmt.Sprintf("have at most %s elements", decimal(snapshot.MaxElements))},
+		{"snapshot/FORMAT.md", fmt.Sprintf("At most %s stretches", decimal(snapshot.MaxStretches))},
+		{"snapshot/FORMAT.md", fmt.Sprintf("at least N − %d", snapshot.MaxChain)},
+		{"snapshot/FORMAT.md", fmt.Sprintf("ttl_ms of %s", milliseconds(snapshot.DefaultLease))},
+		{"snapshot/FORMAT.md", fmt.Sprintf("%s to %s |", milliseconds(snapshot.MinLease), milliseconds(snapshot.MaxLease))},
+		{"hostabi/ABI.md", fmt.Sprintf("This is version %d.", hostabi.ABIVersion)},
+		{"hostabi/ABI.md", fmt.Sprintf("too many operations (%s)", decimal(hostabi.MaxOperations))},
+		{"hostabi/ABI.md", fmt.Sprintf("may have %s, all", binary(hostabi.MaxPayload))},
+		{"hostabi/ABI.md", fmt.Sprintf("of a coroutine together %s", binary(hostabi.MaxPayloads))},
+		{"hostabi/ABI.md", fmt.Sprintf("at most %d bytes long", hostabi.MaxName)},
+		{"hostabi/ABI.md", fmt.Sprintf("at most %d KiB", hostabi.MaxSpawnName>>10)},
+		{"hostabi/wasi/WASI.md", fmt.Sprintf("can have %s", binary(wasi.MaxVolumes))},
+		{"README.md", fmt.Sprintf("up to %s to its standard streams", binary(runtime.MaxOutput))},
+		{"README.md", fmt.Sprintf("renews it every %d seconds", snapshot.DefaultLease/3/time.Second)},
+		{"README.md", fmt.Sprintf("at most %d.", 1+1+snapshot.MaxDeltas)},
+	} {
+		if text := strings.Join(strings.Fields(documents[c.document]), " "); !strings.Contains(text, strings.TrimSpace(c.says)) {
+			t.Errorf("%s doesn't say %q", c.document, c.says)
+		}
+	}
+}
+
 // binary writes a number of bytes in the unit that fits.
 func binary(n int64) string {
 	if n%(1<<30) == 0 {
@@ -65,3 +94,5 @@ func decimal(n int) string {
 	}
 	return fmt.Sprintf("%s,%03d", decimal(n/1000), n%1000)
 }
+
+func milliseconds(d time.Duration) string { return decimal(int(d.Milliseconds())) }

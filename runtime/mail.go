@@ -130,7 +130,7 @@ func (o *operator) readInbox() {
 		mail, more, err := o.store.Inbox(o.ctx, o.id, wanted...)
 		var unreadable []snapshot.Message
 		o.mu.Lock()
-		if err == nil {
+		if o.missed = err != nil; err == nil {
 			// One that was deleted since the inbox was listed was received before.
 			mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
 			mail, unreadable = o.unread.sort(mail, o.now())

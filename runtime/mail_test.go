@@ -531,3 +531,39 @@ func TestCancelPastUnreadMail(t *testing.T) {
 		t.Errorf("of another name: %+v", sound)
 	}
 }
+
+// TestMissedMail has the inbox, or the message in it, fail when that comes for a coroutine for which there is no room in memory.
+func TestMissedMail(t *testing.T) {
+	for _, name := range []string{"list", "get"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := waiters(t)
+			mem := bucket.NewMem()
+			var failures atomic.Int32
+			faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+				if op.Name == name && strings.HasPrefix(op.Key, "inbox/a/") && failures.Add(-1) >= 0 {
+					return buckettest.Fault{Before: bucket.ErrUnavailable}
+				}
+				return buckettest.Fault{}
+			})
+			inbox := snapshot.NewInboxWatcher(snapshot.NewStore(mem), snapshot.InboxWatcherOptions{})
+			defer inbox.Close()
+			s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Memory: 1, Inbox: inbox})
+			if _, err := s.Start(t.Context(), Program{ID: "a", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
+				t.Fatal(err)
+			}
+			for st := s.Stats(); st.Resident+st.Running+st.Ready > 0; st = s.Stats() {
+				time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
+			}
+			failures.Store(1)
+			if _, err := snapshot.NewStore(mem).Send(t.Context(), "a", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // before the watcher looks around, and tells again
+			defer cancel()
+			if o, err := s.Wait(ctx, "a"); err != nil || string(o.Result) != "yes" {
+				t.Errorf("%+v, %v", o, err)
+			}
+		})
+	}
+}

@@ -43,6 +43,7 @@ type operator struct {
 	looked   bool
 	unseen   bool            // there is some
 	more     bool            // the inbox has more than was read
+	missed   bool            // the last look has failed: there may be some that nobody will tell of again
 	fetching bool            // a goroutine looks for messages
 	refetch  bool            // and is to look again
 	unread   unreadMail      // what could not be read
@@ -432,7 +433,7 @@ func (o *operator) busy() bool {
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
+	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen && !o.missed && !o.unread.holding
 }
 
 // ending asks the children of a coroutine that has ended to end as well.

@@ -339,6 +339,9 @@ func checkCondition(ctx context.Context, b bucket.Bucket) finding {
 			made++
 		case !errors.Is(err, bucket.ErrExist):
 			f.Detail, f.Advice = err.Error(), "check that you may write to the store"
+			if errors.Is(err, bucket.ErrFull) {
+				f.Advice = "make room"
+			}
 		}
 	}
 	if f.Detail != "" {
