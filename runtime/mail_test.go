@@ -599,9 +599,10 @@ func TestMissedMail(t *testing.T) {
 			m := waiters(t)
 			mem := bucket.NewMem()
 			var failures atomic.Int32
+			approval := snapshot.Message{Name: "approval", Key: snapshot.NewMessageKey(), Data: []byte("yes")}
 			faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
-				if op.Name == name && strings.HasPrefix(op.Key, "inbox/a/") && failures.Add(-1) >= 0 {
-					return buckettest.Fault{Before: bucket.ErrUnavailable}
+				if (op.Key == "inbox/a/" || op.Key == "inbox/a/"+approval.Key) && op.Name == name && failures.Add(-1) >= 0 {
+					return buckettest.Fault{Before: buckettest.ErrInjected}
 				}
 				return buckettest.Fault{}
 			})
@@ -611,11 +612,15 @@ func TestMissedMail(t *testing.T) {
 			if _, err := s.Start(t.Context(), Program{ID: "a", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
 				t.Fatal(err)
 			}
+			sent := snapshot.NewStore(mem)
+			if _, err := sent.Send(t.Context(), "a", snapshot.Message{Name: "something else"}); err != nil { // which can be read
+				t.Fatal(err)
+			}
 			for st := s.Stats(); st.Resident+st.Running+st.Ready > 0; st = s.Stats() {
 				time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
 			}
 			failures.Store(1)
-			if _, err := snapshot.NewStore(mem).Send(t.Context(), "a", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			if _, err := sent.Send(t.Context(), "a", approval); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // before the watcher looks around, and tells again
