@@ -1,4 +1,5 @@
-# durun. `make` lists the targets. Go and make are all that build, demo and test need; what else a target wants, it says.
+# durun. `make` lists the targets. Go, make and the tools of a POSIX system are all that build, demo and test need; what else a
+# target wants, it says.
 
 GO ?= go
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
@@ -125,7 +126,7 @@ vet: ## build and vet on each platform
 
 .PHONY: clean-tree
 clean-tree: ## fail if something is not committed
-	@test -z "$$(git status --porcelain)" || { git status --short; echo "make check: the tree is not clean" >&2; exit 1; }
+	@status=$$(git status --short) && test -z "$$status" || { echo "$$status"; echo "make check: the tree is not clean" >&2; exit 1; }
 
 ##@ Guests
 

@@ -3,8 +3,10 @@ package runtime
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
@@ -77,6 +79,49 @@ func (s *Scheduler) whenTaken(id string, f *func(ending)) {
 		return
 	}
 	s.parents[id] = append(s.parents[id], f)
+	s.lookLater(lastLook)
+}
+
+// lookLater has it looked, when a time has passed, whether somebody else has driven a child to its end that was given up here and
+// that its parent waits for. With the lock held.
+func (s *Scheduler) lookLater(d time.Duration) {
+	if s.looking || s.closing {
+		return
+	}
+	s.looking = true
+	s.clock.AfterFunc(d, s.lookForEnds)
+}
+
+// maxLookShare limits what looking for ends takes to one part in so many of the time.
+const maxLookShare = 4
+
+func (s *Scheduler) lookForEnds() {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return
+	}
+	s.looks.Add(1)
+	defer s.looks.Done()
+	ids := slices.Collect(maps.Keys(s.parents))
+	s.mu.Unlock()
+	begun := s.clock.Now()
+	for _, id := range ids {
+		if s.ctx.Err() != nil {
+			return
+		}
+		head, err := s.config.Store.Head(s.ctx, id)
+		if err == nil && head.Status.Ended() {
+			// What it has ended with is for its turn to find out.
+			_, _ = s.add(id, func() *task { return &task{id: id} }, false) // if there is no room, at the next look
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looking = false
+	if len(s.parents) > 0 {
+		s.lookLater(max(lastLook, maxLookShare*s.clock.Now().Sub(begun)))
+	}
 }
 
 // forget has f called no more.

@@ -1,6 +1,10 @@
 package runtime
 
-import "time"
+import (
+	"time"
+
+	"github.com/durun/durun/runtime/internal/alarm"
+)
 
 // Clock is where a [Scheduler] has the time from. Its methods may be called from several goroutines.
 type Clock interface {
@@ -18,7 +22,7 @@ type systemClock struct{}
 
 func (systemClock) Now() time.Time { return time.Now() }
 
-func (systemClock) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+func (systemClock) AfterFunc(d time.Duration, f func()) func() bool { return alarm.AfterFunc(d, f) }
 
 // alarms are the tasks that wait for a time, as a heap: the first due is at index 0.
 type alarms []*task

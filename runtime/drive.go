@@ -16,6 +16,9 @@ type Driver struct {
 	// Lease is the caller's hold on the coroutine, which stays the caller's to release; the coroutine's snapshot must have
 	// been read after it was acquired. Driving stops when it is lost. Nil: the commits' numbers alone keep drivers apart.
 	Lease *snapshot.Lease
+	// BeforeCommit is called before each commit is tried, with its number; nil for nobody. Until OnCommit has been called for
+	// that number, it is unknown whether it was made.
+	BeforeCommit func(seq uint64)
 	// OnCommit is called after each commit; nil for nobody.
 	OnCommit func(snapshot.Commit)
 	// OnYield is called, after the commit, with each value that the guest hands out with durun.yield, and returns what the
@@ -51,7 +54,8 @@ const maxDeferredOutput = 16 << 20
 
 // Drive runs c until it has ended and its last commit is made, until the first commit if Once is set, or until ctx is
 // done. It returns the status at the last commit. With an error, c is left where it was, or closed: what is in the store is
-// what counts. When ctx is done in a wait that was not committed, it is committed before Drive returns.
+// what counts. When ctx is done in a wait that was not committed, it is committed before Drive returns; a commit that is being
+// made then is finished, unless that takes some seconds.
 //
 // Errors: those of [Coroutine.Resume], [snapshot.Store.Commit] and [snapshot.Lease.Commit], among them
 // [snapshot.ErrFenced] when another driver has gone on with the coroutine, or the lease is lost. If the lease is held
@@ -122,6 +126,9 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 	commit := d.Store.Commit
 	if d.Lease != nil {
 		commit = d.Lease.Commit
+	}
+	if d.BeforeCommit != nil {
+		d.BeforeCommit(s.Seq)
 	}
 	made, err := commit(ctx, s)
 	if err != nil {

@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
@@ -100,6 +105,66 @@ func TestDriverStopped(t *testing.T) {
 	if head, err := d.Store.Head(t.Context(), "nap"); err != nil || head.Seq != 2 || head.Output == 0 {
 		t.Errorf("the last commit is %d with %d bytes of output, %v", head.Seq, head.Output, err)
 	}
+}
+
+// TestDriverStoppedInCommit stops a driver while it makes the commit that creates the coroutine: the commit is finished, and
+// who asked knows of it.
+func TestDriverStoppedInCommit(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls []string
+	d := Driver{
+		Store:        snapshot.NewStore(stoppingBucket{bucket.NewMem(), cancel}),
+		BeforeCommit: func(seq uint64) { calls = append(calls, fmt.Sprintf("before %d", seq)) },
+		OnCommit:     func(c snapshot.Commit) { calls = append(calls, fmt.Sprintf("made %d", c.Seq)) },
+		Ensure: func(ctx context.Context) error {
+			calls = append(calls, "ensure")
+			return ctx.Err()
+		},
+	}
+	c := napper(t, &virtualClock{}, "4")
+	if _, err := d.Drive(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff([]string{"ensure", "before 1", "ensure", "made 1"}, calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	if head, err := d.Store.Head(t.Context(), "nap"); err != nil || head.Seq != 1 {
+		t.Errorf("the last commit is %d, %v", head.Seq, err)
+	}
+}
+
+// stoppingBucket has somebody ask to stop when an object is put.
+type stoppingBucket struct {
+	bucket.Bucket
+	stop func()
+}
+
+func (b stoppingBucket) Put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+	b.stop()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return b.Bucket.Put(ctx, key, body, size)
+}
+
+// TestOutlive looks at how long a context outlives another.
+func TestOutlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		outliving, stop := outlive(ctx, 5*time.Second)
+		defer stop()
+		time.Sleep(time.Minute) //nolint:forbidigo // takes no time
+		if outliving.Err() != nil {
+			t.Error("it is done before the other")
+		}
+		start := time.Now()
+		cancel()
+		<-outliving.Done()
+		if d := time.Since(start); d != 5*time.Second {
+			t.Errorf("it outlives the other by %v", d)
+		}
+	})
 }
 
 // secondSleepsLong is a clock on which the second sleep has no end.

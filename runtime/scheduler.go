@@ -114,7 +114,9 @@ type Scheduler struct {
 
 	mu       sync.Mutex
 	tasks    map[string]*task
-	parents  map[string][]*func(ending) // of children that were given up, until somebody resumes those
+	parents  map[string][]*func(ending) // of children that were given up, until somebody resumes those, or they have ended elsewhere
+	looking  bool                       // it is looked for such ends, or will be
+	looks    sync.WaitGroup
 	ready    queue
 	alarms   alarms
 	armed    int64       // the time for which stopAlarm is set, noAlarm for none
@@ -471,6 +473,7 @@ func (s *Scheduler) Close(ctx context.Context) error {
 	close(leaving)
 	workers.Wait()
 	s.cancel()
+	s.looks.Wait()
 	if s.inbox != nil {
 		errs = append(errs, s.inbox.Close())
 	}

@@ -475,6 +475,65 @@ func TestGivenUpChild(t *testing.T) {
 	}
 }
 
+// TestChildEndedElsewhere has a child that one scheduler can't drive, and another one drives to its end: the first, which drives the
+// parent, notices, and nobody tells it.
+func TestChildEndedElsewhere(t *testing.T) {
+	m := waiters(t)
+	mem := bucket.NewMem()
+	s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(mem)})
+	if _, err := s.Start(t.Context(), Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := s.config.Store.Head(t.Context(), "p.1"); err == nil {
+			break
+		}
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unfit := errors.New("this node can't have it")
+	givenUp := make(chan Outcome, 2)
+	here := newTestScheduler(t, m, SchedulerConfig{
+		Store: snapshot.NewStore(mem), Clock: newFastClock(1000),
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			if r.ID == "p.1" {
+				return nil, unfit
+			}
+			return nil, nil
+		},
+		OnEnd: func(id string, o Outcome) {
+			if id == "p.1" {
+				givenUp <- o
+			}
+		},
+	})
+	if err := here.Resume(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	if o := <-givenUp; !errors.Is(o.Err, unfit) {
+		t.Fatalf("%+v", o)
+	}
+	there := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(mem)})
+	if err := there.Resume(t.Context(), "p.1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := there.Send(t.Context(), "p.1", snapshot.Message{Name: "approval", Data: []byte("from there")}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, here, "p"); string(o.Result) != "from there" {
+		t.Errorf("%+v", o)
+	}
+	if o := <-givenUp; o.Status != snapshot.Completed {
+		t.Errorf("%+v", o)
+	}
+	here.mu.Lock()
+	defer here.mu.Unlock()
+	if len(here.parents) > 0 {
+		t.Errorf("parents wait for %v", here.parents)
+	}
+}
+
 // fewLocks is a bucket with a number of locks that can be held at a time, as files can be open.
 type fewLocks struct {
 	*bucket.Mem

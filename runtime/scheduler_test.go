@@ -139,7 +139,7 @@ func (c *fastClock) Now() time.Time {
 }
 
 func (c *fastClock) AfterFunc(d time.Duration, f func()) func() bool {
-	return time.AfterFunc(d/time.Duration(c.speed), f).Stop
+	return SystemClock().AfterFunc(d/time.Duration(c.speed), f)
 }
 
 // sleepers starts n coroutines that sleep, each for a time of its own within ten minutes from first on, and returns when each is due.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,71 @@ func TestPythonModule(t *testing.T) {
 		if got.status != snapshot.Cancelled && got.status != snapshot.Completed || got.exit != 0 ||
 			got.logs != "failures 0\ncancelled\n" || got.result != `{"failures":0}` {
 			t.Errorf("%s, exit code %d, result %s, output\n%s", got.status, got.exit, got.result, got.logs)
+		}
+	})
+}
+
+// TestPythonCancelled cancels programs: one that is cancelled ends without a word of its own, and others that end with an exception
+// say which. asyncio needs no module durun in the program for it.
+func TestPythonCancelled(t *testing.T) {
+	load := python(t)
+	for _, c := range []struct{ name, program, want string }{
+		{"plain", `
+import durun
+try:
+    durun.recv("never").result()
+finally:
+    durun.sleep(0.01).result()
+    print("cleaned")
+`, "cleaned\n"},
+		{"asyncio", `
+import asyncio
+async def work(name):
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(0.01)
+        print(name, "cleaned")
+async def main():
+    background = asyncio.create_task(work("background"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work("member"))
+asyncio.run(main())
+`, "member cleaned\nbackground cleaned\n"},
+		{"fails meanwhile", `
+import durun
+try:
+    durun.recv("never").result()
+except durun.Cancelled:
+    raise ValueError("broken") from None
+`, `Traceback (most recent call last):
+  File "<string>", line 6, in <module>
+ValueError: broken
+`},
+		{"cancels something itself", `
+import durun
+durun.sleep(0).result()
+timer = durun.sleep(1000)
+timer.cancel()
+try:
+    timer.result()
+except durun.Cancelled:
+    durun.recv("never").result()
+`, ""},
+	} {
+		p := load("examples/sleep.py")
+		p.args[2] = c.program
+		p.each(t, c.name, func() *run { return &run{cancelled: true} }, func(t *testing.T, _ *run, got outcome) {
+			if got.status != snapshot.Cancelled || got.exit != 1 || got.logs != c.want {
+				t.Errorf("%s, exit code %d, output\n%s\nwant\n%s", got.status, got.exit, got.logs, c.want)
+			}
+		})
+	}
+	p := load("examples/sleep.py")
+	p.args[2] = "import durun\ntimer = durun.sleep(1000)\ntimer.cancel()\ntimer.result()"
+	p.each(t, "not cancelled", func() *run { return &run{} }, func(t *testing.T, _ *run, got outcome) {
+		if got.status != snapshot.Completed || got.exit != 1 || !strings.HasSuffix(got.logs, "CancelledError: timer was cancelled\n") {
+			t.Errorf("%s, exit code %d, output\n%s", got.status, got.exit, got.logs)
 		}
 	})
 }

@@ -33,6 +33,9 @@ const endsInterval = 250 * time.Millisecond
 // maxSleep is how long to sleep without a look at the wall clock, which somebody may set.
 const maxSleep = 10 * time.Second
 
+// commitGrace is how long a commit that is being made may still take once its context is done.
+const commitGrace = 5 * time.Second
+
 // newSession begins to drive a coroutine, which must not run. onNews is called, on any goroutine and perhaps often, when poll
 // may have another answer.
 func newSession(ctx context.Context, d *Driver, c *Coroutine, onNews func()) *session {
@@ -130,9 +133,15 @@ func (s *session) watch() {
 	}
 }
 
-// commit commits the coroutine as it is, and has its operations started.
+// commit commits the coroutine as it is, and has its operations started. If ctx is done meanwhile, the commit is finished
+// nevertheless, if that is possible soon: a commit cut short may have been made, and nobody could say.
 func (s *session) commit(ctx context.Context) error {
-	if err := s.d.commit(ctx, s.c, s.r); err != nil {
+	finishing, stop := outlive(ctx, commitGrace)
+	defer stop()
+	if err := s.d.commit(finishing, s.c, s.r); err != nil {
+		if finishing.Err() != nil {
+			err = fmt.Errorf("%w; and: %w", ctx.Err(), err)
+		}
 		return err
 	}
 	s.last, s.quiet, s.open = s.now(), true, false
@@ -316,4 +325,20 @@ func (s *session) waitHost(ctx context.Context, until time.Time) (over bool, err
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// outlive returns a context that is done when ctx has been for a while.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	outliving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(grace):
+			cancel()
+		case <-outliving.Done():
+		}
+	})
+	return outliving, func() {
+		stop()
+		cancel()
+	}
 }

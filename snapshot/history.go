@@ -42,7 +42,7 @@ func (v *inventory) kept() []listed {
 }
 
 // inventory lists a coroutine's commits and logs. Errors: [ErrNotFound]; [ErrCorrupt] if the newest commit is gone, which
-// shows in a log that covers all there are.
+// shows in a log that covers all there are: then the inventory is returned as well, and may have no commits.
 func (s *Store) inventory(ctx context.Context, id string) (*inventory, error) {
 	for try := 0; ; try++ {
 		if _, _, err := s.newest(ctx, id); err != nil {
@@ -69,7 +69,7 @@ func (s *Store) inventory(ctx context.Context, id string) (*inventory, error) {
 		}
 		// It was deleted meanwhile, or went far ahead.
 		if try == retries {
-			return nil, fmt.Errorf("coroutine %s: %w", id, corrupt("store", -1, "the output of commit %d is there, and commit %d is not", v.covered, v.covered+1))
+			return v, fmt.Errorf("coroutine %s: %w", id, corrupt("store", -1, "the output of commit %d is there, and commit %d is not", v.covered, v.covered+1))
 		}
 	}
 }

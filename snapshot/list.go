@@ -32,9 +32,13 @@ func (s *Store) Head(ctx context.Context, id string) (Commit, error) {
 	}
 }
 
-// List iterates over the store's coroutines, by id ascending, and gives the newest commit of each, from its manifest
+// List iterates over the store's coroutines, in the order of their ids with a slash after each, and gives the newest commit of each, from its manifest
 // alone. A commit that can't be read has its Err set and does not stop the listing; an error of the iteration does.
-func (s *Store) List(ctx context.Context) iter.Seq2[Commit, error] {
+func (s *Store) List(ctx context.Context) iter.Seq2[Commit, error] { return s.ListAfter(ctx, "") }
+
+// ListAfter is List for the coroutines that it gives after the one of some id, which need not exist; empty for all. So a listing
+// can be had in pages. Errors: as List; [ErrID].
+func (s *Store) ListAfter(ctx context.Context, after string) iter.Seq2[Commit, error] {
 	return func(yield func(Commit, error) bool) {
 		// Several are asked for at a time, which is what a listing of a store far away takes.
 		var ids []string
@@ -55,7 +59,7 @@ func (s *Store) List(ctx context.Context) iter.Seq2[Commit, error] {
 			}
 			return true
 		}
-		for id, err := range s.ids(ctx, "") {
+		for id, err := range s.idsAfter(ctx, after) {
 			if err != nil {
 				if give() {
 					yield(Commit{}, err)
@@ -96,8 +100,25 @@ func (s *Store) IDs(ctx context.Context, prefix string) iter.Seq2[string, error]
 
 // ids iterates over the ids that start with a prefix and have a folder.
 func (s *Store) ids(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return s.listIDs(ctx, bucket.ListOptions{Prefix: coroutinesPrefix + prefix})
+}
+
+// idsAfter iterates over the ids that have a folder and come after one in a listing; empty for all.
+func (s *Store) idsAfter(ctx context.Context, after string) iter.Seq2[string, error] {
+	o := bucket.ListOptions{Prefix: coroutinesPrefix}
+	if after != "" {
+		if err := ValidID(after); err != nil {
+			return func(yield func(string, error) bool) { yield("", err) }
+		}
+		o.StartAfter = coroutinePrefix(after)
+	}
+	return s.listIDs(ctx, o)
+}
+
+func (s *Store) listIDs(ctx context.Context, o bucket.ListOptions) iter.Seq2[string, error] {
+	o.Folders = true
 	return func(yield func(string, error) bool) {
-		for e, err := range s.b.List(ctx, bucket.ListOptions{Prefix: coroutinesPrefix + prefix, Folders: true}) {
+		for e, err := range s.b.List(ctx, o) {
 			if err != nil {
 				yield("", fmt.Errorf("list coroutines: %w", err))
 				return

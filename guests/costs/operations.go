@@ -95,6 +95,7 @@ type scheduled struct {
 	*runtime.Scheduler
 	runtime *runtime.Runtime
 	module  *runtime.Module
+	store   *snapshot.Store
 	close   func() error // of the store
 }
 
@@ -120,7 +121,7 @@ func newScheduled(ctx context.Context, cache, name, dir string, config runtime.S
 	if err != nil {
 		return nil, err
 	}
-	return &scheduled{runtime.NewScheduler(r, config), r, m, b.Close}, nil
+	return &scheduled{runtime.NewScheduler(r, config), r, m, config.Store, b.Close}, nil
 }
 
 // stop stops everything where it stands.
@@ -280,7 +281,7 @@ type hurried struct {
 func (c hurried) Now() time.Time { return c.began.Add(time.Since(c.began) * c.speed) }
 
 func (c hurried) AfterFunc(d time.Duration, f func()) func() bool {
-	return time.AfterFunc(d/c.speed, f).Stop
+	return runtime.SystemClock().AfterFunc(d/c.speed, f)
 }
 
 // timers has many coroutines sleep, each for a time of its own within ten minutes of a clock that runs fast.
@@ -318,16 +319,30 @@ func timers(ctx context.Context, args []string) error {
 	var before, after goruntime.MemStats
 	goruntime.GC()
 	goruntime.ReadMemStats(&before)
-	first := clock.Now().Add((2*time.Second + time.Duration(n)*400*time.Microsecond) * clock.speed) // when all are asleep
+	first := clock.Now().Add((2*time.Second + time.Duration(n)*600*time.Microsecond) * clock.speed) // when all are asleep
+	name := func(i int) string { return fmt.Sprintf("t%d", i) }
 	if err := inParallel(n, func(i int) error {
-		id := fmt.Sprintf("t%d", i)
 		at := first.Add(time.Duration(i*7919%n) * span / time.Duration(n))
-		mu.Lock()
-		due[id] = at
-		mu.Unlock()
 		input := binary.LittleEndian.AppendUint64(nil, uint64(at.Sub(clock.Now())))
-		_, err := s.Start(ctx, runtime.Program{ID: id, Module: s.module, Entry: "sleep", Input: input})
+		_, err := s.Start(ctx, runtime.Program{ID: name(i), Module: s.module, Entry: "sleep", Input: input})
 		return err
+	}); err != nil {
+		return err
+	}
+	// A guest says for how long it sleeps, so that when it is to wake depends on when it came to say so: the store knows.
+	if err := inParallel(n, func(i int) error {
+		snap, _, err := s.store.Latest(ctx, name(i))
+		if err != nil {
+			return err
+		}
+		ops, err := runtime.OperationsOf(snap)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		due[name(i)] = ops[0].Due
+		return nil
 	}); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import time
+from importlib.util import spec_from_loader
 
 import durun
 
@@ -65,7 +66,7 @@ def plain():
     hang = durun.call("hang")
     raised(TimeoutError, hang.result, 0.02)
     raised(TimeoutError, hang.result, 0)
-    want(hang.cancel(), True, "cancel")
+    want((hang.cancel(), hang.done(), "failed" in repr(hang)), (True, True, True), "cancel")
     raised(durun.Cancelled, hang.result)
     want(isinstance(hang.exception(), asyncio.CancelledError), True, "exception of what was cancelled")
     want(issubclass(durun.OperationTimeout, TimeoutError) and issubclass(durun.OperationTimeout, durun.OperationError), True, "types")
@@ -103,6 +104,30 @@ def joins():
     want(durun.wait(soon, later).result(), ([soon, later], []), "wait for all")
     raised(ValueError, durun.any)
     raised(TypeError, durun.race, 1)
+    coroutine = asyncio.sleep(0)
+    want("in plain code" in str(raised(RuntimeError, durun.gather, coroutine)), True, "gather of a coroutine in plain code")
+    coroutine.close()
+
+
+def site():
+    """Another sitecustomize than durun's is run, too."""
+
+    class Hidden:
+        def find_spec(self, name, path=None, target=None):
+            return spec_from_loader(name, self) if name == "sitecustomize" else None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            module.ran = True
+
+    want("sitecustomize" in sys.modules, True, "durun's sitecustomize")
+    sys.meta_path.append(Hidden())
+    path = "/durun/lib/python/sitecustomize.py"
+    with open(path) as f:
+        exec(f.read(), {"__name__": "sitecustomize", "__file__": path})
+    want(getattr(sys.modules["sitecustomize"], "ran", False), True, "another sitecustomize")
 
 
 def forgotten():
@@ -201,6 +226,12 @@ async def awaited():
 
     loop = asyncio.get_running_loop()
     raised(NotImplementedError, loop.run_in_executor, None, print)
+    for lacks in asyncio.to_thread(print), asyncio.open_connection("127.0.0.1", 80), asyncio.create_subprocess_exec("ls"):
+        try:
+            await lacks
+            want("it works", "NotImplementedError", repr(lacks))
+        except NotImplementedError as e:
+            want("in a WebAssembly program" in str(e), True, f"what {e!r} says")
     start = loop.time()
     loop.call_later(0.03, order.append, "later")
     await asyncio.sleep(0.05)
@@ -255,6 +286,7 @@ async def cancelled():
 
 
 durun.main()
+site()
 plain()
 joins()
 forgotten()

@@ -23,9 +23,9 @@ import (
 // durunName is the folder's name to the guest.
 const durunName = "/durun"
 
-// python has the Python module, which is /durun/lib/python.
+// python has /durun/lib/python: the Python module, and what brings it to programs that don't import it.
 //
-//go:embed python/durun/*.py python/durun/py.typed
+//go:embed python/*.py python/durun/*.py python/durun/py.typed
 var python embed.FS
 
 const (
@@ -75,7 +75,7 @@ func newDurun(i *Instance, mounts []*mount) *durunFiles {
 			}
 			return i.coroutine.Input()
 		}),
-		newDir("lib", newDir("python", embedded("python/durun"))),
+		newDir("lib", embedded("python")),
 		newOutput(i, f),
 		newText("parent", func() []byte { return []byte(i.getenv("DURUN_PARENT")) }),
 		newDevice("rpc", f, func(b deviceBase) device { return &rpcFile{deviceBase: b} }, i),
@@ -113,6 +113,10 @@ func embedded(name string) *node {
 	}
 	var entries []*node
 	for _, e := range list {
+		if e.IsDir() {
+			entries = append(entries, embedded(path.Join(name, e.Name())))
+			continue
+		}
 		content, err := python.ReadFile(path.Join(name, e.Name()))
 		if err != nil {
 			panic(err)

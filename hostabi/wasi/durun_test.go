@@ -101,7 +101,7 @@ func TestDurunTree(t *testing.T) {
 	for fd, want := range map[uint64][]string{
 		root:                                     {"durun"},
 		g.open("durun", openArgs{dir: root}):     {"events", "id", "input", "lib", "output", "parent", "rpc"},
-		g.open("lib/python", openArgs{dir: dir}): {"durun"},
+		g.open("lib/python", openArgs{dir: dir}): {"durun", "sitecustomize.py"},
 	} {
 		if d := cmp.Diff(want, g.names(fd)); d != "" {
 			t.Error(d)

@@ -15,7 +15,7 @@ import (
 	"github.com/durun/durun/snapshot/bucket"
 )
 
-// A coroutine that waits for an approval is started over HTTP, given one, and asked for its result.
+// A coroutine that waits for an approval is started over HTTP, given one, asked for its result, and removed.
 func Example() {
 	ctx := context.Background()
 	r, err := runtime.New(ctx, runtime.NewConfig())
@@ -61,9 +61,22 @@ func Example() {
 	}
 	resp.Body.Close()
 	show(http.Get(server.URL + "/coroutines/order-7/result?wait=1m"))
+	remove, err := http.NewRequest(http.MethodDelete, server.URL+"/coroutines/order-7", nil)
+	if err != nil {
+		panic(err)
+	}
+	resp, err = http.DefaultClient.Do(remove)
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	show(http.Get(server.URL + "/coroutines?status=completed&limit=10"))
 
 	// Output:
 	// 201 /coroutines/order-7
 	// 409 {"error":{"code":"not_ended","message":"order-7 has not ended"}}
 	// 200 granted
+	// 204
+	// 200 []
 }

@@ -1,11 +1,14 @@
 package serve
 
 import (
-	"context"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,7 +18,6 @@ import (
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
-	"github.com/durun/durun/snapshot/bucket"
 )
 
 // Config says what is served. Scheduler must be set.
@@ -25,7 +27,7 @@ type Config struct {
 	Programs map[string]runtime.Program
 	// MaxBody is the largest body that is read, in bytes; 0 stands for [hostabi.MaxPayload].
 	MaxBody int64
-	// MaxWait is the longest time that a request may wait for an end; 0 stands for a minute.
+	// MaxWait is the longest time that a request may wait for an end; 0 stands for a minute. [http.Server.Shutdown] waits as long.
 	MaxWait time.Duration
 	// OnError is called with errors that are answered with 500 or 503, whose text the client doesn't get; nil for nobody.
 	OnError func(r *http.Request, err error)
@@ -39,79 +41,58 @@ func New(c Config) http.Handler {
 	if c.MaxWait <= 0 {
 		c.MaxWait = time.Minute
 	}
-	s := &server{Config: c, store: c.Scheduler.Store()}
-	mux := http.NewServeMux()
-	for pattern, f := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"POST /coroutines":                      s.start,
-		"GET /coroutines":                       s.list,
-		"GET /coroutines/{id}":                  s.get,
-		"GET /coroutines/{id}/result":           s.result,
-		"GET /coroutines/{id}/output":           s.output,
-		"POST /coroutines/{id}/messages/{name}": s.send,
-		"POST /coroutines/{id}/resume":          s.resume,
-		"POST /coroutines/{id}/cancel":          s.cancel,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s := &server{Config: c, store: c.Scheduler.Store(), mux: http.NewServeMux()}
+	for pattern, f := range s.routes() {
+		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := f(w, r); err != nil {
 				s.fail(w, r, err)
 			}
 		})
 	}
-	return mux
+	return s
 }
 
 type server struct {
 	Config
 	store *snapshot.Store
+	mux   *http.ServeMux
 }
 
-// coroutine is what is told of one.
-type coroutine struct {
-	ID         string          `json:"id"`
-	Status     snapshot.Status `json:"status"`
-	Module     string          `json:"module"` // SHA-256
-	ModuleName string          `json:"module_name"`
-	Seq        uint64          `json:"seq"`
-	Waiting    *waiting        `json:"waiting"`
-	ExitCode   *uint32         `json:"exit_code"` // nil until the end
-	Updated    *time.Time      `json:"updated"`
-	Error      string          `json:"error,omitempty"`
+// routes are what is served, by the patterns of [http.ServeMux]: one for GET takes HEAD as well.
+func (s *server) routes() map[string]func(http.ResponseWriter, *http.Request) error {
+	return map[string]func(http.ResponseWriter, *http.Request) error{
+		"POST /coroutines":                      s.start,
+		"GET /coroutines":                       s.list,
+		"GET /coroutines/{id}":                  s.get,
+		"DELETE /coroutines/{id}":               s.remove,
+		"GET /coroutines/{id}/result":           s.result,
+		"GET /coroutines/{id}/output":           s.output,
+		"POST /coroutines/{id}/messages/{name}": s.send,
+		"POST /coroutines/{id}/resume":          s.resume,
+		"POST /coroutines/{id}/cancel":          s.cancel,
+	}
 }
 
-type waiting struct {
-	Kind   string     `json:"kind"`
-	Detail string     `json:"detail"`
-	Until  *time.Time `json:"until"` // nil if only an event ends it
-}
-
-// describe tells of a coroutine what its last commit says.
-func (s *server) describe(c *snapshot.Commit) coroutine {
-	if c.Err != nil {
-		return coroutine{ID: c.Coroutine, Status: "unreadable", Seq: c.Seq, Error: c.Err.Error()}
+// ServeHTTP implements [http.Handler].
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
 	}
-	d := coroutine{
-		ID: c.Coroutine, Status: c.Status, Module: c.Module.String(), ModuleName: c.ModuleName, Seq: c.Seq, Updated: &c.Time, Error: c.Error,
+	u := &unrouted{header: http.Header{}}
+	h.ServeHTTP(u, r)
+	if allow := u.header.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
 	}
-	if a := c.Await; a != nil {
-		d.Waiting = &waiting{Kind: a.Kind, Detail: a.Detail}
-		if !a.Until.IsZero() {
-			d.Waiting.Until = &a.Until
-		}
-	}
-	switch {
-	case c.Status.Ended():
-		d.ExitCode = &c.ExitCode
-	case s.Scheduler.Drives(c.Coroutine):
-		d.Status = snapshot.Running
-	}
-	return d
+	s.fail(w, r, u.err())
 }
 
 func (s *server) start(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	p, ok := s.Programs[q.Get("program")]
 	if !ok {
-		return &apiError{http.StatusBadRequest, "invalid", fmt.Sprintf("there is no program %q", q.Get("program"))}
+		return invalid(fmt.Sprintf("there is no program %q", q.Get("program")))
 	}
 	var err error
 	if p.Input, err = s.body(w, r); err != nil {
@@ -126,67 +107,9 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", r.URL.JoinPath(url.PathEscape(id)).Path)
-	return writeJSON(w, http.StatusCreated, s.describe(&c))
-}
-
-func (s *server) list(w http.ResponseWriter, r *http.Request) error {
-	// One after the other, as there may be very many.
-	var next json.RawMessage
-	separator := "["
-	for c, err := range s.store.List(r.Context()) {
-		if err == nil {
-			next, err = json.Marshal(s.describe(&c))
-		}
-		switch {
-		case err != nil && separator == "[":
-			return err
-		case err != nil:
-			s.report(r, err)
-			panic(http.ErrAbortHandler) // a list that is cut off must not look whole
-		case separator == "[":
-			w.Header().Set("Content-Type", "application/json")
-		}
-		if _, err := fmt.Fprintf(w, "%s\n%s", separator, next); err != nil {
-			return nil // nobody listens any more
-		}
-		separator = ","
-	}
-	if separator == "[" {
-		return writeJSON(w, http.StatusOK, []coroutine{})
-	}
-	_, _ = io.WriteString(w, "\n]\n")
+	w.Header().Set("Location", mountedPath(r)+"/"+id)
+	writeJSON(w, http.StatusCreated, s.describe(&c))
 	return nil
-}
-
-func (s *server) get(w http.ResponseWriter, r *http.Request) error {
-	if err := s.wait(r); err != nil {
-		return err
-	}
-	c, err := s.store.Head(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, s.describe(&c))
-}
-
-// wait waits for the end of a coroutine, as long as the request asks for.
-func (s *server) wait(r *http.Request) error {
-	text := r.URL.Query().Get("wait")
-	if text == "" {
-		return nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return &apiError{http.StatusBadRequest, "invalid", fmt.Sprintf("wait=%q: give a duration, such as 30s", text)}
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), min(d, s.MaxWait))
-	defer cancel()
-	_, err = s.Scheduler.Wait(ctx, r.PathValue("id"))
-	if errors.Is(err, runtime.ErrNotEnded) || ctx.Err() != nil && r.Context().Err() == nil {
-		return nil
-	}
-	return err
 }
 
 func (s *server) result(w http.ResponseWriter, r *http.Request) error {
@@ -197,26 +120,75 @@ func (s *server) result(w http.ResponseWriter, r *http.Request) error {
 	o, err := s.Scheduler.Outcome(r.Context(), id)
 	switch {
 	case errors.Is(err, runtime.ErrNotEnded):
-		return &apiError{http.StatusConflict, "not_ended", fmt.Sprintf("%s has not ended", id)}
+		return &apiError{http.StatusConflict, "not_ended", id + " has not ended"}
 	case err != nil:
 		return err
 	case o.Status != snapshot.Completed:
-		return &apiError{http.StatusUnprocessableEntity, "failed", fmt.Sprintf("%s is %s, exit code %d", id, o.Status, o.ExitCode)}
+		return &apiError{http.StatusUnprocessableEntity, "failed", describeFailure(id, &o)}
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(o.Result)
+	w.Header().Set("Vary", "Accept")
+	contentType := "application/octet-stream"
+	if acceptsJSON(r) && json.Valid(o.Result) {
+		contentType = "application/json"
+	}
+	serveBytes(w, r, contentType, o.Result)
 	return nil
+}
+
+// describeFailure says how a coroutine has ended that has no result.
+func describeFailure(id string, o *runtime.Outcome) string {
+	text := fmt.Sprintf("%s is %s, exit code %d", id, o.Status, o.ExitCode)
+	if o.Err != nil {
+		text += ": " + o.Err.Error()
+	}
+	return text
+}
+
+// acceptsJSON reports whether a request names JSON as what it takes.
+func acceptsJSON(r *http.Request) bool {
+	for _, accept := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(accept, ",") {
+			if t, _, err := mime.ParseMediaType(part); err == nil && t == "application/json" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// serveBytes answers with bytes, a range of them, or 304 if the client has them already.
+func serveBytes(w http.ResponseWriter, r *http.Request, contentType string, b []byte) {
+	sum := sha256.Sum256(b)
+	h := w.Header()
+	h.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
+	h.Set("Cache-Control", "no-cache") // without asking again
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 }
 
 func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
+	var stdout, stderr io.Writer
+	switch stream := r.URL.Query().Get("stream"); stream {
+	case "", "stdout":
+		stdout = w
+	case "stderr":
+		stderr = w
+	case "all":
+		stdout, stderr = w, w
+	default:
+		return invalid(fmt.Sprintf("stream=%q: give stdout, stderr or all", stream))
+	}
 	if _, err := s.store.Head(r.Context(), id); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if err := s.store.Logs(r.Context(), id, w, nil); err != nil {
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if err := s.store.Logs(r.Context(), id, stdout, stderr); err != nil {
 		s.report(r, err)
 		panic(http.ErrAbortHandler) // some of it may have been sent
 	}
@@ -225,7 +197,7 @@ func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) send(w http.ResponseWriter, r *http.Request) error {
 	if name := r.PathValue("name"); strings.HasPrefix(name, snapshot.ReservedMessages) {
-		return &apiError{http.StatusBadRequest, "invalid", fmt.Sprintf("message %q: names that begin with %q are durun's own", name, snapshot.ReservedMessages)}
+		return invalid(fmt.Sprintf("message %q: names that begin with %q are durun's own", name, snapshot.ReservedMessages))
 	}
 	data, err := s.body(w, r)
 	if err != nil {
@@ -237,7 +209,8 @@ func (s *server) send(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusAccepted, map[string]any{"key": receipt.Key, "duplicate": receipt.Duplicate})
+	writeJSON(w, http.StatusAccepted, map[string]any{"key": receipt.Key, "duplicate": receipt.Duplicate})
+	return nil
 }
 
 func (s *server) resume(w http.ResponseWriter, r *http.Request) error {
@@ -256,6 +229,22 @@ func (s *server) cancel(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+func (s *server) remove(w http.ResponseWriter, r *http.Request) error {
+	if err := s.Scheduler.Remove(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// mountedPath is a request's path as the client has it: with what [http.StripPrefix] takes off.
+func mountedPath(r *http.Request) string {
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		return u.EscapedPath()
+	}
+	return r.URL.EscapedPath()
+}
+
 // body reads a request's body.
 func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.MaxBody))
@@ -264,63 +253,7 @@ func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	case errors.As(err, &large):
 		return nil, &apiError{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body has more than %d bytes", s.MaxBody)}
 	case err != nil:
-		return nil, &apiError{http.StatusBadRequest, "invalid", "the body can't be read: " + err.Error()}
+		return nil, invalid("the body can't be read: " + err.Error())
 	}
 	return b, nil
-}
-
-// apiError is an error as the client gets it.
-type apiError struct {
-	status  int
-	code    string
-	message string
-}
-
-func (e *apiError) Error() string { return e.message }
-
-// fail answers with an error.
-func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := classify(err)
-	if e.status >= 500 {
-		s.report(r, err)
-	}
-	_ = writeJSON(w, e.status, map[string]any{"error": map[string]string{"code": e.code, "message": e.message}})
-}
-
-func (s *server) report(r *http.Request, err error) {
-	if s.OnError != nil {
-		s.OnError(r, err)
-	}
-}
-
-// classify says how an error is answered.
-func classify(err error) *apiError {
-	var e *apiError
-	var module *runtime.ModuleError
-	var storage *bucket.Error
-	text := err.Error()
-	switch {
-	case errors.As(err, &e):
-		return e
-	case errors.Is(err, snapshot.ErrNotFound):
-		return &apiError{http.StatusNotFound, "not_found", text}
-	case errors.Is(err, snapshot.ErrExist):
-		return &apiError{http.StatusConflict, "exists", text}
-	case errors.Is(err, snapshot.ErrBusy):
-		return &apiError{http.StatusConflict, "busy", text}
-	case errors.Is(err, runtime.ErrEnded), errors.Is(err, snapshot.ErrEnded):
-		return &apiError{http.StatusConflict, "ended", text}
-	case errors.Is(err, snapshot.ErrID), errors.Is(err, snapshot.ErrMessage), errors.As(err, &module):
-		return &apiError{http.StatusBadRequest, "invalid", text}
-	case errors.Is(err, runtime.ErrClosed), errors.As(err, &storage), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &apiError{http.StatusServiceUnavailable, "unavailable", "try again later"}
-	}
-	return &apiError{http.StatusInternalServerError, "internal", "something is wrong here, not with the request"}
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // nobody listens any more
-	return nil
 }

@@ -15,10 +15,20 @@ import (
 	"github.com/durun/durun/runtime/serve"
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
+
+// forEver is how long the program "approve" waits, as its input.
+var forEver = strings.Repeat("\xff", 8)
 
 // newServer serves the entries of testdata/wat/coroutines.wasm, each as a program of its name.
 func newServer(t *testing.T) http.Handler {
+	t.Helper()
+	return serve.New(newConfig(t, bucket.NewMem()))
+}
+
+// newConfig makes what newServer serves, with a scheduler of its own for what lies in a bucket.
+func newConfig(t *testing.T, b bucket.Bucket) serve.Config {
 	t.Helper()
 	ctx := context.Background()
 	r, err := runtime.New(ctx, runtime.NewConfig())
@@ -34,22 +44,36 @@ func newServer(t *testing.T) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := runtime.NewScheduler(r, runtime.SchedulerConfig{Store: snapshot.NewStore(bucket.NewMem())})
+	s := runtime.NewScheduler(r, runtime.SchedulerConfig{Store: snapshot.NewStore(b)})
 	t.Cleanup(func() { _ = s.Close(ctx) })
 	programs := map[string]runtime.Program{"none": {Module: module, Entry: "missing"}}
-	for _, entry := range []string{"approve", "parent", "child"} {
+	for _, entry := range []string{"approve", "parent", "child", "guardian"} {
 		programs[entry] = runtime.Program{Module: module, ModuleName: "coroutines.wasm", Entry: entry}
 	}
-	return serve.New(serve.Config{
+	return serve.Config{
 		Scheduler: s, Programs: programs, MaxBody: 100,
 		OnError: func(r *http.Request, err error) { t.Errorf("%s %s: %v", r.Method, r.URL, err) },
-	})
+	}
+}
+
+// ask makes a request with headers, name and value each, and wants a status.
+func ask(t *testing.T, h http.Handler, status int, method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != status {
+		t.Fatalf("%s %s: %d %s, want %d", method, path, w.Code, w.Body, status)
+	}
+	return w
 }
 
 // TestServe asks one thing after the other, and looks at the status, and at a part of the answer.
 func TestServe(t *testing.T) {
 	h := newServer(t)
-	forEver := strings.Repeat("\xff", 8)
 	thirteen := "\x0d\x00\x00\x00"
 	for i, step := range []struct {
 		method, path, body string
@@ -95,8 +119,17 @@ func TestServe(t *testing.T) {
 		{"GET", "/coroutines/p/result?wait=1m", "", "", 200, "\x02\x00\x00\x00\x00\x00\x00\x00"},
 		{"GET", "/coroutines", "", "", 200, `"id":"p.2"`},
 		{"GET", "/coroutines/p/output", "", "", 200, ""},
-		{"DELETE", "/coroutines/p", "", "", 405, ""},
-		{"GET", "/", "", "", 404, ""},
+		{"GET", "/coroutines/p/output?stream=all", "", "", 200, ""},
+		{"GET", "/coroutines/p/output?stream=stdin", "", "", 400, `"invalid"`},
+		{"HEAD", "/coroutines/p/output", "", "", 200, ""},
+		{"DELETE", "/coroutines/nobody", "", "", 404, `"not_found"`},
+		{"DELETE", "/coroutines/.", "", "", 404, `"not_found"`},
+		{"DELETE", "/coroutines/p", "", "", 204, ""},
+		{"GET", "/coroutines/p.2", "", "", 404, `"not_found"`},
+		{"DELETE", "/coroutines/p", "", "", 404, `"not_found"`},
+		{"PUT", "/coroutines/p", "", "", 405, `"method_not_allowed"`},
+		{"GET", "/", "", "", 404, `"not_found"`},
+		{"GET", "//coroutines", "", "", 307, ""},
 	} {
 		r := httptest.NewRequest(step.method, step.path, strings.NewReader(step.body))
 		if step.key != "" {
@@ -114,5 +147,178 @@ func TestServe(t *testing.T) {
 				t.Errorf("%s: not JSON: %s", where, body)
 			}
 		}
+	}
+}
+
+// TestPages reads a list in pages, by the links from one to the next.
+func TestPages(t *testing.T) {
+	h := newServer(t)
+	for _, id := range []string{"a", "a.1", "b", "c", "d"} {
+		ask(t, h, 201, "POST", "/coroutines?program=approve&id="+id, forEver)
+	}
+	for _, id := range []string{"a", "c"} {
+		ask(t, h, 202, "POST", "/coroutines/"+id+"/cancel", "")
+		ask(t, h, 200, "GET", "/coroutines/"+id+"?wait=1m", "")
+	}
+	for _, c := range []struct{ query, want string }{
+		{"", "a.1 a b c d"},
+		{"?limit=1000", "a.1 a b c d"},
+		{"?limit=5", "a.1 a b c d"},
+		{"?limit=2", "a.1 a / b c / d"},
+		{"?after=a.1", "a b c d"},
+		{"?limit=3&after=a", "b c d"},
+		{"?limit=3&after=bb", "c d"},
+		{"?after=d", ""},
+		{"?limit=1&after=d", ""},
+		{"?status=running", "a.1 b d"},
+		{"?status=running&limit=2", "a.1 b / d"},
+		{"?status=cancelled&limit=1", "a / c"},
+		{"?status=cancelled&status=running", "a.1 a b c d"},
+		{"?status=failed", ""},
+	} {
+		var got []string
+		for next, page := c.query, 0; next != "" || page == 0; page++ {
+			w := ask(t, h, 200, "GET", "/coroutines"+next, "")
+			var list []struct{ ID string }
+			if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil {
+				t.Fatalf("%s: %v: %s", next, err, w.Body)
+			}
+			if page > 0 {
+				got = append(got, "/")
+			}
+			for _, c := range list {
+				got = append(got, c.ID)
+			}
+			next = ""
+			if link := w.Header().Get("Link"); link != "" {
+				next, _ = strings.CutSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
+			}
+		}
+		if got := strings.Join(got, " "); got != c.want {
+			t.Errorf("%s: %s, want %s", c.query, got, c.want)
+		}
+	}
+	for _, query := range []string{"limit=0", "limit=1001", "limit=x", "status=gone", "after=."} {
+		ask(t, h, 400, "GET", "/coroutines?"+query, "")
+	}
+}
+
+// TestETag asks again for what has not changed, and for what has.
+func TestETag(t *testing.T) {
+	h := newServer(t)
+	ask(t, h, 201, "POST", "/coroutines?program=approve&id=a", forEver)
+	for _, path := range []string{"/coroutines/a", "/coroutines?limit=10"} {
+		tag := ask(t, h, 200, "GET", path, "").Header().Get("ETag")
+		if tag == "" {
+			t.Fatalf("%s: no tag", path)
+		}
+		ask(t, h, 304, "GET", path, "", "If-None-Match", tag)
+		if w := ask(t, h, 200, "HEAD", path, ""); w.Header().Get("ETag") != tag || w.Body.Len() > 0 {
+			t.Errorf("HEAD %s: %v %s", path, w.Header(), w.Body)
+		}
+	}
+	tag := ask(t, h, 200, "GET", "/coroutines/a", "").Header().Get("ETag")
+	ask(t, h, 202, "POST", "/coroutines/a/messages/approval", `{"ok":true}`)
+	ask(t, h, 200, "GET", "/coroutines/a?wait=1m", "", "If-None-Match", tag)
+	tag = ask(t, h, 200, "GET", "/coroutines/a/result", "").Header().Get("ETag")
+	ask(t, h, 304, "GET", "/coroutines/a/result", "", "If-None-Match", tag)
+}
+
+// TestResultType asks for a result that is JSON, and for one that is not.
+func TestResultType(t *testing.T) {
+	h := newServer(t)
+	for result, want := range map[string]string{`{"ok":true}`: "application/json", "ok": "application/octet-stream"} {
+		id := snapshot.NewID()
+		ask(t, h, 201, "POST", "/coroutines?program=approve&id="+id, forEver)
+		ask(t, h, 202, "POST", "/coroutines/"+id+"/messages/approval", result)
+		path := "/coroutines/" + id + "/result?wait=1m"
+		w := ask(t, h, 200, "GET", path, "", "Accept", "text/html, application/json;q=0.9")
+		if got := w.Header().Get("Content-Type"); got != want || w.Body.String() != result {
+			t.Errorf("%s comes as %s: %s", result, got, w.Body)
+		}
+		for _, accept := range []string{"", "*/*"} {
+			if got := ask(t, h, 200, "GET", path, "", "Accept", accept).Header().Get("Content-Type"); got != "application/octet-stream" {
+				t.Errorf("%s comes as %s for %q", result, got, accept)
+			}
+		}
+	}
+}
+
+// TestMounted serves below another path.
+func TestMounted(t *testing.T) {
+	h := http.StripPrefix("/api", newServer(t))
+	location := ask(t, h, 201, "POST", "/api/coroutines?program=approve&id=a", forEver).Header().Get("Location")
+	if location != "/api/coroutines/a" {
+		t.Errorf("Location: %s", location)
+	}
+	if allow := ask(t, h, 405, "PUT", location, "").Header().Get("Allow"); allow != "DELETE, GET, HEAD" {
+		t.Errorf("Allow: %s", allow)
+	}
+}
+
+// TestTwoNodes waits at one node for the end of a coroutine that another one drives.
+func TestTwoNodes(t *testing.T) {
+	b := bucket.NewMem()
+	looks := make(chan struct{}, 1)
+	looked := buckettest.NewFaulty(b, func(op buckettest.Op) buckettest.Fault {
+		if op.Name == "list" {
+			select {
+			case looks <- struct{}{}:
+			default:
+			}
+		}
+		return buckettest.Fault{}
+	})
+	here, there := serve.New(newConfig(t, looked)), serve.New(newConfig(t, b))
+	ask(t, there, 201, "POST", "/coroutines?program=approve&id=a", forEver)
+	if got := ask(t, here, 200, "GET", "/coroutines/a?wait=1ms", "").Body.String(); !strings.Contains(got, `"suspended"`) {
+		t.Errorf("driven elsewhere: %s", got)
+	}
+	<-looks
+	ended := make(chan string)
+	go func() {
+		w := httptest.NewRecorder()
+		here.ServeHTTP(w, httptest.NewRequest("GET", "/coroutines/a/result?wait=1m", nil))
+		ended <- w.Body.String()
+	}()
+	<-looks // it has not ended
+	ask(t, there, 202, "POST", "/coroutines/a/messages/approval", "yes")
+	if got := <-ended; got != "yes" {
+		t.Errorf("the result: %s", got)
+	}
+	ask(t, here, 204, "DELETE", "/coroutines/a", "")
+	ask(t, there, 404, "GET", "/coroutines/a", "")
+}
+
+// TestRemoveChild wants that nothing is removed that a parent may wait for, nor a parent before its children have ended.
+func TestRemoveChild(t *testing.T) {
+	b := bucket.NewMem()
+	c := newConfig(t, b)
+	h := serve.New(c)
+	ask(t, h, 201, "POST", "/coroutines?program=guardian&id=g", "")
+	for {
+		if _, err := c.Scheduler.Store().Head(t.Context(), "g.1"); err == nil {
+			break
+		}
+	}
+	ask(t, h, 409, "DELETE", "/coroutines/g", "")
+	ask(t, h, 409, "DELETE", "/coroutines/g.1", "")
+	if err := c.Scheduler.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// From now on somebody drives the child, and nobody the parent.
+	h = serve.New(newConfig(t, b))
+	ask(t, h, 202, "POST", "/coroutines/g.1/resume", "")
+	ask(t, h, 202, "POST", "/coroutines/g.1/messages/approval", "yes")
+	ask(t, h, 200, "GET", "/coroutines/g.1/result?wait=1m", "")
+	if got := ask(t, h, 409, "DELETE", "/coroutines/g.1", "").Body.String(); !strings.Contains(got, `"awaited"`) {
+		t.Errorf("a child that is waited for: %s", got)
+	}
+	ask(t, h, 202, "POST", "/coroutines/g/resume", "")
+	ask(t, h, 200, "GET", "/coroutines/g/result?wait=1m", "")
+	ask(t, h, 204, "DELETE", "/coroutines/g.1", "")
+	ask(t, h, 204, "DELETE", "/coroutines/g", "")
+	if got := ask(t, h, 200, "GET", "/coroutines", "").Body.String(); got != "[]\n" {
+		t.Errorf("left: %s", got)
 	}
 }

@@ -25,6 +25,8 @@ var (
 	ErrTooLarge = errors.New("object too large")
 	// ErrLocked is returned by TryLock if somebody holds the lock.
 	ErrLocked = errors.New("locked")
+	// ErrNoBucket is returned by an opener for a bucket that isn't there and that it doesn't make.
+	ErrNoBucket = errors.New("there is no store")
 	// ErrURL is returned by [OpenURL] and the drivers' openers for a URL that they can't make sense of.
 	ErrURL = errors.New("invalid store URL")
 )

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
@@ -175,26 +173,5 @@ func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Contex
 			return nil
 		}
 		return store.KeepBase(ctx, base.Commit.Coroutine, base.Commit.Hash)
-	}
-}
-
-// completeBases completes the name of a base.
-func completeBases(a *app) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		store, err := a.openStore(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		defer store.Close()
-		var found []string
-		for c, err := range store.Bases(cmd.Context()) {
-			if err != nil {
-				break
-			}
-			if strings.HasPrefix(c.Coroutine, prefix) {
-				found = append(found, cobra.CompletionWithDesc(c.Coroutine, c.ModuleName))
-			}
-		}
-		return found, cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -99,7 +99,7 @@ func (a *app) forceCancel(ctx context.Context, store *store, id string, ttl time
 		return fmt.Errorf("cancel: %w", err)
 	}
 	defer closeInto(&err, a.release)
-	children, unsure, err := store.descendants(ctx, id)
+	children, unsure, err := runtime.Descendants(ctx, store.Store, id)
 	if err != nil {
 		return fmt.Errorf("cancel: children of %s: %w", id, err)
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -93,58 +90,4 @@ func (a *app) askOrphan(ctx context.Context, store *store, s *snapshot.Snapshot,
 		return nil
 	}
 	return err
-}
-
-// parentID returns the id of which a child's is made, and the number of the operation that has started it. A coroutine that has
-// such an id need not be a child.
-func parentID(id string) (parent string, number uint64, ok bool) {
-	at := strings.LastIndexByte(id, '.')
-	if at <= 0 {
-		return "", 0, false
-	}
-	number, err := strconv.ParseUint(id[at+1:], 10, 32)
-	return id[:at], number, err == nil && number > 0 && id[at+1] != '0'
-}
-
-// descendants returns the ids of a coroutine's children, and of theirs, each after its parent's. unsure are those of which it
-// can't be read whether they are.
-func (s *store) descendants(ctx context.Context, id string) (ids []string, unsure []error, err error) {
-	var below []string
-	for other, err := range s.IDs(ctx, id+".") {
-		if err != nil {
-			return nil, nil, err
-		}
-		below = append(below, other)
-	}
-	slices.SortStableFunc(below, func(a, b string) int { return len(a) - len(b) }) // parents come before their children
-	family := []string{id}
-	for _, other := range below {
-		parent, _, ok := parentID(other)
-		if !ok || !slices.Contains(family, parent) {
-			continue
-		}
-		recorded, err := s.recordedParent(ctx, other)
-		switch {
-		case errors.Is(err, snapshot.ErrNotFound):
-		case err != nil:
-			unsure = append(unsure, fmt.Errorf("%s: %w", other, err))
-		case recorded == parent:
-			family = append(family, other)
-		}
-	}
-	return family[1:], unsure, nil
-}
-
-// recordedParent returns the id of the coroutine that has started one, empty for none.
-func (s *store) recordedParent(ctx context.Context, id string) (string, error) {
-	chain, err := s.Chain(ctx, id, 0, nil)
-	if err != nil {
-		return "", err
-	}
-	state, err := chain.State()
-	if err != nil {
-		return "", err
-	}
-	parent, _, err := runtime.ParentOf(state)
-	return parent, err
 }

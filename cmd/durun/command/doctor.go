@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
 	"slices"
 	"strings"
@@ -36,8 +38,8 @@ already (which keeps two drivers of a coroutine apart), and has the same time as
 this machine; how long a durable write takes; how it is known what a program has
 written to its memory (DURUN_TRACKING=compare or heap makes do with less); that
 the cache folder can be used. Each line is ok, warn (it works, with a drawback)
-or fail, and says what to do about it. What is written to the store for the
-check is removed again.
+or fail, and says what to do about it. What is written for the check is removed
+again; a store that isn't there is not made.
 
 The exit code is 0 without a fail, else 69. JSON is an array of objects with the
 keys name, status, detail and advice.`,
@@ -211,19 +213,36 @@ func expectYield(ctx context.Context, c *runtime.Coroutine, want string) error {
 const slowWrite = 50 * time.Millisecond
 
 func checkStore(ctx context.Context, a *app) []finding {
-	name, err := a.storeName()
-	if err != nil {
-		return []finding{{"store", checkFail, err.Error(), ""}}
+	found := finding{Name: "store", Status: checkOK}
+	fail := func(err error) []finding {
+		return []finding{{found.Name, checkFail, err.Error(), classify(err).advice}}
 	}
-	b, err := a.openBucket(ctx)
+	name, given, err := a.storeName()
 	if err != nil {
-		return []finding{{"store", checkFail, err.Error(), classify(err).advice}}
+		return fail(err)
+	}
+	b, err := a.openBucket(ctx, true)
+	switch missing := (*missingStoreError)(nil); {
+	case errors.As(err, &missing):
+		var remove func()
+		if b, remove, err = a.openBeside(ctx, missing.folder); err != nil {
+			return fail(err)
+		}
+		defer remove()
+		found.Detail = missing.folder + " is not there yet; checked beside it"
+		if given != "" {
+			found.Status, found.Advice = checkWarn, missingStoreAdvice
+		}
+	case err != nil:
+		return fail(err)
+	default:
+		found.Detail = b.URL()
 	}
 	defer b.Close()
-	findings := append([]finding{{"store", checkOK, b.URL(), ""}}, a.checkKeys()...)
 	if strings.HasPrefix(name, "mem:") {
-		findings[0].Status, findings[0].Advice = checkWarn, "it ends with each command; use a folder"
+		found.Status, found.Advice = checkWarn, "it ends with each command; use a folder"
 	}
+	findings := append([]finding{found}, a.checkKeys()...)
 	if _, _, err := bucket.First(ctx, b, bucket.ListOptions{Prefix: "coroutines/"}); err != nil {
 		return append(findings, finding{"store read", checkFail, err.Error(), "check that the store exists and that you may read it"})
 	}
@@ -232,6 +251,31 @@ func checkStore(ctx context.Context, a *app) []finding {
 		findings = append(findings, checkClock(ctx, c))
 	}
 	return findings
+}
+
+// openBeside opens a store in a new folder, and returns what removes that. It is where a folder that isn't there would be made, so
+// that what is found out holds for that as well.
+func (a *app) openBeside(ctx context.Context, folder string) (_ bucket.Bucket, remove func(), err error) {
+	parent := filepath.Dir(folder)
+	for {
+		if _, err := os.Stat(parent); !errors.Is(err, fs.ErrNotExist) || parent == filepath.Dir(parent) {
+			break
+		}
+		parent = filepath.Dir(parent)
+	}
+	dir, err := os.MkdirTemp(parent, ".durun-doctor-*")
+	if err != nil {
+		return nil, nil, &exitError{
+			code: exitUnavailable, err: fmt.Errorf("%s is not there and can't be made: %w", folder, err),
+			advice: "say where the store is with --store or " + storeVariable,
+		}
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	b, err := bucket.OpenURL(ctx, dir, a.Drivers)
+	if err != nil {
+		remove()
+	}
+	return b, remove, err
 }
 
 // checkWrite writes a few small objects, reads one and removes them.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
+	"github.com/durun/durun/snapshot/bucket"
 )
 
 // output takes what a coroutine writes while it is driven. The guest never learns how its output fares here: what it
@@ -114,6 +115,7 @@ type drive struct {
 	lease  *snapshot.Lease
 	id     string
 	seq    uint64 // last commit, 0 for none
+	try    uint64 // the last one that was tried
 	output *output
 	once   bool                        // return after the first commit
 	ensure func(context.Context) error // see [runtime.Driver]
@@ -131,7 +133,7 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 
 	ctx, progressEnd := d.app.withSnapshotProgress(ctx, d.id)
 	defer progressEnd()
-	d.app.setDriving(position{d.id, d.seq})
+	d.app.setDriving(d.position())
 	var complained sync.Once
 	driver := runtime.Driver{
 		Store:    d.store,
@@ -145,9 +147,13 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 				complained.Do(func() { fmt.Fprintf(d.app.Stderr, "durun: %v; they stay for now, and %s goes on\n", err, d.id) })
 			}
 		},
+		BeforeCommit: func(seq uint64) {
+			d.try = seq
+			d.app.setDriving(d.position())
+		},
 		OnCommit: func(c snapshot.Commit) {
 			d.seq = c.Seq
-			d.app.setDriving(position{d.id, d.seq})
+			d.app.setDriving(d.position())
 		},
 	}
 	failed := (<-chan error)(nil) // by a child
@@ -191,11 +197,11 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 			status = snapshot.Suspended
 		}
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			d.app.setDriving(position{d.id, d.seq})
+			d.app.setDriving(d.position())
 			return status, d.app.interrupted(context.Cause(ctx))
 		}
 		if errors.Is(err, snapshot.ErrFenced) {
-			d.app.setDriving(position{d.id, d.seq})
+			d.app.setDriving(d.position())
 			return status, fmt.Errorf("drive %s: %w", d.id, d.app.lost(err))
 		}
 		return status, fmt.Errorf("drive %s: %w", d.id, d.stopped(err))
@@ -220,6 +226,9 @@ func (d *drive) run(ctx context.Context, c *runtime.Coroutine) (status snapshot.
 	return status, closeErr
 }
 
+// position is where the coroutine stands.
+func (d *drive) position() position { return position{id: d.id, seq: d.seq, try: d.try} }
+
 // stopped adds to the error of a drive where the coroutine stands now.
 func (d *drive) stopped(err error) error {
 	e := classify(err)
@@ -227,7 +236,11 @@ func (d *drive) stopped(err error) error {
 		e.advice += "\n"
 	}
 	if d.seq == 0 {
-		e.advice += fmt.Sprintf("nothing of coroutine %s has been committed", d.id)
+		p := d.position()
+		if errors.Is(err, snapshot.ErrExist) || errors.Is(err, snapshot.ErrInvalid) || errors.Is(err, bucket.ErrFull) {
+			p.try = 0 // it was not made
+		}
+		e.advice += d.app.uncommitted(p)
 	} else {
 		e.advice += fmt.Sprintf("%s is suspended at commit %d; resume with: %s", d.id, d.seq, d.app.commandLine("resume", d.id))
 	}

@@ -33,8 +33,9 @@ const exitCodesHelp = `Exit codes:
          folder or a handler that the program needs and nobody gave; a key that
          something is encrypted under and nobody gave; a coroutine that has
          ended, to resume, to send to or to cancel
-  65     a bad module, snapshot or bundle, or one that doesn't fit the other; a
-         program that waits in a state that no snapshot can hold
+  65     a bad module, snapshot or bundle, or one that doesn't fit the other;
+         damage in the store; a program that waits in a state that no snapshot
+         can hold
   66     no such coroutine or commit, or a file that can't be read
   69     the store, the cache or an output file can't be reached or written: no
          access, a full disk
@@ -115,6 +116,7 @@ func classify(err error) *exitError {
 		missing   *wasi.MissingMountError
 		storage   *bucket.Error
 		path      *fs.PathError
+		noStore   *missingStoreError
 	)
 	switch {
 	case errors.As(err, &interrupt):
@@ -146,6 +148,8 @@ func classify(err error) *exitError {
 		e.code = exitUsage
 	case errors.Is(err, snapshot.ErrNotFound):
 		e.code = exitNoInput
+	case errors.As(err, &noStore):
+		e.code, e.advice = exitUnavailable, missingStoreAdvice
 	case errors.As(err, &storage):
 		e.code = exitUnavailable
 		switch {

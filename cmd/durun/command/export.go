@@ -38,7 +38,7 @@ encrypted; with --encrypt it is encrypted itself, under the first of the keys
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runExport(cmd.Context(), a, o, args[0])
 		},
-		ValidArgsFunction: completeIDs(a, 1, nil),
+		ValidArgsFunction: completeReference(a, nil),
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "", "`file` to write, - for standard output (required)")
 	cmd.Flags().BoolVar(&o.encrypt, "encrypt", false, "encrypt it under the first of the keys")

@@ -67,15 +67,30 @@ type outsideFlags struct {
 }
 
 // add gives cmd the flags.
-func (o *outsideFlags) add(cmd *cobra.Command) {
+func (o *outsideFlags) add(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.handlers, "handler", nil, "let the program call what is outside: `NAME=TARGET`, a URL or exec:COMMAND; may be repeated")
 	f.StringArrayVar(&o.policies, "limit", nil, "how calls of a handler are made: `NAME=SETTINGS`, such as mail=rate=50/s,concurrency=8; may be repeated")
 	f.StringArrayVar(&o.modules, "module", nil, "let the program start coroutines of another module: `NAME=FILE`; may be repeated")
-	_ = cmd.RegisterFlagCompletionFunc("handler", completeSetting(func(string) []string {
+	_ = cmd.RegisterFlagCompletionFunc("module", completeNamedFile)
+	called := func(cmd *cobra.Command, args []string) []string {
+		var names []string
+		for _, h := range o.handlers {
+			name, _, _ := strings.Cut(h, "=")
+			names = append(names, name)
+		}
+		if cmd.Name() == "resume" {
+			for _, id := range args {
+				names = append(names, a.awaited(cmd.Context(), id, "", hostabi.Call)...)
+			}
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("handler", completeSetting(called, func(string) []string {
 		return []string{"http://", "https://", execPrefix, denied}
 	}))
-	_ = cmd.RegisterFlagCompletionFunc("limit", completeSetting(func(value string) []string {
+	_ = cmd.RegisterFlagCompletionFunc("limit", completeSetting(called, func(value string) []string {
 		done := value[:strings.LastIndex(value, ",")+1]
 		var list []string
 		for _, s := range handler.Settings() {
@@ -85,24 +100,6 @@ func (o *outsideFlags) add(cmd *cobra.Command) {
 		}
 		return list
 	}))
-}
-
-// completeSetting completes what comes after NAME=.
-func completeSetting(values func(value string) []string) cobra.CompletionFunc {
-	return func(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		const directive = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-		name, value, ok := strings.Cut(prefix, "=")
-		if !ok {
-			return nil, directive
-		}
-		var found []string
-		for _, v := range values(value) {
-			if strings.HasPrefix(v, value) {
-				found = append(found, name+"="+v)
-			}
-		}
-		return found, directive
-	}
 }
 
 // outside is what the flags say.

@@ -67,7 +67,7 @@ func runImport(ctx context.Context, a *app, o importOptions, file string) (err e
 		defer f.Close()
 		in = f
 	}
-	store, err := a.openStore(ctx)
+	store, err := a.makeStore(ctx)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ this is the last commit), output and grants.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runInspect(cmd.Context(), a, o, args[0])
 		},
-		ValidArgsFunction: completeIDs(a, 1, nil),
+		ValidArgsFunction: completeReference(a, nil),
 	}
 	addFormatFlag(cmd, &o.format)
 	return cmd

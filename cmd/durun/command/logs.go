@@ -2,9 +2,12 @@ package command
 
 import (
 	"context"
+	"fmt"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/durun/durun/snapshot"
 )
 
 type logsOptions struct {
@@ -18,6 +21,9 @@ const (
 	streamStderr = "stderr"
 )
 
+// streamLost stands in JSON for output that can't be read.
+const streamLost = "lost"
+
 func newLogsCommand(a *app) *cobra.Command {
 	var o logsOptions
 	cmd := &cobra.Command{
@@ -28,8 +34,13 @@ however often it was resumed: what it wrote to standard output on standard
 output, what it wrote to standard error on standard error. --stream prints one
 of them only, where it belongs.
 
+What is damaged or missing in the store is skipped: standard error says, in its
+place, which commits' output that is and why, and the exit code is 65 in the
+end. "durun check" tells more.
+
 JSON is an array of objects with the keys stream (stdout or stderr) and data, or
-base64 instead of data for what is not UTF-8.`,
+base64 instead of data for what is not UTF-8. In the place of lost output stands
+an object with stream lost, first and last (the commits), and problem.`,
 		Example: "  durun logs job\n  durun logs --stream stderr job 2>errors.txt",
 		Args:    arguments(1, 1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,9 +70,18 @@ func runLogs(ctx context.Context, a *app, o logsOptions, arg string) (err error)
 		return err
 	}
 	stdout, stderr := a.Stdout, a.Stderr
-	stretches := []stretch{}
+	stretches, lost := []stretch{}, uint64(0)
+	note := func(l snapshot.Lost) {
+		lost += l.Last - l.First + 1
+		fmt.Fprintf(a.Stderr, "durun: logs: lost: the output of %s: %s\n", commitsText(l.First, l.Last), printable(l.Err.Error()))
+	}
 	if o.format == formatJSON {
 		stdout, stderr = gatherer{&stretches, streamStdout}, gatherer{&stretches, streamStderr}
+		tell := note
+		note = func(l snapshot.Lost) {
+			tell(l)
+			stretches = append(stretches, stretch{Stream: streamLost, First: l.First, Last: l.Last, Problem: l.Err.Error()})
+		}
 	}
 	switch o.stream {
 	case streamStdout:
@@ -69,22 +89,39 @@ func runLogs(ctx context.Context, a *app, o logsOptions, arg string) (err error)
 	case streamStderr:
 		stdout = nil
 	}
-	err = store.Logs(ctx, id, stdout, stderr)
+	err = store.SalvageLogs(ctx, id, stdout, stderr, note)
 	if o.format == formatJSON {
-		for i := range stretches {
-			stretches[i].dataJSON = encodeData(stretches[i].Base64)
+		for i, s := range stretches {
+			if s.Stream != streamLost {
+				stretches[i].dataJSON = encodeData(s.Base64)
+			}
 		}
 		if jerr := writeJSON(a.Stdout, stretches); err == nil {
 			err = jerr
 		}
 	}
+	if err == nil && lost > 0 {
+		return dataError(fmt.Errorf("logs: the output of %s of %s is lost", count(int(lost), "commit", "commits"), id),
+			"what else is damaged: "+a.commandLine("check", id))
+	}
 	return err
 }
 
-// stretch is what a coroutine wrote to one stream before it wrote to the other, as JSON.
+// commitsText names commits.
+func commitsText(first, last uint64) string {
+	if first == last {
+		return fmt.Sprintf("commit %d", first)
+	}
+	return fmt.Sprintf("commits %d to %d", first, last)
+}
+
+// stretch is what a coroutine wrote to one stream before it wrote to the other, or the place of output that is lost, as JSON.
 type stretch struct {
 	Stream string `json:"stream"`
 	dataJSON
+	First   uint64 `json:"first,omitempty"` // the lost commits
+	Last    uint64 `json:"last,omitempty"`
+	Problem string `json:"problem,omitempty"`
 }
 
 // dataJSON is bytes as JSON: as text if they are.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -125,8 +126,8 @@ func asTree(list []coroutine) []coroutine {
 		below := children[parent]
 		if parent != "" {
 			slices.SortFunc(below, func(a, b coroutine) int {
-				_, i, _ := parentID(a.ID)
-				_, k, _ := parentID(b.ID)
+				_, i, _ := runtime.ParentID(a.ID)
+				_, k, _ := runtime.ParentID(b.ID)
 				return cmp.Compare(i, k)
 			})
 		}
@@ -147,7 +148,7 @@ func setParents(list []coroutine) {
 		there[c.ID] = true
 	}
 	for i := range list {
-		if parent, _, ok := parentID(list[i].ID); ok && there[parent] {
+		if parent, _, ok := runtime.ParentID(list[i].ID); ok && there[parent] {
 			list[i].Parent = parent
 		}
 	}

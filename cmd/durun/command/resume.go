@@ -85,12 +85,13 @@ without.`,
 func (o *resumeOptions) addTo(cmd *cobra.Command, a *app) {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("dir", completeFolders)
 	f.Var(&a.sync, "sync", syncUsage)
 	f.Lookup("sync").NoOptDefVal = "true"
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	f.BoolVar(&o.trustStore, "trust-store", false, "give the program what the store says that it was given, also where the store is no folder")
 	o.driveFlags.add(cmd)
-	o.outsideFlags.add(cmd)
+	o.outsideFlags.add(a, cmd)
 	o.limitFlags.add(cmd)
 }
 
@@ -234,7 +235,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}
-	a.setDriving(position{id, s.Seq})
+	a.setDriving(position{id: id, seq: s.Seq})
 	e, err := a.newEngine(ctx, moduleText(s.ModuleName, s.Module), o.noCache)
 	if err != nil {
 		return err

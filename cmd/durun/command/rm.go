@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
 )
 
@@ -82,7 +83,7 @@ func removeOne(ctx context.Context, a *app, store *store, id string, removed fun
 		return fmt.Errorf("rm: %w", err)
 	}
 	defer closeInto(&err, a.release)
-	children, unsure, err := store.descendants(ctx, id)
+	children, unsure, err := runtime.Descendants(ctx, store.Store, id)
 	if err != nil {
 		return fmt.Errorf("rm: children of %s: %w", id, err)
 	}

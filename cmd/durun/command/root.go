@@ -33,9 +33,9 @@ type Config struct {
 // Main runs the command with args, the command line without the program's name, and returns the exit code. It returns
 // early after a second signal, or when a command doesn't stop in time after the first; the process should end then.
 func Main(config Config, args []string) int {
-	ctx, again, stop := listen(context.Background())
-	defer stop()
 	a := &app{Config: config}
+	ctx, again, stop := listen(context.Background(), a.committing)
+	defer stop()
 	done := make(chan int, 1)
 	go func() { done <- a.execute(ctx, newRoot(a), args) }()
 	select {
@@ -70,12 +70,20 @@ type app struct {
 type position struct {
 	id  string // empty for none
 	seq uint64 // 0 before the first commit
+	try uint64 // the commit that is being made, or was tried in vain; seq or less for none
 }
 
 func (a *app) setDriving(p position) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.driving = p
+}
+
+// committing reports whether a commit is being made.
+func (a *app) committing() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.driving.try > a.driving.seq
 }
 
 func (a *app) setProgress(p *progress) {
@@ -104,13 +112,21 @@ func (a *app) interrupted(cause error) error {
 	case p.id == "":
 		return &exitError{code: code, err: cause}
 	case p.seq == 0:
-		return &exitError{code: code, err: fmt.Errorf("%w; nothing of coroutine %s has been committed", cause, p.id)}
+		return &exitError{code: code, err: fmt.Errorf("%w; %s", cause, a.uncommitted(p))}
 	}
 	return &exitError{
 		code:   exitSuspended,
 		err:    fmt.Errorf("%w; %s is suspended at commit %d", cause, p.id, p.seq),
 		advice: "resume with: " + a.commandLine("resume", p.id),
 	}
+}
+
+// uncommitted says what there is of a coroutine without a commit that is known.
+func (a *app) uncommitted(p position) string {
+	if p.try == 0 {
+		return fmt.Sprintf("nothing of coroutine %s has been committed", p.id)
+	}
+	return fmt.Sprintf("the first commit of coroutine %s may have been made: see %s", p.id, a.commandLine("ps"))
 }
 
 // commandLine is a durun command on the same store, to be copied by the reader of a message.
@@ -208,7 +224,8 @@ Coroutines live in a store: a folder, or a bucket in S3 or a service like it,
 s3://BUCKET/PREFIX?endpoint=URL&region=NAME, with credentials from where the AWS
 tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
 --store or DURUN_STORE it is a folder of the user's, under the XDG data
-directory. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
+directory. "run" and "import" make a folder that isn't there; to the others it
+is an error. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
 under; see "durun help key". Wherever a command takes an ID, a prefix will do if
 only one id begins with it.
 
@@ -241,11 +258,10 @@ only one id begins with it.
 		return &exitError{code: exitUsage, err: err, advice: seeHelp(cmd)}
 	})
 	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` or folder of the store (default: $"+storeVariable+", else a folder of the user's)")
-	_ = root.RegisterFlagCompletionFunc("store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return nil, cobra.ShellCompDirectiveFilterDirs
-	})
+	_ = root.RegisterFlagCompletionFunc("store", completeFolders)
 	root.PersistentFlags().StringVar(&a.keyFile, "key-file", "", "`file` of the keys that the store is encrypted under (default: $"+keyFileVariable+", else $"+keyVariable+", else none)")
 	root.SetHelpCommand(newHelpCommand())
+	root.PersistentPreRun = beforeCompletion
 	for _, g := range []struct {
 		id, title string
 		commands  []*cobra.Command
@@ -332,24 +348,4 @@ func addFormatFlag(cmd *cobra.Command, f *format) {
 	*f = formatText
 	cmd.Flags().VarP(f, "output", "o", "output `format`: text or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "text"}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// completeIDs completes arguments that are coroutine ids, up to max of them, max < 0 for any number.
-func completeIDs(a *app, max int, wanted func(snapshot.Status) bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if max >= 0 && len(args) >= max {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		list, err := a.list(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var found []string
-		for _, c := range list {
-			if strings.HasPrefix(c.ID, prefix) && (wanted == nil || wanted(c.Status)) {
-				found = append(found, cobra.CompletionWithDesc(c.ID, string(c.Status)+" "+c.ModuleName))
-			}
-		}
-		return found, cobra.ShellCompDirectiveNoFileComp
-	}
 }

@@ -81,15 +81,21 @@ func TestInterrupted(t *testing.T) {
 		{"not driving", interrupt, position{}, 130, "durun: stopped by signal: interrupt\n"},
 		{"before a commit", interrupt, position{id: "x"}, 130, "durun: stopped by signal: interrupt; nothing of coroutine x has been committed\n"},
 		{
+			"within the first", interrupt,
+			position{id: "x", try: 1},
+			130,
+			"durun: stopped by signal: interrupt; the first commit of coroutine x may have been made: see durun ps --store '/a b'\n",
+		},
+		{
 			"after one", interrupt,
-			position{"x", 12},
+			position{id: "x", seq: 12, try: 13},
 			79,
 			"durun: stopped by signal: interrupt; x is suspended at commit 12\n  resume with: durun resume --store '/a b' x\n",
 		},
 		{"no reader, before a commit", syscall.EPIPE, position{id: "x"}, 141, "durun: broken pipe; nothing of coroutine x has been committed\n"},
 		{
 			"no reader", syscall.EPIPE,
-			position{"x", 1},
+			position{id: "x", seq: 1, try: 1},
 			79,
 			"durun: broken pipe; x is suspended at commit 1\n  resume with: durun resume --store '/a b' x\n",
 		},

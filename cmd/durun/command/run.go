@@ -85,8 +85,8 @@ children have volumes of their own in the same places, empty at first.
 With --stdin messages what the program reads on standard input are the messages
 that "durun send ID stdin DATA" leaves, one after the other; an empty one is the
 end. So the program waits for input without somebody who holds a pipe. They are
-read as they are: a line needs its line feed, as in echo yes | durun send ID
-stdin -.
+read as they are: a line needs its line feed, which "durun send --line ID stdin
+yes" gives it.
 
 With --checkpoint-interval not each wait for a time is committed, but one in
 that time. A crash then loses up to that much of the program's work, which is
@@ -134,6 +134,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	f.StringVar(&o.id, "id", "", "the coroutine's `id` (default: a random one)")
 	f.BoolVarP(&o.detach, "detach", "d", false, "return when the program first waits, and print the id")
 	f.StringArrayVar(&o.dirs, "dir", nil, "let the program see a folder: `HOST[:GUEST][:ro]`; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("dir", completeFolders)
 	f.StringArrayVar(&o.volumes, "volume", nil, "give the program an empty folder that lives in the snapshot: `GUEST[:SIZE]`, such as /tmp:1MiB (default SIZE: "+humanBytes(wasi.DefaultVolumeLimit)+"); may be repeated")
 	f.StringVar(&o.stdin, "stdin", stdinHere, "`where` standard input comes from: here, or messages, as \"durun send ID stdin\" sends them")
 	_ = cmd.RegisterFlagCompletionFunc("stdin", cobra.FixedCompletions([]string{stdinHere, stdinMessages}, cobra.ShellCompDirectiveNoFileComp))
@@ -146,7 +147,7 @@ in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
 	_ = cmd.RegisterFlagCompletionFunc("base", completeBases(a))
 	f.BoolVar(&o.noCache, "no-cache", false, "neither read nor write the cache of prepared modules")
 	o.driveFlags.add(cmd)
-	o.outsideFlags.add(cmd)
+	o.outsideFlags.add(a, cmd)
 	o.limitFlags.add(cmd)
 	addFormatFlag(cmd, &o.format)
 	cmd.Flags().Lookup("output").Usage = "`format` of what -d prints: text or json"
@@ -226,7 +227,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 	if err != nil {
 		return err
 	}
-	store, err := a.openStore(ctx)
+	store, err := a.makeStore(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,9 @@ import (
 // never answers; leaving it behind is safe, because all that counts is in the store.
 const grace = time.Second
 
+// commitGrace is how much longer it may take while it makes a commit, whose outcome nobody would know otherwise.
+const commitGrace = 6 * time.Second
+
 // interruptError is the cause of a context that a signal has cancelled.
 type interruptError struct{ signal os.Signal }
 
@@ -27,11 +30,12 @@ func (e *interruptError) exitCode() int {
 }
 
 // listen cancels the context it returns, with an *interruptError as cause, at the first SIGINT or SIGTERM. again is
-// closed when the command should not be waited for any longer: at the second, or after the grace period.
+// closed when the command should not be waited for any longer: at the second, or after the grace period, which is longer if
+// the command is committing then.
 //
 // It also makes a write to a closed standard output an error (EPIPE) rather than the process's end, so that a coroutine
 // whose reader has gone can say where it stands.
-func listen(parent context.Context) (ctx context.Context, again <-chan struct{}, stop func()) {
+func listen(parent context.Context, committing func() bool) (ctx context.Context, again <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals, pipe := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
@@ -49,13 +53,22 @@ func listen(parent context.Context) (ctx context.Context, again <-chan struct{},
 		case <-done:
 			return
 		}
-		select {
-		case <-signals:
-		case <-time.After(grace):
-		case <-done:
+		late := time.NewTimer(grace)
+		defer late.Stop()
+		for extended := false; ; extended = true {
+			select {
+			case <-late.C:
+				if !extended && committing() {
+					late.Reset(commitGrace)
+					continue
+				}
+			case <-signals:
+			case <-done:
+				return
+			}
+			close(over)
 			return
 		}
-		close(over)
 	}()
 	return ctx, over, func() {
 		signal.Stop(signals)

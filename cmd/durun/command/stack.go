@@ -40,7 +40,7 @@ inlined (the functions inlined at that place, the innermost first).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runStack(cmd.Context(), a, o, args[0])
 		},
-		ValidArgsFunction: completeIDs(a, 1, func(s snapshot.Status) bool { return !s.Ended() }),
+		ValidArgsFunction: completeReference(a, func(s snapshot.Status) bool { return !s.Ended() }),
 	}
 	addFormatFlag(cmd, &o.format)
 	return cmd

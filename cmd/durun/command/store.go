@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,42 +19,52 @@ import (
 
 const storeVariable = "DURUN_STORE"
 
-// storeName is the URL or folder of the store: --store, else $DURUN_STORE, else durun under the XDG data directory.
-func (a *app) storeName() (string, error) {
+// storeName is the URL or folder of the store, and what has given it: --store, else $DURUN_STORE, else nothing, and it is
+// durun under the XDG data directory.
+func (a *app) storeName() (name, given string, err error) {
 	if a.storeURL != "" {
-		return a.storeURL, nil
+		return a.storeURL, "--store", nil
 	}
 	if s := os.Getenv(storeVariable); s != "" {
-		return s, nil
+		return s, storeVariable, nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored
-		return filepath.Join(dir, "durun"), nil
+		return filepath.Join(dir, "durun"), "", nil
 	}
 	if dir := os.Getenv("LOCALAPPDATA"); goruntime.GOOS == "windows" && dir != "" {
-		return filepath.Join(dir, "durun", "store"), nil
+		return filepath.Join(dir, "durun", "store"), "", nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", usageError("no place for the store: %w; give --store or set %s", err, storeVariable)
+		return "", "", usageError("no place for the store: %w; give --store or set %s", err, storeVariable)
 	}
-	return filepath.Join(home, ".local", "share", "durun"), nil
+	return filepath.Join(home, ".local", "share", "durun"), "", nil
 }
 
-// openBucket opens the storage of the store.
-func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
-	name, err := a.storeName()
+// openBucket opens the storage of the store. A folder that isn't there is made, or, for a command that wants what is there
+// already, a *[missingStoreError]: its name is mistyped, or a disk is not mounted.
+func (a *app) openBucket(ctx context.Context, existing bool) (bucket.Bucket, error) {
+	name, given, err := a.storeName()
 	if err != nil {
 		return nil, err
 	}
 	location, err := a.sync.apply(name)
+	if err == nil && existing {
+		location, _, err = folderOption(location, "create", "false")
+	}
 	if err != nil {
 		return nil, err
 	}
 	b, err := bucket.OpenURL(ctx, location, a.Drivers)
 	name = redacted(name)
-	switch {
+	switch failed := (*bucket.Error)(nil); {
+	case errors.Is(err, bucket.ErrNoBucket) && errors.As(err, &failed):
+		return nil, &missingStoreError{given: given, folder: failed.Key}
 	case errors.Is(err, bucket.ErrURL):
-		return nil, usageError("--store %s: %w", name, err)
+		if errors.As(err, &failed) && failed.Err != nil {
+			err = failed.Err // the rest repeats the name
+		}
+		return nil, usageError("%s %s: %w", cmp.Or(given, "--store"), name, err)
 	case err != nil:
 		return nil, &exitError{
 			code:   exitUnavailable,
@@ -62,6 +73,20 @@ func (a *app) openBucket(ctx context.Context) (bucket.Bucket, error) {
 		}
 	}
 	return b, nil
+}
+
+// missingStoreError says that there is no store, and that the command makes none.
+type missingStoreError struct {
+	given  string // what names it, empty if nobody has
+	folder string
+}
+
+// missingStoreAdvice is for whoever has named a store that isn't there.
+const missingStoreAdvice = `is the name right, and the disk mounted? "durun run" and "durun import" make a store`
+
+// Error implements error.
+func (e *missingStoreError) Error() string {
+	return fmt.Sprintf("%s: there is no folder %s", cmp.Or(e.given, "the user's store"), e.folder)
 }
 
 // redacted is a store's name without a password. No driver takes one in a URL, but the one that was given is not to be shown.
@@ -79,16 +104,40 @@ type store struct {
 
 func (s *store) Close() error { return s.Bucket().Close() }
 
-func (a *app) openStore(ctx context.Context) (*store, error) {
+// openStore opens a store that is there, and makes none. The user's own, where nobody has named another, is empty until then.
+func (a *app) openStore(ctx context.Context) (*store, error) { return a.open(ctx, true) }
+
+// makeStore opens the store for a command that begins something in it, and makes it if it isn't there.
+func (a *app) makeStore(ctx context.Context) (*store, error) { return a.open(ctx, false) }
+
+func (a *app) open(ctx context.Context, existing bool) (*store, error) {
 	keys, err := a.keyring()
 	if err != nil {
 		return nil, err
 	}
-	b, err := a.openBucket(ctx)
+	b, err := a.openBucket(ctx, existing)
+	if missing := (*missingStoreError)(nil); errors.As(err, &missing) && missing.given == "" {
+		b, err = unmadeBucket{bucket.NewMem(), missing.folder}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &store{snapshot.NewStore(b).WithKeys(keys)}, nil
+}
+
+// unmadeBucket is an empty bucket in the place of a folder that isn't there yet.
+type unmadeBucket struct {
+	*bucket.Mem
+	folder string
+}
+
+// URL implements [bucket.Bucket].
+func (b unmadeBucket) URL() string {
+	u, err := bucket.ParseURL(b.folder)
+	if err != nil {
+		return b.folder
+	}
+	return u.String()
 }
 
 // load returns the snapshot that an argument ID[@SEQ] means, without its pages.

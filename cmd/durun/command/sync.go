@@ -40,17 +40,24 @@ func (s *syncFlag) apply(store string) (string, error) {
 	if *s == "" {
 		return store, nil
 	}
-	u, err := bucket.ParseURL(store)
-	switch {
-	case err != nil:
-		return "", usageError("--store %s: %w", redacted(store), err)
-	case u.Scheme == "file":
-		q := u.Query()
-		q.Set("sync", string(*s))
-		u.RawQuery = q.Encode()
-		return u.String(), nil
-	case *s == "false":
+	location, ok, err := folderOption(store, "sync", string(*s))
+	if err == nil && !ok && *s == "false" {
 		return "", usageError("--sync=false is for a store in a folder; %s is none", redacted(store))
 	}
-	return store, nil // all others sync, whatever they call it
+	return location, err // all others sync, whatever they call it
+}
+
+// folderOption returns the URL of a store with an option of a folder's. Any other store's stays as it is, and ok is false.
+func folderOption(store, name, value string) (location string, ok bool, err error) {
+	u, err := bucket.ParseURL(store)
+	if err != nil {
+		return "", false, usageError("--store %s: %w", redacted(store), err)
+	}
+	if u.Scheme != "file" {
+		return store, false, nil
+	}
+	q := u.Query()
+	q.Set(name, value)
+	u.RawQuery = q.Encode()
+	return u.String(), true, nil
 }

@@ -13,7 +13,7 @@ export const FOREVER: Duration = -1;
 let told = false;
 
 /**
- * Whether a wait has ended because the program is to be cancelled, by who may, or because its parent has ended. One wait does, once,
+ * Whether the last wait has ended because the program is to be cancelled, by who may, or because its parent has ended. One wait does,
  * with `Code.Cancelled` or without a winner. The program cleans up, for which it may begin and wait as ever, and returns.
  */
 export function cancelled(): bool {
@@ -23,7 +23,7 @@ export function cancelled(): bool {
 /** Waits for operations by their numbers, as the ABI has it. Returns how many have ended, or a code, negated. */
 export function waitFor(ops: StaticArray<i32>, min: u32, timeout: Duration): i32 {
   const ended = abi.wait(changetype<usize>(ops), ops.length, min, timeout);
-  if (ended == -Code.Cancelled) told = true;
+  told = ended == -Code.Cancelled;
   return ended;
 }
 
@@ -71,15 +71,19 @@ export class Operation<T> {
     return decode<T>(data);
   }
 
-  /** Waits until it has ended. Returns how, `Code.Pending` if the time was up before. */
+  /**
+   * Waits until it has ended. Returns how, `Code.Pending` if the time was up before. `Code.Cancelled` says that the operation was
+   * cancelled, or, if `cancelled()`, that the program is to be.
+   */
   wait(timeout: Duration = FOREVER): Code {
     const ended = waitFor([this.id], 1, timeout);
     return ended < 0 ? -ended : this.code;
   }
 
-  /** Waits until it has ended, and returns its result. Throws if it failed. */
+  /** Waits until it has ended, and returns its result. Throws if it failed, or the program is to be cancelled: see `wait`. */
   result(): T {
-    if (this.wait() == Code.Cancelled && cancelled()) throw new Error(this.what + ": the program is cancelled");
+    this.wait();
+    if (cancelled()) throw new Error(this.what + ": the program is to be cancelled");
     return this.value;
   }
 

@@ -61,5 +61,6 @@ export function _start(): void {
   show("sleep", sleep(3600 * SECOND));
   console.log("cancelled: " + cancelled().toString());
   show("sleep, to clean up", sleep(MILLISECOND));
+  console.log("cancelled once more: " + cancelled().toString());
   output("done");
 }

@@ -62,6 +62,8 @@ type Options struct {
 	// several times as fast. Nothing is lost when a process dies, however it dies. When the machine does, what was put in
 	// its last half minute or so may be missing, or be there with bytes missing, though Put had returned.
 	NoSync bool
+	// Existing opens a folder that is there, and makes none: [bucket.ErrNoBucket] is the error where there is none.
+	Existing bool
 }
 
 // Open opens the bucket in the folder root, which is made, with mode 0700, if it is not there. A folder that can't be
@@ -72,6 +74,11 @@ func Open(root string) (*Bucket, error) { return OpenOptions(root, Options{}) }
 
 // OpenOptions is Open with options.
 func OpenOptions(root string, o Options) (*Bucket, error) {
+	if o.Existing {
+		if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+			return nil, &bucket.Error{Op: "open", Key: root, Kind: bucket.ErrNoBucket}
+		}
+	}
 	b, err := open(osFS{}, root)
 	if err != nil {
 		return nil, err
@@ -85,8 +92,8 @@ func OpenOptions(root string, o Options) (*Bucket, error) {
 // leaveUnsynced is for [Options].NoSync. The root folder is durable then, if this process made it: others rely on that.
 func (b *Bucket) leaveUnsynced() { b.fs, b.noSync = unsyncedFS{b.fs}, true }
 
-// OpenURL is the [bucket.Opener] of file:// and of plain paths. The URL's query may be sync=false, for
-// [Options].NoSync, or sync=true.
+// OpenURL is the [bucket.Opener] of file:// and of plain paths. The URL's query may have sync=false, for [Options].NoSync,
+// and create=false, for [Options].Existing; each may be true as well, which is how it is without.
 func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	fail := func(why string) (bucket.Bucket, error) {
 		return nil, &bucket.Error{Op: "open", Key: u.String(), Kind: bucket.ErrURL, Err: errors.New(why)}
@@ -99,13 +106,9 @@ func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	case !strings.HasPrefix(u.Path, "/"):
 		return fail("the path is not absolute")
 	}
-	var o Options
-	switch u.RawQuery {
-	case "", "sync=true":
-	case "sync=false":
-		o.NoSync = true
-	default:
-		return fail("the only options of a folder are sync=false and sync=true; write a ? in its name as %3F")
+	o, err := optionsOf(u.RawQuery)
+	if err != nil {
+		return fail(err.Error())
 	}
 	root := u.Path
 	if filepath.Separator == '\\' && len(root) > 2 && root[2] == ':' { // /C:/…
@@ -117,6 +120,29 @@ func OpenURL(_ context.Context, u *url.URL) (bucket.Bucket, error) {
 	}
 	return b, nil
 }
+
+// optionsOf reads a URL's query.
+func optionsOf(query string) (o Options, err error) {
+	values, err := url.ParseQuery(query)
+	for name, v := range values {
+		switch last := v[len(v)-1]; {
+		case len(v) > 1, last != "true" && last != "false":
+			err = errUnknownOption
+		case name == "sync":
+			o.NoSync = last == "false"
+		case name == "create":
+			o.Existing = last == "false"
+		default:
+			err = errUnknownOption
+		}
+	}
+	if err != nil {
+		return Options{}, errUnknownOption
+	}
+	return o, nil
+}
+
+var errUnknownOption = errors.New("the only options of a folder are sync=false and create=false, or =true; write a ? in its name as %3F")
 
 func open(fsys fsys, root string) (*Bucket, error) {
 	root, err := filepath.Abs(root)

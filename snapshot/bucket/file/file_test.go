@@ -381,6 +381,28 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%q: the bucket's URL is %s, want %s", query, o.URL(), want)
 		}
 	}
+	none := filepath.Join(dir, "none", "at-all")
+	for _, query := range []string{"?create=false", "?create=false&sync=false"} {
+		o, err := bucket.OpenURL(t.Context(), b.URL()+query, map[string]bucket.Opener{"file": OpenURL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(o.URL(), "create") {
+			t.Errorf("%q: the bucket's URL is %s, though the folder is there", query, o.URL())
+		}
+		u, err := bucket.ParseURL(none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.RawQuery = query[1:]
+		var missing *bucket.Error
+		if _, err := OpenURL(t.Context(), u); !errors.Is(err, bucket.ErrNoBucket) || !errors.As(err, &missing) || missing.Key != none {
+			t.Errorf("%q: a folder that isn't there: %v", query, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Dir(none)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder was made that was not to be: %v", err)
+	}
 	if goruntime.GOOS != "windows" {
 		link := filepath.Join(dir, "link")
 		if err := os.Symlink(root, link); err != nil {
@@ -395,7 +417,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for _, u := range []string{
-		"file://host/x", "file:///x?y", "file:///x?sync", "file:///x?sync=0", "file:///x?sync=false&y", "file:///x#y", "file:x",
+		"file://host/x", "file:///x?y", "file:///x?sync", "file:///x?sync=0", "file:///x?sync=false&y", "file:///x?create", "file:///x?sync=true&sync=false", "file:///x?a;b", "file:///x#y", "file:x",
 	} {
 		p, err := url.Parse(u)
 		if err != nil {

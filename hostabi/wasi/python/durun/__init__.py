@@ -12,7 +12,8 @@ recv or spawn, and waited for with await in async code, with result() in plain c
     durun.run(notify_users("op-1", ["ada@example.org"]))
 
 Wherever it waits, durun has all of the program in its store, and goes on from there if the machine dies. asyncio works as ever,
-in an event loop of durun's: tasks, gather, sleep, wait_for, timeout, queues. So does time.sleep.
+in an event loop of durun's, which it has as soon as durun is imported: tasks, gather, sleep, wait_for, timeout, queues. So does
+time.sleep.
 """
 
 from ._loop import EventLoop, EventLoopPolicy, _install, main, run

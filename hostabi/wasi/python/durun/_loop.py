@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import sys
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn
 
 from . import _operations
@@ -15,6 +15,14 @@ from ._rpc import Cancelled
 
 # How many rounds without a wait the loop goes before it asks whether operations have ended.
 _ROUNDS = 64
+
+
+def _lacks(what: str, instead: str) -> Callable[..., NoReturn]:
+    def method(self: EventLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError."""
+        raise NotImplementedError(f"there are no {what} in a WebAssembly program: {instead}")
+
+    return method
 
 
 class EventLoop(asyncio.BaseEventLoop):
@@ -108,9 +116,11 @@ class EventLoop(asyncio.BaseEventLoop):
         finally:
             self._main = before
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
-        """Raises NotImplementedError."""
-        raise NotImplementedError("there are no threads in a WebAssembly program: call the function, or durun.spawn it")
+    run_in_executor = _lacks("threads", "call the function, or durun.spawn it")
+    create_connection = create_server = create_datagram_endpoint = getaddrinfo = _lacks("sockets", "durun.call a handler that has them")
+    subprocess_exec = subprocess_shell = _lacks("processes", "durun.call a handler that starts them")
+    add_signal_handler = _lacks("signals", "`durun cancel` raises durun.Cancelled")
+    add_reader = add_writer = connect_read_pipe = connect_write_pipe = _lacks("pipes", "what is read or written waits, and all tasks with it")
 
 
 async def _result_of(awaitable: Any) -> Any:

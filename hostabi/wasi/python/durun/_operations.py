@@ -107,6 +107,7 @@ class Operation:
             return False
         self._cancelled = True
         ask(f"cancel {self.number}")
+        self._settle()
         return True
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -324,6 +325,8 @@ def gather(*operations: Operation | Awaitable[Any], return_exceptions: bool = Fa
     """
     own = [op for op in operations if isinstance(op, Operation)]
     if len(own) < len(operations):
+        if asyncio._get_running_loop() is None:
+            raise RuntimeError("in plain code gather takes operations only: others are awaited in async code, see durun.run")
         return asyncio.gather(*operations, return_exceptions=return_exceptions)
 
     def make(join: Join) -> list[Any]:

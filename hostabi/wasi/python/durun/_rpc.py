@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from asyncio import CancelledError
+from types import TracebackType
 
 __all__ = ["Cancelled", "OperationError", "OperationTimeout", "ask", "escape"]
 
 Cancelled = CancelledError
+
+# Whether the coroutine has been told that it is to be cancelled.
+_cancelled = False
 
 try:
     _fd = os.open("/durun/rpc", os.O_RDWR)
@@ -65,6 +70,8 @@ def ask(line: str, body: bytes = b"") -> bytes:
     if code == "timeout":
         raise OperationTimeout(code, message)
     if code == "cancelled" and line.startswith("wait "):
+        global _cancelled
+        _cancelled = True
         raise Cancelled("the coroutine is to be cancelled")
     raise OperationError(code, message)
 
@@ -74,3 +81,15 @@ def escape(text: str) -> str:
     if text.isascii() and text.replace("_", "").replace("-", "").replace(".", "").isalnum():
         return text
     return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+_excepthook = sys.excepthook
+
+
+def _end_quietly(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print what the program ends with, unless it does what it was told: to be cancelled is no error of its."""
+    if not (_cancelled and isinstance(error, Cancelled)):
+        _excepthook(kind, error, traceback)
+
+
+sys.excepthook = _end_quietly
