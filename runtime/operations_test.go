@@ -230,7 +230,7 @@ func TestOperationJoins(t *testing.T) {
 // TestOperationsAfterCrash drives a coroutine with parallel calls, and drops it at each commit, as a crash does; then another
 // goes on. Each call is made under one key, again if its end was not committed, and never if it was.
 func TestOperationsAfterCrash(t *testing.T) {
-	const n = 20
+	const n = maxWhole + 20 // so they are in parts of the state
 	var mu sync.Mutex
 	calls, committed := map[string]int{}, map[uint32]bool{}
 	set := &handler.Set{}
@@ -510,24 +510,29 @@ func FuzzRestoreABI(f *testing.F) {
 	_, _ = a.ops.begin(hostabi.Call, "c", []byte("body"), time.Unix(1700000000, 0))
 	a.received.add("k")
 	_, data, _ := a.Save()
-	f.Add(data)
+	f.Add(data, "", []byte{})
 	now := time.Unix(1700000000, 0)
 	a.ops.advance(a.ops.get(1), &handler.Progress{Attempt: 3, Throttled: 2, Started: now, Err: "so far", Next: now})
 	_, data, _ = a.Save()
-	f.Add(data)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		a := newABI("x", nil)
-		if a.Restore(abiVersion, data) != nil {
+	f.Add(data, "", []byte{})
+	a = manyOperations(f, maxWhole+1)
+	_, data, _ = a.Save()
+	parts, _ := a.SaveParts()
+	f.Add(data, partOf(0), parts[0].Data)
+	a.pending().Ops = nil
+	_, data, _ = a.Save()
+	f.Add(data, partOf(0), parts[0].Data)
+	f.Fuzz(func(t *testing.T, data []byte, name string, part []byte) {
+		s := saved{abiVersion, data, nil}
+		if name != "" {
+			s.parts = []hostabi.Part{{Name: name, Data: part}}
+		}
+		a, err := s.restore()
+		if err != nil {
 			return
 		}
-		a.pending = func() *hostabi.Pending { return &a.restored }
-		version, again, err := a.Save()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := newABI("x", nil)
-		if err := b.Restore(version, again); err != nil {
-			t.Errorf("what was restored and saved is not restored: %v", err)
+		if again := save(t, a); a.ops.last > 0 && !again.equal(s) {
+			t.Errorf("%q, with part %q, is restored, and saved as %q", data, part, again.data)
 		}
 	})
 }
