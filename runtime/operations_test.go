@@ -430,6 +430,12 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// stateGolden is the version and the encoding of the state in TestStateRoundTrip. Another encoding is another version.
+const stateGolden = "4 05696e70757406726573756c7408303132333435363706020501700c702f30313233343536372f3301026b31016ab9f1eb8f7d3388f4" +
+	"f9d586f66e99fd00020303010202050101008580a8b1e39fe7cb1785c08ab7c688e8cb170174000102008580a8b1e39fe7cb1703028580" +
+	"a8b1e39fe7cb178594938ee79fe7cb1706736f20666172016304626f64790104018580a8b1e39fe7cb17016d076d657373616765010300" +
+	"8580a8b1e39fe7cb17066500610a0062000202038580a8b1e39fe7cb1701650603776879"
+
 // TestStateRoundTrip saves and restores each kind of state, and has damaged state refused without a panic.
 func TestStateRoundTrip(t *testing.T) {
 	a := newABI("x", []byte("input"))
@@ -455,6 +461,9 @@ func TestStateRoundTrip(t *testing.T) {
 	version, data, err := a.Save()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%d %x", version, data); got != stateGolden {
+		t.Errorf("the state is encoded as\n%s\nand not as\n%s\nwhich is what the version stands for", got, stateGolden)
 	}
 	b := newABI("x", nil)
 	if err := b.Restore(version, data); err != nil {
