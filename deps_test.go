@@ -25,6 +25,17 @@ var sdks = []string{
 	"gocloud.dev/...",
 }
 
+// embedded is what a program links that imports the packages for embedders: docs/embedding.md says so.
+var embedded = []string{
+	"./...",
+	"std",
+	"github.com/fxamacker/cbor/v2",
+	"github.com/klauspost/compress/...",
+	"github.com/tetratelabs/wazero/...",
+	"github.com/x448/float16", // of cbor
+	"golang.org/x/sys/...",
+}
+
 // rules say which imports there are not, as ARCHITECTURE.md draws it. A pattern is a path, or a path and "/..." for it and
 // all below; the paths are relative to the module where they start with "./".
 var rules = []struct {
@@ -56,6 +67,10 @@ var rules = []struct {
 		except: []string{"./runtime/worker/..."},
 		never:  append([]string{"./cmd/...", "github.com/spf13/...", "./snapshot/bucket/file", "./snapshot/bucket/s3/...", "./snapshot/bucket/mem"}, sdks...),
 	},
+	// What an embedder links beside its choice of drivers.
+	{from: "./runtime/...", only: embedded},
+	{from: "./hostabi/...", only: embedded},
+	{from: "./snapshot/bucket/file", only: embedded},
 	{
 		from:   "./runtime/handler",
 		never:  []string{"./runtime", "./runtime/internal/...", "./snapshot/..."},

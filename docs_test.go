@@ -286,3 +286,60 @@ func TestReadDocument(t *testing.T) {
 		}
 	}
 }
+
+// TestSDKNames looks up the names of the SDKs that docs/sdk.md lists, in the sources of each.
+func TestSDKNames(t *testing.T) {
+	sources := map[string]string{
+		"C":              "guests/c/durun.h",
+		"Go":             "guests/go/durun/*.go",
+		"Rust":           "guests/rust/durun/src/*.rs",
+		"AssemblyScript": "guests/assemblyscript/assembly/*.ts",
+		"Python":         "hostabi/wasi/python/durun/*.py",
+	}
+	names := map[string]map[string]bool{} // in the sources, by language
+	name := regexp.MustCompile(`[A-Za-z_][A-Za-z_0-9]*`)
+	for language, pattern := range sources {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[language] = map[string]bool{}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range name.FindAllString(string(text), -1) {
+				names[language][n] = true
+			}
+		}
+	}
+
+	text, err := os.ReadFile("docs/sdk.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile("`[^`]+`")
+	var languages []string // of the table, by column
+	for i, line := range strings.Split(string(text), "\n") {
+		cells := strings.Split(line, "|")
+		switch {
+		case len(cells) == 1:
+			languages = nil
+		case languages == nil:
+			for _, cell := range cells {
+				languages = append(languages, strings.TrimSpace(cell))
+			}
+		case len(cells) != len(languages):
+			t.Errorf("docs/sdk.md:%d: %d cells, want %d", i+1, len(cells)-2, len(languages)-2)
+		default:
+			for column, cell := range cells {
+				for _, n := range name.FindAllString(strings.Join(code.FindAllString(cell, -1), " "), -1) {
+					if language := languages[column]; !names[language][n] {
+						t.Errorf("docs/sdk.md:%d: %s has no %q", i+1, language, n)
+					}
+				}
+			}
+		}
+	}
+}

@@ -13,7 +13,9 @@ import (
 )
 
 // otherLanguages are the documents in which Name.Name is no Go.
-var otherLanguages = map[string]bool{"docs/assemblyscript.md": true, "docs/c.md": true, "docs/python.md": true, "docs/rust.md": true}
+var otherLanguages = map[string]bool{
+	"docs/assemblyscript.md": true, "docs/c.md": true, "docs/python.md": true, "docs/rust.md": true,
+}
 
 var (
 	codeSpan   = regexp.MustCompile("`([^`\n]+)`")

@@ -17,11 +17,12 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-// The cache folder has
+// The cache folder has (and is kept small: see cachelimit.go)
 //
 //	prepared/<key>     what is needed of a module to run it with the machine code at hand: see prepared
 //	resume/<key>       the same of a resume module: see preparedResume
 //	wazero/            machine code, in files of wazero's: see codecache.go
+//	trimmed            an empty file
 //
 // Files are written whole or not at all, and have a checksum against damage. One that is damaged, another's or another
 // version's is as good as none, and is made anew. That is all the protection there is: who can write to the folder can
@@ -31,6 +32,16 @@ import (
 const (
 	preparedMagic = "durun prepared module 1\n"
 	resumeMagic   = "durun prepared resume module 1\n"
+)
+
+// The folders in a cache folder. What is being written has a name of its own until it is whole.
+const (
+	preparedFolder = "prepared"
+	resumeFolder   = "resume"
+	codeFolder     = "wazero"
+	indexFolder    = "index" // in codeFolder
+
+	unfinishedPrefix = ".new-"
 )
 
 // checksums of files. What they have to find is damage, and to hash 40 MB with SHA-256 would take as long as all else in a
@@ -74,7 +85,7 @@ func (r *Runtime) preparedKey(module snapshot.Hash) string {
 }
 
 func (r *Runtime) readPrepared(key string) (*prepared, bool) {
-	f, ok := r.readCacheFile("prepared", key, preparedMagic)
+	f, ok := r.readCacheFile(preparedFolder, key, preparedMagic)
 	if !ok {
 		return nil, false
 	}
@@ -98,7 +109,7 @@ func (r *Runtime) writePrepared(key string, p *prepared) {
 	f.add(p.plan.Encode())
 	f.add(p.image.encode())
 	f.add(p.shell)
-	r.writeCacheFile("prepared", key, f)
+	r.writeCacheFile(preparedFolder, key, f)
 }
 
 // preparedResume is what is kept of a resume module.
@@ -112,7 +123,7 @@ type preparedResume struct {
 }
 
 func (r *Runtime) readResume(key string) (*preparedResume, bool) {
-	f, ok := r.readCacheFile("resume", key, resumeMagic)
+	f, ok := r.readCacheFile(resumeFolder, key, resumeMagic)
 	if !ok {
 		return nil, false
 	}
@@ -145,7 +156,7 @@ func (r *Runtime) writeResume(key string, p *preparedResume) {
 		}
 	}
 	f.add(p.shell)
-	r.writeCacheFile("resume", key, f)
+	r.writeCacheFile(resumeFolder, key, f)
 }
 
 // cacheFile is the contents of a file, as they are written, or what is left of them as they are read: numbers, and bytes
@@ -204,7 +215,8 @@ func (r *Runtime) readCacheFile(folder, key, magic string) (*cacheFile, bool) {
 	if r.config.cacheDir == "" {
 		return nil, false
 	}
-	data, err := os.ReadFile(filepath.Join(r.config.cacheDir, folder, key))
+	path := filepath.Join(r.config.cacheDir, folder, key)
+	data, err := os.ReadFile(path)
 	if err != nil || len(data) < len(magic)+crc32.Size || !bytes.HasPrefix(data, []byte(magic)) {
 		return nil, false
 	}
@@ -212,6 +224,7 @@ func (r *Runtime) readCacheFile(folder, key, magic string) (*cacheFile, bool) {
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(sum) {
 		return nil, false
 	}
+	markUsed(path)
 	f := &cacheFile{data: body[len(magic):]}
 	return f, string(f.bytes()) == key
 }
@@ -223,6 +236,7 @@ func (r *Runtime) writeCacheFile(folder, key string, f *cacheFile) {
 	}
 	data := binary.LittleEndian.AppendUint32(f.data, crc32.Checksum(f.data, castagnoli))
 	_ = writeFile(filepath.Join(r.config.cacheDir, folder, key), data)
+	r.trimCache()
 }
 
 // writeFile writes a file whole or not at all.
@@ -230,7 +244,7 @@ func writeFile(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), unfinishedPrefix+"*")
 	if err != nil {
 		return err
 	}

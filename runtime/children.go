@@ -53,9 +53,11 @@ func (s *Scheduler) Spawn(ctx context.Context, c Child, done func(output []byte,
 	}
 	var f func(ending)
 	f = func(e ending) {
-		output, err, ended := e.asChild()
+		output, err, ended := e.asChild(c.ID)
 		switch {
 		case ctx.Err() != nil || e.closed:
+		case e.unbegun: // somebody else's, of that id
+			s.Spawn(ctx, c, done)
 		case !ended:
 			s.mu.Lock()
 			s.whenTaken(c.ID, &f)
@@ -67,8 +69,12 @@ func (s *Scheduler) Spawn(ctx context.Context, c Child, done func(output []byte,
 		}
 	}
 	s.whenTaken(c.ID, &f)
+	t.spawns++
 	s.mu.Unlock()
-	context.AfterFunc(ctx, func() { s.forget(c.ID, &f) })
+	context.AfterFunc(ctx, func() {
+		s.forget(c.ID, &f)
+		s.deserted(t)
+	})
 }
 
 // whenTaken has f called when a coroutine has ended or is given up: the task of that id, or the next one if there is none, because
@@ -139,6 +145,15 @@ func (s *Scheduler) forget(id string, f *func(ending)) {
 	}
 }
 
+// deserted notes that a parent waits for a child no more. If none does, the child looks at what has become of it.
+func (s *Scheduler) deserted(t *task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.spawns--; t.spawns == 0 && !t.looked.Load() {
+		s.rouse(t)
+	}
+}
+
 // askToEnd has a coroutine cancelled as soon as that can be, as far as this process goes: no commit need know. With the lock held.
 func (s *Scheduler) askToEnd(t *task) {
 	if t.beginning != nil {
@@ -149,18 +164,19 @@ func (s *Scheduler) askToEnd(t *task) {
 	s.rouse(t)
 }
 
-// asChild is how a child has ended, for its parent. A child that was given up has not.
-func (e *ending) asChild() (output []byte, err error, ended bool) {
+// asChild is how the child of that id has ended, for its parent: errors name it, so that its output can be looked at. A child that
+// was given up has not.
+func (e *ending) asChild(id string) (output []byte, err error, ended bool) {
 	var failure *hostabi.OperationError
 	switch {
 	case e.Status == snapshot.Completed && e.ExitCode == 0:
 		return e.Result, nil, true
 	case e.Status == snapshot.Completed:
-		return nil, refuse(hostabi.CodeFailed, "exit code %d", e.ExitCode), true
+		return nil, refuse(hostabi.CodeFailed, "child %s: exit code %d", id, e.ExitCode), true
 	case e.Status == snapshot.Cancelled:
-		return nil, refuse(hostabi.CodeCancelled, "the child was cancelled"), true
+		return nil, refuse(hostabi.CodeCancelled, "child %s was cancelled", id), true
 	case e.Status == snapshot.Failed:
-		return nil, refuse(hostabi.CodeFailed, "%v", e.Err), true
+		return nil, refuse(hostabi.CodeFailed, "child %s: %v", id, e.Err), true
 	case errors.As(e.Err, &failure): // it could not be started
 		return nil, failure, true
 	}
@@ -263,21 +279,59 @@ func grantedModule(grants []snapshot.Grant, name string) (snapshot.Hash, error) 
 	return snapshot.Hash{}, refuse(hostabi.CodeDenied, "the run was given no module %q", name)
 }
 
-// isOrphan reports whether a coroutine is a child whose parent has ended, or is no more: then it is to end as well, which the
-// parent's driver may not have come to say. It looks once. Errors: those of the storage.
-func (s *Scheduler) isOrphan(ctx context.Context, t *task, c *Coroutine) (bool, error) {
-	parent := c.abi.parent.id
-	if parent == "" || t.looked || t.beginning != nil {
-		return false, nil
-	}
-	if s.Drives(parent) {
-		t.looked = true
+// isOrphan reports whether a coroutine in memory is a child whose parent has ended, or is no more: then it is to end as well, which
+// the parent's driver may not have come to say. It looks once, and not while a parent here waits for it; of one that is the
+// scheduler's it hears, see orphan. Errors: those of the storage.
+func (s *Scheduler) isOrphan(ctx context.Context, t *task) (bool, error) {
+	parent := t.session.c.abi.parent.id
+	if parent == "" || t.looked.Load() || t.beginning != nil || s.relies(t, parent) {
 		return false, nil
 	}
 	head, err := s.config.Store.Head(ctx, parent)
 	if errors.As(err, new(*bucket.Error)) && !errors.Is(err, snapshot.ErrNotFound) {
 		return false, err
 	}
-	t.looked = true
+	t.looked.Store(true)
 	return errors.Is(err, snapshot.ErrNotFound) || err == nil && head.Status.Ended(), nil
+}
+
+// relies reports whether a child's parent is known to be alive: the scheduler drives it, and the child hears when that is over; or
+// somebody else here does, and waits for the child.
+func (s *Scheduler) relies(t *task, parent string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tasks[parent] == nil {
+		return t.spawns > 0
+	}
+	t.looked.Store(true)
+	t.parent = parent
+	if s.wards[parent] == nil {
+		s.wards[parent] = map[*task]struct{}{}
+	}
+	s.wards[parent][t] = struct{}{}
+	return true
+}
+
+// reliesNoMore is the reverse of relies, with the lock held.
+func (s *Scheduler) reliesNoMore(t *task) {
+	if wards := s.wards[t.parent]; wards != nil {
+		if delete(wards, t); len(wards) == 0 {
+			delete(s.wards, t.parent)
+		}
+	}
+}
+
+// orphan tells the children of a task that the scheduler has done with: to end if it has ended, which may have been elsewhere, and
+// who has seen to that may have died; else to look for themselves. With the lock held.
+func (s *Scheduler) orphan(parent *task, ended bool) {
+	for t := range s.wards[parent.id] {
+		t.parent = ""
+		if ended {
+			s.askToEnd(t)
+			continue
+		}
+		t.looked.Store(false)
+		s.rouse(t)
+	}
+	delete(s.wards, parent.id)
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"math"
 	"time"
 
 	"github.com/durun/durun/runtime/internal/alarm"
@@ -46,6 +47,17 @@ func (a *alarms) set(t *task, due int64) {
 
 // noAlarm is the time of a task that waits for none.
 const noAlarm int64 = -1 << 63
+
+// alarmAt is a time as alarms have it. What is beyond the year 2262, which a snapshot may say, is as far away as can be.
+func alarmAt(t time.Time) int64 {
+	switch {
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	case t.Before(time.Unix(0, 0)):
+		return 0
+	}
+	return t.UnixNano()
+}
 
 func (a *alarms) remove(t *task) {
 	i, last := t.alarm, len(*a)-1

@@ -45,7 +45,7 @@ func shellOf(m *wasm.Module, binary []byte) []byte {
 }
 
 // codeDir is where compiled code is kept.
-func (r *Runtime) codeDir() string { return filepath.Join(r.config.cacheDir, "wazero") }
+func (r *Runtime) codeDir() string { return filepath.Join(r.config.cacheDir, codeFolder) }
 
 // loadCode returns the code of the module that has a shell. It returns false if it isn't in the cache, or not as it was
 // written.
@@ -56,7 +56,8 @@ func (r *Runtime) loadCode(ctx context.Context, shell []byte) (wazero.CompiledMo
 	r.codeMu.Lock()
 	defer r.codeMu.Unlock()
 	key := shellKey(shell)
-	name, sum, ok := r.readCodeIndex(key)
+	index := r.codeIndex(key)
+	name, sum, ok := readCodeIndex(index)
 	if !ok {
 		return nil, false
 	}
@@ -77,6 +78,7 @@ func (r *Runtime) loadCode(ctx context.Context, shell []byte) (wazero.CompiledMo
 	if err == nil {
 		var inPlace fs.FileInfo
 		if inPlace, err = os.Stat(path); err == nil && os.SameFile(opened, inPlace) {
+			markUsed(index)
 			return code, true
 		}
 	}
@@ -114,7 +116,7 @@ func (r *Runtime) keepCode(ctx context.Context, binary, shell []byte) (err error
 	if err := os.MkdirAll(r.codeDir(), 0o700); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(r.codeDir(), ".new-*")
+	dir, err := os.MkdirTemp(r.codeDir(), unfinishedPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,9 @@ func (r *Runtime) keepCode(ctx context.Context, binary, shell []byte) (err error
 		return err
 	}
 	key := shellKey(shell)
-	return writeFile(r.codeIndex(key), fmt.Appendf(nil, "%s %s %s\n", key, filepath.ToSlash(name), sum))
+	err = writeFile(r.codeIndex(key), fmt.Appendf(nil, "%s %s %s\n", key, filepath.ToSlash(name), sum))
+	r.trimCache()
+	return err
 }
 
 func shellKey(shell []byte) string {
@@ -173,16 +177,16 @@ func shellKey(shell []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (r *Runtime) codeIndex(key string) string { return filepath.Join(r.codeDir(), "index", key) }
+func (r *Runtime) codeIndex(key string) string { return filepath.Join(r.codeDir(), indexFolder, key) }
 
 // readCodeIndex returns the name of the file with the code for a shell, with slashes, and its checksum.
-func (r *Runtime) readCodeIndex(key string) (name, sum string, ok bool) {
-	data, err := os.ReadFile(r.codeIndex(key))
+func readCodeIndex(index string) (name, sum string, ok bool) {
+	data, err := os.ReadFile(index)
 	if err != nil {
 		return "", "", false
 	}
 	fields := strings.Fields(string(data))
-	if len(fields) != 3 || fields[0] != key {
+	if len(fields) != 3 || fields[0] != filepath.Base(index) {
 		return "", "", false
 	}
 	name, sum = fields[1], fields[2]
@@ -202,9 +206,9 @@ func checksum(f io.Reader) (string, error) {
 // sweepCode removes the files of code that no index names: what wazero writes on its own has no checksum.
 func (r *Runtime) sweepCode() {
 	known := map[string]bool{}
-	indexed, _ := filepath.Glob(filepath.Join(r.codeDir(), "index", "*"))
+	indexed, _ := filepath.Glob(filepath.Join(r.codeDir(), indexFolder, "*"))
 	for _, i := range indexed {
-		if name, _, ok := r.readCodeIndex(filepath.Base(i)); ok {
+		if name, _, ok := readCodeIndex(i); ok {
 			known[filepath.Join(r.codeDir(), filepath.FromSlash(name))] = true
 		}
 	}

@@ -6,9 +6,10 @@ import (
 
 // Config configures a [Runtime]. It is immutable: each WithX returns a changed copy. The zero value is the default.
 type Config struct {
-	cacheDir string
-	modules  []*hostabi.Module
-	progress func(Progress)
+	cacheDir   string
+	cacheLimit int64 // 0 for the default, negative for none
+	modules    []*hostabi.Module
+	progress   func(Progress)
 }
 
 // NewConfig returns the default configuration: no cache folder, no host modules but "durun", no progress.
@@ -18,6 +19,16 @@ func NewConfig() Config { return Config{} }
 // again. The folder is created when needed; several processes may share it. Default: "", in memory only.
 func (c Config) WithCacheDir(dir string) Config {
 	c.cacheDir = dir
+	return c
+}
+
+// WithCacheLimit bounds the cache folder: beyond so many bytes what was used least recently is removed, now and then, by who
+// writes to it. What another process uses can be removed as well: it is made anew when it is needed. 0 stands for no
+// limit. Default: [DefaultCacheLimit].
+func (c Config) WithCacheLimit(bytes int64) Config {
+	if c.cacheLimit = bytes; bytes <= 0 {
+		c.cacheLimit = -1
+	}
 	return c
 }
 

@@ -26,8 +26,10 @@ type receipt [16]byte
 const (
 	// maxReceipts is how many hashes are remembered.
 	maxReceipts = 1024
-	// inboxRetry is when an inbox that could not be read is tried again.
-	inboxRetry = time.Second
+	// inboxRetry is when an inbox, or a message, that could not be read is tried again: at first, and at most.
+	inboxRetry, maxInboxRetry = time.Second, 10 * time.Second
+	// unreadPatience is how long a message that the storage does not give, although it gives others, holds back those after it.
+	unreadPatience = 2 * time.Minute
 	// maxUndeleted is how many received messages may lie in the inbox, as far as is known, before others are received.
 	maxUndeleted = 256
 )
@@ -126,20 +128,90 @@ func (o *operator) readInbox() {
 		wanted := append(slices.Collect(maps.Keys(o.wanted)), snapshot.CancelMessage)
 		o.mu.Unlock()
 		mail, more, err := o.store.Inbox(o.ctx, o.id, wanted...)
+		var unreadable []snapshot.Message
 		o.mu.Lock()
-		if err == nil {
+		if o.missed = err != nil; err == nil {
 			// One that was deleted since the inbox was listed was received before.
 			mail = slices.DeleteFunc(mail, func(m snapshot.Message) bool { return slices.Contains(o.gone, m.Key) })
+			mail, unreadable = o.unread.sort(mail, o.now())
 			o.mail, o.looked, o.unseen, o.more = mail, true, len(mail) > 0, more
-		} else if !o.closed {
-			time.AfterFunc(inboxRetry, o.fetch)
+		} else {
+			o.unread.since, o.unread.holding = nil, false // it is not one message that the storage does not give
+		}
+		if err != nil || len(o.unread.since) > 0 {
+			o.retry()
+		} else {
+			o.unread.failures = 0
 		}
 		again = o.refetch && !o.closed
 		o.fetching, o.refetch = again, false
 		f := o.onNews
 		o.mu.Unlock()
+		if report := o.outside.OnUnreadable; report != nil {
+			for _, m := range unreadable {
+				report(o.id, m)
+			}
+		}
 		f() // also without mail: who drives may have waited with something until this is known
 	}
+}
+
+// retry has the inbox read again after a while, which is longer each time in a row. With the lock held.
+func (o *operator) retry() {
+	u := &o.unread
+	if u.retrying || o.closed {
+		return
+	}
+	u.retrying = true
+	d := min(inboxRetry<<min(u.failures, 8), maxInboxRetry)
+	u.failures++
+	time.AfterFunc(d, func() {
+		o.mu.Lock()
+		u.retrying = false
+		o.mu.Unlock()
+		o.fetch()
+	})
+}
+
+// unreadMail is what an operator knows of the messages that could not be read.
+type unreadMail struct {
+	since    map[string]time.Time // by their keys, when the storage has first failed to give them
+	holding  bool                 // one of these holds back others
+	reported map[string]bool      // those that are passed over, by their keys
+	retrying bool                 // the inbox will be read again because of this
+	failures int                  // in a row
+}
+
+// sort returns, of what was read of an inbox, the messages that can be received, and those that were found to be unreadable just now.
+// A message that is damaged is passed over: it is the same tomorrow. One that the storage does not give holds back those after it, all if its
+// name is not known, so that a failure that passes changes no order; but not for ever.
+func (u *unreadMail) sort(mail []snapshot.Message, now time.Time) (sound, unreadable []snapshot.Message) {
+	before := u.since
+	u.since, u.holding = map[string]time.Time{}, false
+	held := map[string]bool{} // the names; the empty one stands for all
+	for _, m := range mail {
+		if m.Unread() {
+			since, known := before[m.Key]
+			if !known {
+				since = now
+			}
+			if u.since[m.Key] = since; now.Sub(since) < unreadPatience {
+				held[m.Name], u.holding = true, true
+				continue
+			}
+		}
+		switch {
+		case m.Err == nil && (m.Name == snapshot.CancelMessage || !held[""] && !held[m.Name]):
+			sound = append(sound, m)
+		case m.Err != nil && !u.reported[m.Key]:
+			if u.reported == nil {
+				u.reported = map[string]bool{}
+			}
+			u.reported[m.Key] = true
+			unreadable = append(unreadable, m)
+		}
+	}
+	return sound, unreadable
 }
 
 // deliver gives messages to those operations that wait for them, and notes a request to end.
@@ -196,8 +268,6 @@ func (o *operator) sort(mail []snapshot.Message) {
 	clear(o.box)
 	for _, m := range mail {
 		switch {
-		case m.Err != nil:
-			// Damaged: it stays, for whoever looks.
 		case slices.Contains(r.undeleted, m.Key):
 			// To be deleted.
 		case r.has(m.Key):

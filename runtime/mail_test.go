@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -353,9 +354,11 @@ func TestMailStorm(t *testing.T) {
 	mem := bucket.NewMem()
 	var seed atomic.Uint32
 	faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
-		// To read an inbox takes as many reads as it has messages: they would never all go well.
-		read := op.Name == "get" && strings.HasPrefix(op.Key, "inbox/")
-		if seed.Add(2654435761)>>16%11 > 0 || op.Name == "lock" || read {
+		one := uint32(11) // in so many fails
+		if op.Name == "get" && strings.HasPrefix(op.Key, "inbox/") {
+			one = 500 // to read an inbox takes as many reads as it has messages
+		}
+		if seed.Add(2654435761)>>16%one > 0 || op.Name == "lock" {
 			return buckettest.Fault{}
 		}
 		err := &bucket.Error{Op: op.Name, Key: op.Key, Kind: buckettest.ErrInjected, Err: buckettest.ErrInjected}
@@ -422,4 +425,145 @@ func TestMailStorm(t *testing.T) {
 		t.Errorf("in %d lives:\n%s", lives, got)
 	}
 	t.Logf("%d lives", lives)
+}
+
+// mailScript receives n messages of the name "m", one after the other.
+func mailScript(n int) []step {
+	var steps []step
+	for i := range uint32(n) {
+		steps = append(steps, begin(hostabi.Recv, "m", nil), awaitAll(i+1), results(i+1), drop(i+1))
+	}
+	return steps
+}
+
+// received are the data of messages that mailScript has received, as driveToEnd returns it.
+func received(t *testing.T, output string) string {
+	t.Helper()
+	var data []string
+	for _, m := range regexp.MustCompile(`\d+: "(.*)" <nil>`).FindAllStringSubmatch(output, -1) {
+		data = append(data, m[1])
+	}
+	return strings.Join(data, " ")
+}
+
+// TestUnreadMail has the store fail to give the first of three messages: the others wait for it, as long as that may pass.
+func TestUnreadMail(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		speed int64 // of the clock
+		want  string
+	}{
+		{"for a moment", 1, "1 2 3"},
+		{"until others went past it", 1000, "2 3 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var first atomic.Pointer[string]
+			var failures, reports atomic.Int32
+			store := snapshot.NewStore(buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+				fails := op.Name == "get" && first.Load() != nil && op.Key == "inbox/s/"+*first.Load() && reports.Load() == 0
+				if !fails || c.speed == 1 && failures.Load() == 1 {
+					return buckettest.Fault{}
+				}
+				failures.Add(1)
+				return buckettest.Fault{Before: buckettest.ErrInjected}
+			}))
+			coroutine := suspendedScript(t, scriptGuest(t), store, &scripted{steps: mailScript(3)})
+			for i := range 3 {
+				r, err := store.Send(t.Context(), "s", snapshot.Message{Name: "m", Data: fmt.Append(nil, i+1)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 {
+					first.Store(&r.Key)
+				}
+			}
+			outside := &Outside{Now: newFastClock(c.speed).Now, OnUnreadable: func(id string, m snapshot.Message) {
+				if reports.Add(1) > 1 || id != "s" || m.Key != *first.Load() || !errors.Is(m.Err, buckettest.ErrInjected) {
+					t.Errorf("reported: %s, %+v", id, m)
+				}
+			}}
+			if got := received(t, driveToEnd(t, Driver{Store: store, Outside: outside}, coroutine)); got != c.want {
+				t.Errorf("received: %s, want %s", got, c.want)
+			}
+			if failures.Load() == 0 || (reports.Load() > 0) != (c.speed > 1) {
+				t.Errorf("%d failures, %d reports", failures.Load(), reports.Load())
+			}
+		})
+	}
+}
+
+// TestDamagedMail has a damaged message before one that is not.
+func TestDamagedMail(t *testing.T) {
+	mem := bucket.NewMem()
+	store := snapshot.NewStore(mem)
+	c := suspendedScript(t, scriptGuest(t), store, &scripted{steps: mailScript(1)})
+	damaged := snapshot.NewMessageKey()
+	if err := bucket.PutBytes(t.Context(), mem, "inbox/s/"+damaged, []byte("nonsense")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "m", Data: []byte("sound")}); err != nil {
+		t.Fatal(err)
+	}
+	reports := 0
+	outside := &Outside{OnUnreadable: func(_ string, m snapshot.Message) {
+		if reports++; m.Key != damaged || !errors.Is(m.Err, snapshot.ErrCorrupt) {
+			t.Errorf("%+v", m)
+		}
+	}}
+	if got := received(t, driveToEnd(t, Driver{Store: store, Outside: outside}, c)); got != "sound" || reports != 1 {
+		t.Errorf("received: %s, %d reports", got, reports)
+	}
+}
+
+// TestCancelPastUnreadMail asks a coroutine to end whose other message the store does not give.
+func TestCancelPastUnreadMail(t *testing.T) {
+	var u unreadMail
+	now := time.Now()
+	mail := []snapshot.Message{
+		{Key: "unread", Err: buckettest.ErrInjected}, {Name: "m", Key: "after"}, {Name: snapshot.CancelMessage, Key: snapshot.CancelMessage},
+	}
+	if sound, _ := u.sort(mail, now); len(sound) != 1 || sound[0].Name != snapshot.CancelMessage || !u.holding {
+		t.Errorf("%+v", sound)
+	}
+	mail[0].Name = "other"
+	if sound, _ := u.sort(mail, now); len(sound) != 2 {
+		t.Errorf("of another name: %+v", sound)
+	}
+}
+
+// TestMissedMail has the inbox, or the message in it, fail when that comes for a coroutine for which there is no room in memory.
+func TestMissedMail(t *testing.T) {
+	for _, name := range []string{"list", "get"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := waiters(t)
+			mem := bucket.NewMem()
+			var failures atomic.Int32
+			faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
+				if op.Name == name && strings.HasPrefix(op.Key, "inbox/a/") && failures.Add(-1) >= 0 {
+					return buckettest.Fault{Before: bucket.ErrUnavailable}
+				}
+				return buckettest.Fault{}
+			})
+			inbox := snapshot.NewInboxWatcher(snapshot.NewStore(mem), snapshot.InboxWatcherOptions{})
+			defer inbox.Close()
+			s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Memory: 1, Inbox: inbox})
+			if _, err := s.Start(t.Context(), Program{ID: "a", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
+				t.Fatal(err)
+			}
+			for st := s.Stats(); st.Resident+st.Running+st.Ready > 0; st = s.Stats() {
+				time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
+			}
+			failures.Store(1)
+			if _, err := snapshot.NewStore(mem).Send(t.Context(), "a", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // before the watcher looks around, and tells again
+			defer cancel()
+			if o, err := s.Wait(ctx, "a"); err != nil || string(o.Result) != "yes" {
+				t.Errorf("%+v, %v", o, err)
+			}
+		})
+	}
 }

@@ -43,8 +43,10 @@ type operator struct {
 	looked   bool
 	unseen   bool            // there is some
 	more     bool            // the inbox has more than was read
+	missed   bool            // the last look has failed: there may be some that nobody will tell of again
 	fetching bool            // a goroutine looks for messages
 	refetch  bool            // and is to look again
+	unread   unreadMail      // what could not be read
 	wanted   map[string]bool // names of messages that operations wait for, or have waited for
 	blocked  bool            // messages wait until others are deleted
 	due      []string        // keys of messages whose receipt is committed, to be deleted
@@ -162,7 +164,7 @@ func (o *operator) advance(number uint32, r *running) {
 	}
 }
 
-// now is the time by which commits are due.
+// now is the time by which commits are due, and by which a message holds back others.
 func (o *operator) now() time.Time {
 	if o.outside.Now != nil {
 		return o.outside.Now()
@@ -427,11 +429,11 @@ func (o *operator) busy() bool {
 	return len(o.running) > 0 || len(o.arrived) > 0
 }
 
-// quiet reports whether the last commit has all that has come from outside.
+// quiet reports whether the last commit has all that has come from outside, as far as that is known.
 func (o *operator) quiet() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen
+	return o.since.IsZero() && len(o.arrived) == 0 && !o.fetching && !o.unseen && !o.missed && !o.unread.holding
 }
 
 // ending asks the children of a coroutine that has ended to end as well.

@@ -17,6 +17,10 @@ type Outside struct {
 	Inbox *snapshot.InboxWatcher
 	// Children drives children. Nil: a spawn ends with [hostabi.CodeDenied].
 	Children Children
+	// OnUnreadable is called with each message that can't be read and is passed over, once in a coroutine's stay in memory, by any
+	// goroutine; nil for nobody. It is damaged, or needs a key or a durun that isn't there, or the store does not give it, for two
+	// minutes in which it gave others. It stays in the inbox, and is received if it can be read after all.
+	OnUnreadable func(coroutine string, m snapshot.Message)
 	// Now is the time by which timers end; nil is [time.Now].
 	Now func() time.Time
 }

@@ -21,8 +21,11 @@ func (s *Scheduler) enter(t *task) (*Outcome, error) {
 	}
 	if t.lease == nil {
 		// Who only watches what somebody else does with it finds out how it has ended.
-		lease, err := s.config.Store.Acquire(ctx, t.id, snapshot.LeaseOptions{TTL: s.config.Lease})
+		lease, err := s.config.Store.Acquire(ctx, t.id, snapshot.LeaseOptions{
+			TTL: s.config.Lease, OnLost: func() { s.wake(t) }, // somebody else goes on with it, whatever it waits for here
+		})
 		if err != nil {
+			s.tellDriver(ctx, t, err)
 			if head, herr := s.config.Store.Head(ctx, t.id); !errors.Is(err, snapshot.ErrBusy) || herr != nil || !head.Status.Ended() || t.isRoot() {
 				return nil, err
 			}
@@ -51,15 +54,19 @@ func (s *Scheduler) enter(t *task) (*Outcome, error) {
 		s.hasBegun(t)
 	}
 	t.key = c.abi.parent.key
-	orphan, err := s.isOrphan(ctx, t, c)
-	if err != nil {
-		return nil, err
-	}
-	if orphan {
-		t.toEnd.Store(true)
-	}
 	_, err = t.session.begin(ctx)
 	return nil, err
+}
+
+// tellDriver leaves word that a coroutine is to end which can't be acquired, because somebody else drives it.
+func (s *Scheduler) tellDriver(ctx context.Context, t *task, err error) {
+	s.mu.Lock()
+	toEnd := t.toEnd.Load() || t.beginning != nil && t.beginning.giveUp
+	s.mu.Unlock()
+	if toEnd && !t.told && errors.Is(err, snapshot.ErrBusy) {
+		_, err := s.config.Store.Send(ctx, t.id, cancelRequest)
+		t.told = err == nil // else the next time, if it is still there
+	}
 }
 
 func (t *task) stopWatching() {
@@ -228,7 +235,7 @@ func (s *Scheduler) evict(t *task) {
 	// What its alarm was set for may have been a commit alone.
 	until := noAlarm
 	if !due.IsZero() {
-		until = due.UnixNano()
+		until = alarmAt(due)
 	}
 	s.alarms.set(t, until)
 	if t.outside != nil {

@@ -55,6 +55,8 @@ type SchedulerConfig struct {
 	// several goroutines.
 	OnCommit func(snapshot.Commit)
 	OnYield  func(id string, value []byte) (reply []byte)
+	// OnUnreadable is called with messages that are passed over, as [Outside] has it.
+	OnUnreadable func(id string, m snapshot.Message)
 	// OnEnd is called when a coroutine has ended, or is given up, with what Wait returns.
 	OnEnd func(id string, o Outcome)
 }
@@ -117,6 +119,7 @@ type Scheduler struct {
 	parents  map[string][]*func(ending) // of children that were given up, until somebody resumes those, or they have ended elsewhere
 	looking  bool                       // it is looked for such ends, or will be
 	looks    sync.WaitGroup
+	wards    map[string]map[*task]struct{} // children by the parent of whose end they hear, see relies
 	ready    queue
 	alarms   alarms
 	armed    int64       // the time for which stopAlarm is set, noAlarm for none
@@ -159,10 +162,13 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 	}
 	s := &Scheduler{
 		config: config, runtime: r, clock: config.Clock,
-		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, armed: noAlarm, rested: make(chan struct{}), closed: make(chan struct{}),
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){},
+		wards: map[string]map[*task]struct{}{}, armed: noAlarm, rested: make(chan struct{}), closed: make(chan struct{}),
 		modules: map[snapshot.Hash]*sharedModule{},
 	}
-	s.outside = Outside{Handlers: config.Handlers, Inbox: config.Inbox, Children: s, Now: config.Clock.Now}
+	s.outside = Outside{
+		Handlers: config.Handlers, Inbox: config.Inbox, Children: s, OnUnreadable: config.OnUnreadable, Now: config.Clock.Now,
+	}
 	if s.outside.Inbox == nil {
 		s.inbox = snapshot.NewInboxWatcher(config.Store, snapshot.InboxWatcherOptions{})
 		s.outside.Inbox = s.inbox
@@ -319,8 +325,9 @@ func (s *Scheduler) Wait(ctx context.Context, id string) (Outcome, error) {
 // ending is what a task ends with.
 type ending struct {
 	Outcome
-	key    string // of the parent's operation
-	closed bool   // the scheduler was closed before
+	key     string // of the parent's operation
+	closed  bool   // the scheduler was closed before
+	unbegun bool   // it was to be started, and could not be
 }
 
 // whenEnded has f called when a coroutine has ended. It returns false if the scheduler doesn't drive it.

@@ -336,6 +336,21 @@ func TestChildRefused(t *testing.T) {
 	}
 }
 
+// TestChildFailure looks at what a parent is told of a child that didn't end well: it names the child.
+func TestChildFailure(t *testing.T) {
+	for want, o := range map[string]Outcome{
+		"failed: child p.1: exit code 3":       {Status: snapshot.Completed, ExitCode: 3},
+		"cancelled: child p.1 was cancelled":   {Status: snapshot.Cancelled, ExitCode: 1},
+		"failed: child p.1: unreachable":       {Status: snapshot.Failed, Err: errors.New("unreachable")},
+		"denied: the run was given no program": {Err: refuse(hostabi.CodeDenied, "the run was given no program")},
+	} {
+		e := &ending{Outcome: o}
+		if _, err, ended := e.asChild("p.1"); !ended || err == nil || err.Error() != want {
+			t.Errorf("%+v: %v, %v, want %q", o, err, ended, want)
+		}
+	}
+}
+
 // TestOrphan resumes a child whose parent has ended without having come to tell it.
 func TestOrphan(t *testing.T) {
 	m := waiters(t)

@@ -91,6 +91,27 @@ func TestPythonModule(t *testing.T) {
 	})
 }
 
+// TestPythonChild spawns functions in a program that runs by asyncio.run, which calls them in the children as durun.run does.
+func TestPythonChild(t *testing.T) {
+	p := python(t)("examples/sleep.py")
+	p.args[2] = `
+import asyncio, durun
+
+def square(n):
+    return n * n
+
+async def cube(n):
+    await asyncio.sleep(0.01)
+    return n**3
+
+async def main():
+    print(await durun.gather(durun.spawn(square, 3), durun.spawn(cube, 2)))
+
+asyncio.run(main())
+`
+	p.each(t, "asyncio", func() *run { return &run{} }, printed("[9, 8]\n"))
+}
+
 // TestPythonCancelled cancels programs: one that is cancelled ends without a word of its own, and others that end with an exception
 // say which. asyncio needs no module durun in the program for it.
 func TestPythonCancelled(t *testing.T) {

@@ -97,7 +97,9 @@ func (s *session) takeOver(op *operator) {
 func (s *session) step(ctx context.Context) (done bool, err error) {
 	c, d := s.c, s.d
 	before := c.Pending()
+	told := s.tellComputing()
 	status, err := c.Resume(ctx)
+	told()
 	if err != nil {
 		return false, err
 	}
@@ -122,6 +124,20 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 		s.op.ending(ctx)
 	}
 	return status.Ended() || d.Once, nil
+}
+
+// computingPatience is how long a guest computes before others are told.
+const computingPatience = time.Second
+
+// tellComputing lets others know that the guest computes, if it does so for long, until done is called.
+func (s *session) tellComputing() (done func()) {
+	l, p := s.d.Lease, s.c.parent
+	if l == nil || p == nil {
+		return func() {}
+	}
+	since := time.Now()
+	timer := time.AfterFunc(computingPatience, func() { l.Computing(since, p.Seq) })
+	return func() { timer.Stop() }
 }
 
 // watch counts, from now on, what the pending call waits for.

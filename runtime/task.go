@@ -29,16 +29,19 @@ type task struct {
 	host      *hostWait   // of the pending call's host module, while that waits
 	since     time.Time   // when the present slice of its turn began
 	failures  uint8       // in a row
-	looked    bool        // at what has become of its parent
+	told      bool        // somebody else who drives it, that it is to end
+	looked    atomic.Bool // at what has become of its parent
 	mail      atomic.Bool // somebody has left a message
 	toEnd     atomic.Bool // it is to be cancelled, whether or not a commit knows
 
 	// The scheduler's:
 
 	state  taskState
-	woken  bool  // since its turn began
-	depth  uint8 // how many parents it has here
-	alarm  int   // index in the heap, negative for none
+	woken  bool   // since its turn began
+	depth  uint8  // how many parents it has here
+	spawns int    // parents here that wait for it
+	parent string // of whose end it hears from the scheduler, see relies; empty for none
+	alarm  int    // index in the heap, negative for none
 	due    int64
 	size   int64 // that is counted for it
 	counts bool  // among those in memory

@@ -65,17 +65,19 @@ func (s *Scheduler) finish(t *task, o Outcome) {
 	t.state = taskOver
 	s.alarms.set(t, noAlarm)
 	delete(s.tasks, t.id)
+	s.reliesNoMore(t)
+	s.orphan(t, o.Status.Ended())
 	ends := t.ends
 	t.ends = nil
 	s.mu.Unlock()
-	if b != nil && b.begun != nil {
+	unbegun := b != nil && b.begun != nil
+	if unbegun {
 		b.begun <- o.Err
-		return
 	}
 	for _, f := range ends {
-		(*f)(ending{Outcome: o, key: t.key})
+		(*f)(ending{Outcome: o, key: t.key, unbegun: unbegun})
 	}
-	if s.config.OnEnd != nil {
+	if s.config.OnEnd != nil && !unbegun {
 		s.config.OnEnd(t.id, o)
 	}
 }

@@ -57,6 +57,13 @@ func (s *Scheduler) turn(t *task) plan {
 	if err != nil {
 		return plan{err: err}
 	}
+	orphan, err := s.isOrphan(s.ctx, t)
+	if err != nil {
+		return plan{err: err}
+	}
+	if orphan {
+		t.toEnd.Store(true)
+	}
 	if t.toEnd.Load() {
 		t.session.c.Cancel()
 	}
@@ -98,7 +105,7 @@ func (s *Scheduler) turn(t *task) plan {
 		case v == waitOn && until.IsZero():
 			return plan{until: noAlarm, host: host}
 		case v == waitOn:
-			return plan{until: until.UnixNano(), host: host}
+			return plan{until: alarmAt(until), host: host}
 		case stepped:
 			return plan{again: true}
 		default:

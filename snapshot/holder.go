@@ -10,10 +10,16 @@ import (
 
 // Holder is who drives a coroutine.
 type Holder struct {
-	Host  string    // name of the machine; empty if unknown
-	PID   int       // of the process there, as it sees itself; 0 if unknown
-	Since time.Time // when the lease was acquired, by the machine's clock; zero if unknown
-	TTL   time.Duration
+	Host  string        // name of the machine; empty if unknown
+	PID   int           // of the process there, as it sees itself; 0 if unknown
+	Since time.Time     // when the lease was acquired, by the machine's clock; zero if unknown
+	TTL   time.Duration // 0 for a lock
+
+	// Computing is since when the program has computed, and After the number of the commit whose wait has ended before. It is
+	// told of a program that has done so for a second or more, and counts if After is still the last commit. Zero if it waits,
+	// or if nothing is known.
+	Computing time.Time
+	After     uint64
 
 	owner   string // a random name of the lease, the same in each epoch
 	process process
@@ -27,13 +33,16 @@ type process struct {
 	Start string `json:"start,omitempty"`  // when it started, as the kernel counts
 }
 
-// wireHolder is the content of a lease's object.
+// wireHolder is the content of a lease's object, and the note of a lock.
 type wireHolder struct {
 	Owner string    `json:"owner"`
 	TTL   int64     `json:"ttl_ms"`
 	Host  string    `json:"host,omitempty"`
 	PID   int       `json:"pid,omitempty"`
 	Since time.Time `json:"since"`
+
+	Computing time.Time `json:"computing,omitzero"`
+	After     uint64    `json:"after,omitempty"`
 	process
 }
 
@@ -47,7 +56,10 @@ func newHolder() Holder {
 }
 
 func (h *Holder) encode() []byte {
-	data, err := json.Marshal(wireHolder{h.owner, h.TTL.Milliseconds(), h.Host, h.PID, h.Since, h.process})
+	data, err := json.Marshal(wireHolder{
+		Owner: h.owner, TTL: h.TTL.Milliseconds(), Host: h.Host, PID: h.PID, Since: h.Since,
+		Computing: h.Computing, After: h.After, process: h.process,
+	})
 	if err != nil {
 		panic(err) // a time of a year that can't be
 	}
@@ -61,7 +73,10 @@ func decodeHolder(data []byte) Holder {
 	if err := json.Unmarshal(data, &w); err != nil {
 		w = wireHolder{}
 	}
-	h := Holder{Host: w.Host, PID: w.PID, Since: w.Since, TTL: DefaultLease, owner: w.Owner, process: w.process}
+	h := Holder{
+		Host: w.Host, PID: w.PID, Since: w.Since, TTL: DefaultLease, Computing: w.Computing, After: w.After,
+		owner: w.Owner, process: w.process,
+	}
 	if w.TTL > 0 {
 		h.TTL = min(max(time.Duration(min(w.TTL, MaxLease.Milliseconds()))*time.Millisecond, MinLease), MaxLease)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -145,17 +146,19 @@ func (s *Store) readMessage(ctx context.Context, id, key string) (*parsedMessage
 
 // Inbox returns the messages that wait for a coroutine and have one of some names, or all if none is given: those that
 // were sent first, come first. It returns no more than 64 MiB of data at a time, and reports if there is more: of each name it leaves
-// out the last, which come when those before were acknowledged, or when fewer names are asked for. A message that can't be read has
-// its Err set, whatever its name may be. Of messages with the same key there is one.
+// out the last, which come when those before were acknowledged, or when fewer names are asked for. Of messages with the same key
+// there is one. A message may have been received before, by a driver that died before it could acknowledge it.
 //
-// A message may have been received before, by a driver that died before it could acknowledge it.
+// A message that can't be read has its Err set, and stands where it belongs as far as that is known; else, if the storage fails it
+// ([Message.Unread]), before all that may have been sent after it. Who wants messages in order waits with those.
 //
-// Errors: [ErrID]; those of the bucket.
+// Errors: [ErrID]; those of the bucket, if the inbox can't be listed, or if more messages can't be read than can.
 func (s *Store) Inbox(ctx context.Context, id string, names ...string) (list []Message, more bool, err error) {
 	fail := func(err error) ([]Message, bool, error) {
 		return nil, false, fmt.Errorf("messages of coroutine %s: %w", id, err)
 	}
-	waiting, err := s.waiting(ctx, id, names)
+	var reads reads
+	waiting, err := s.waiting(ctx, id, names, &reads)
 	if err != nil {
 		return fail(err)
 	}
@@ -178,20 +181,27 @@ func (s *Store) Inbox(ctx context.Context, id string, names ...string) (list []M
 		if w.Err != nil || w.whole {
 			return nil
 		}
-		key := messagesPrefix(id) + w.object
-		p, err := s.readMessage(ctx, id, key)
+		var p *parsedMessage
+		err := untilSound(func() (err error) {
+			p, err = s.readMessage(ctx, id, messagesPrefix(id)+w.object)
+			return err
+		})
 		switch {
 		case errors.Is(err, bucket.ErrNotExist):
 			gone[i] = true
 		case isMessageProblem(err):
 			w.broken(err)
 		case err != nil:
-			return err
+			w.Err = err
+			return reads.fail(ctx, err)
 		default:
 			w.Message = p.Message
 		}
 		return nil
 	})
+	if err == nil {
+		err = reads.err()
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -206,7 +216,11 @@ func (s *Store) Inbox(ctx context.Context, id string, names ...string) (list []M
 
 // PeekInbox returns the messages that wait for a coroutine, in order, without their data. Errors: as Inbox.
 func (s *Store) PeekInbox(ctx context.Context, id string) ([]Message, error) {
-	waiting, err := s.waiting(ctx, id, nil)
+	var reads reads
+	waiting, err := s.waiting(ctx, id, nil, &reads)
+	if err == nil {
+		err = reads.err()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("messages of coroutine %s: %w", id, err)
 	}
@@ -223,22 +237,79 @@ func isMessageProblem(err error) bool {
 	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion) || errors.Is(err, ErrKey)
 }
 
+// untilSound calls a function that reads an object, and once more if what it has read is damaged: that may have come on the way.
+func untilSound(read func() error) error {
+	err := read()
+	if errors.Is(err, ErrCorrupt) {
+		err = read()
+	}
+	return err
+}
+
+// reads counts reads of an inbox, to tell a failure of the storage to read one message from one to read any. It is safe for
+// concurrent use.
+type reads struct {
+	mu           sync.Mutex
+	good, failed int
+	last         error
+}
+
+// maxFailedReads is how many reads have to fail, and be more than went well, for no more to be tried.
+const maxFailedReads = 8
+
+func (r *reads) succeed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.good++
+}
+
+// fail notes that a read has failed. It returns an error if it is no use to go on.
+func (r *reads) fail(ctx context.Context, err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed++
+	r.last = err
+	if ctx.Err() != nil || r.failed >= maxFailedReads && r.failed > r.good {
+		return err
+	}
+	return nil
+}
+
+// err returns an error if more reads have failed than went well.
+func (r *reads) err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed > r.good {
+		return r.last
+	}
+	return nil
+}
+
 // waitingMessage is a message in an inbox.
 type waitingMessage struct {
 	Message
 	object string    // its name
 	made   time.Time // by the bucket's clock
+	order  time.Time // its place: when it was sent, and not later
 	whole  bool      // its data is there, if it has any
 }
 
 // broken makes it one that can't be read.
 func (w *waitingMessage) broken(err error) {
-	w.Message = Message{Key: w.object, Sent: w.made, Err: err}
+	w.Message, w.order = Message{Key: w.object, Sent: w.made, Err: err}, w.made
+}
+
+// unread makes it one of which nothing could be read.
+func (w *waitingMessage) unread(err error) {
+	w.broken(err)
+	if w.order = (time.Time{}); isMessageKey(w.object) {
+		w.order = messageKeyTime(w.object)
+	}
 }
 
 // waiting returns the messages that wait for a coroutine, or those of some names, in order: their manifests, and the data
 // of short ones.
-func (s *Store) waiting(ctx context.Context, id string, names []string) ([]waitingMessage, error) {
+func (s *Store) waiting(ctx context.Context, id string, names []string, reads *reads) ([]waitingMessage, error) {
 	if err := ValidID(id); err != nil {
 		return nil, err
 	}
@@ -248,17 +319,22 @@ func (s *Store) waiting(ctx context.Context, id string, names []string) ([]waiti
 	}
 	all := make([]waitingMessage, len(objects))
 	err = parallel(ctx, width, len(objects), func(ctx context.Context, i int) error {
-		all[i].object, all[i].made = strings.TrimPrefix(objects[i].Key, messagesPrefix(id)), objects[i].ModTime.UTC()
-		err := s.peekMessage(ctx, id, &all[i])
-		if isMessageProblem(err) {
-			all[i].broken(err)
-			return nil
+		w := &all[i]
+		w.object, w.made = strings.TrimPrefix(objects[i].Key, messagesPrefix(id)), objects[i].ModTime.UTC()
+		err := untilSound(func() error { return s.peekMessage(ctx, id, w) })
+		switch {
+		case isMessageProblem(err):
+			w.broken(err)
+		case errors.Is(err, bucket.ErrNotExist):
+			w.object = "" // received meanwhile
+		case err != nil:
+			w.unread(err)
+			return reads.fail(ctx, err)
+		default:
+			w.order = w.Sent
 		}
-		if errors.Is(err, bucket.ErrNotExist) {
-			all[i].object = "" // received meanwhile
-			return nil
-		}
-		return err
+		reads.succeed()
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -271,7 +347,7 @@ func (s *Store) waiting(ctx context.Context, id string, names []string) ([]waiti
 		return w.object == "" || w.Err == nil && len(names) > 0 && !asked[w.Name]
 	})
 	slices.SortFunc(all, func(a, b waitingMessage) int {
-		if c := a.Sent.Compare(b.Sent); c != 0 {
+		if c := a.order.Compare(b.order); c != 0 {
 			return c
 		}
 		return strings.Compare(a.object, b.object)

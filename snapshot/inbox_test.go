@@ -2,8 +2,11 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -502,9 +505,14 @@ func TestInboxFaults(t *testing.T) {
 		m := bucket.NewMem()
 		s := storeWith(t, m, "p", 1)
 		send(t, s, "p", Message{Name: "n", Data: []byte("1")})
-		send(t, s, "p", Message{Name: "n", Data: bytes.Repeat([]byte("0123456789abcdef"), 1000)})
+		send(t, s, "p", Message{Name: "n", Data: incompressible(16000)})
 		f := buckettest.NewFaulty(m, buckettest.FailAt(n, buckettest.ErrInjected, false))
 		got, _, err := NewStore(f).Inbox(ctx, "p")
+		if i := slices.IndexFunc(got, func(m Message) bool { return m.Err != nil }); i >= 0 {
+			if err = got[i].Err; !got[i].Unread() || got[1-i].Err != nil {
+				t.Errorf("operation %d: %+v", n, got)
+			}
+		}
 		if err == nil && len(got) == 2 {
 			err = NewStore(f).Acknowledge(ctx, "p", got[0].Key, got[1].Key)
 		}
@@ -520,13 +528,104 @@ func TestInboxFaults(t *testing.T) {
 	}
 }
 
+// incompressible returns data of which more has to be read than a message's manifest.
+func incompressible(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
+	return b
+}
+
+// TestUnreadMessages has the storage fail to give one message of several: the others come, and that one stands before all that may have
+// been sent after it.
+func TestUnreadMessages(t *testing.T) {
+	large := incompressible(16000)
+	for _, c := range []struct {
+		key   string // of the message that can't be read
+		reads int    // of its object that go well before
+		want  string // the names; of what can't be read in brackets, with nothing if the name is not known
+	}{
+		{"", 0, "a () c d"},
+		{"by name", 0, "() a b d"}, // when it was sent is not known
+		{"by name", 1, "a b (c) d"},
+	} {
+		m := bucket.NewMem()
+		s := storeWith(t, m, "p", 1)
+		send(t, s, "p", Message{Name: "a"})
+		object := messagesPrefix("p") + send(t, s, "p", Message{Name: "b"}).Key
+		if named := messagesPrefix("p") + messageObject("p", "by name", Key{}); c.key != "" {
+			object = named
+		}
+		send(t, s, "p", Message{Name: "c", Key: "by name", Data: large})
+		send(t, s, "p", Message{Name: "d"})
+		reads := 0
+		s = NewStore(buckettest.NewFaulty(m, func(op buckettest.Op) buckettest.Fault {
+			if op.Name != "get" || op.Key != object {
+				return buckettest.Fault{}
+			}
+			if reads++; reads <= c.reads {
+				return buckettest.Fault{}
+			}
+			return buckettest.Fault{Before: buckettest.ErrInjected}
+		}))
+		var names []string
+		for _, m := range inbox(t, s, "p", "a", "b", "c", "d") {
+			if m.Err != nil {
+				if m.Name = "(" + m.Name + ")"; !m.Unread() || !errors.Is(m.Err, buckettest.ErrInjected) {
+					t.Errorf("%+v", m)
+				}
+			}
+			names = append(names, m.Name)
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("without %q after %d reads: %s, want %s", c.key, c.reads, got, c.want)
+		}
+	}
+}
+
+// damagedOnce is a bucket of which each object is damaged when it is read for the first time.
+type damagedOnce struct {
+	*bucket.Mem
+	mu   sync.Mutex
+	read map[string]bool
+}
+
+func (b *damagedOnce) Get(ctx context.Context, key string, offset, length int64) (*bucket.Object, error) {
+	o, err := b.Mem.Get(ctx, key, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.read[key] && strings.HasPrefix(key, inboxPrefix) {
+		data, err := io.ReadAll(o.Body)
+		if err != nil {
+			return nil, err
+		}
+		data[len(data)-1]++
+		o.Body = io.NopCloser(bytes.NewReader(data))
+	}
+	b.read[key] = true
+	return o, nil
+}
+
+// TestDamagedOnTheWay reads messages that arrive damaged once, and are sound in the bucket.
+func TestDamagedOnTheWay(t *testing.T) {
+	b := &damagedOnce{Mem: bucket.NewMem(), read: map[string]bool{}}
+	s := storeWith(t, b, "p", 1)
+	send(t, s, "p", Message{Name: "n", Data: []byte("1")})
+	send(t, s, "p", Message{Name: "n", Data: []byte("2")})
+	if got := texts(inbox(t, s, "p")); got != "1 2" {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestInboxWhileReceived reads an inbox of which somebody else takes messages.
 func TestInboxWhileReceived(t *testing.T) {
 	ctx := t.Context()
 	for n := 0; ; n++ {
 		m := bucket.NewMem()
 		s := storeWith(t, m, "p", 1)
-		send(t, s, "p", Message{Name: "n", Key: "k", Data: bytes.Repeat([]byte("0123456789abcdef"), 1000)})
+		send(t, s, "p", Message{Name: "n", Key: "k", Data: incompressible(16000)})
 		send(t, s, "p", Message{Name: "n", Data: []byte("stays")})
 		f := buckettest.NewFaulty(m, func(o buckettest.Op) buckettest.Fault {
 			if o.N == n {

@@ -42,6 +42,9 @@ type LeaseOptions struct {
 	// OnWait makes Acquire wait for somebody else's lease that may run out, instead of giving up at once. It is called
 	// once, when the wait begins.
 	OnWait func(Wait)
+	// OnLost is called once if the lease is lost, which [Lease.Err] then says, and not if it is released. It is called by any
+	// goroutine, and must not wait. Nil: nobody is told.
+	OnLost func()
 }
 
 // Wait is what [Store.Acquire] waits for: that a lease runs out, or is renewed.
@@ -61,19 +64,22 @@ type Lease struct {
 	id      string
 	holder  Holder
 	ttl     time.Duration
+	onLost  func()
 	release func() error // of the lock; nil for a lease that is an object
 
 	turn chan struct{} // held by whoever renews the lease or asks the store about it
 
-	mu      sync.Mutex
-	epoch   uint64    // the last one made
-	held    uint64    // the last one that was good
-	sent    instant   // just before the request that made that: it is good until a TTL after, at least
-	attempt instant   // just before the first request for the next epoch, if one was sent and had no answer
-	old     []string  // keys of earlier epochs that are still to be deleted
-	unknown bool      // whether the next epoch was made is not known
-	err     error     // why it is not held any more
-	done    chan bool // closed when it is not
+	mu        sync.Mutex
+	epoch     uint64    // the last one made
+	held      uint64    // the last one that was good
+	sent      instant   // just before the request that made that: it is good until a TTL after, at least
+	attempt   instant   // just before the first request for the next epoch, if one was sent and had no answer
+	computing time.Time // what others are told; see Computing
+	after     uint64
+	old       []string  // keys of earlier epochs that are still to be deleted
+	unknown   bool      // whether the next epoch was made is not known
+	err       error     // why it is not held any more
+	done      chan bool // closed when it is not
 
 	ctx     context.Context // of the renewals
 	cancel  context.CancelFunc
@@ -105,14 +111,16 @@ func (s *Store) Acquire(ctx context.Context, id string, o LeaseOptions) (*Lease,
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 	case errors.Is(err, bucket.ErrLocked):
-		return nil, &DrivenError{Coroutine: id, Err: ErrBusy}
+		return nil, &DrivenError{Coroutine: id, Holder: s.noted(id), Err: ErrBusy}
 	case err != nil:
 		return nil, fmt.Errorf("lock coroutine %s: %w", id, err)
 	default:
-		return &Lease{s: s, id: id, holder: newHolder(), release: release, done: make(chan bool)}, nil
+		l := &Lease{s: s, id: id, holder: newHolder(), release: release, done: make(chan bool)}
+		l.note()
+		return l, nil
 	}
 	l := &Lease{
-		s: s, id: id, holder: newHolder(), ttl: o.TTL,
+		s: s, id: id, holder: newHolder(), ttl: o.TTL, onLost: o.OnLost,
 		turn: make(chan struct{}, 1), done: make(chan bool), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	l.holder.TTL = o.TTL
@@ -301,7 +309,7 @@ func (l *Lease) put(ctx context.Context, epoch uint64) error {
 		return corrupt("store", -1, "leases of coroutine %s have used up their numbers", l.id)
 	}
 	key := leaseKey(l.id, epoch)
-	err := bucket.PutBytes(ctx, l.s.b, key, l.holder.encode())
+	err := bucket.PutBytes(ctx, l.s.b, key, l.says())
 	if !errors.Is(err, bucket.ErrExist) {
 		return err
 	}
@@ -501,10 +509,14 @@ func (l *Lease) overtaken(ctx context.Context) error {
 // lose ends the lease.
 func (l *Lease) lose(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
+	lost := l.err == nil
+	if lost {
 		l.err = err
 		close(l.done)
+	}
+	l.mu.Unlock()
+	if lost && l.onLost != nil && !errors.Is(err, errReleased) {
+		l.onLost()
 	}
 }
 
@@ -564,38 +576,6 @@ func (l *Lease) Release() error {
 		}
 	})
 	return err
-}
-
-// Driven returns a function that says whether somebody drives a coroutine now, and who, as far as that is known. It is
-// for a moment's use: for many coroutines, it has looked at the store once.
-func (s *Store) Driven(ctx context.Context) (func(id string) (Holder, bool), error) {
-	if _, ok := s.b.(bucket.Locker); ok {
-		return func(id string) (Holder, bool) {
-			release, err := s.b.(bucket.Locker).TryLock(ctx, leasesPrefix+id)
-			if err == nil {
-				_ = release()
-			}
-			return Holder{}, errors.Is(err, bucket.ErrLocked)
-		}, nil
-	}
-	found, err := s.leases(ctx, leasesPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("look for drivers: %w", err)
-	}
-	now, ok := s.storeTime(ctx)
-	if !ok {
-		now = time.Now()
-	}
-	held := map[string]Holder{}
-	for _, f := range found {
-		if now.Before(f.made.Add(f.holder.TTL)) && !f.holder.gone() {
-			held[f.id] = f.holder
-		}
-	}
-	return func(id string) (Holder, bool) {
-		h, ok := held[id]
-		return h, ok
-	}, nil
 }
 
 // leaseObject is a lease in the store.

@@ -229,6 +229,18 @@ func TestLeaseRenewal(t *testing.T) {
 		if h, is := driven("p"); !is || h.PID != os.Getpid() || h.owner != l.holder.owner || h.TTL != 3*time.Second {
 			t.Errorf("driven: %+v, %v", h, is)
 		}
+		since := time.Now().UTC()
+		l.Computing(since, 7) // which the next renewal tells
+		if h, _ := driven("p"); !h.Computing.IsZero() {
+			t.Errorf("driven: %+v", h)
+		}
+		elapse(1500 * time.Millisecond)
+		if driven, err = other.Driven(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if h, _ := driven("p"); !h.Computing.Equal(since) || h.After != 7 || h.PID != os.Getpid() {
+			t.Errorf("driven, and computing: %+v", h)
+		}
 		r.count()
 		elapse(time.Hour)
 		if got, want := r.count(), 2*3600; got != want { // a put and a delete a second
@@ -661,14 +673,15 @@ func TestLeaseCrashes(t *testing.T) {
 func TestOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := buckettest.NewFaulty(buckettest.NoLock(bucket.NewMem()), nil)
-		l := acquire(t, NewStore(f), LeaseOptions{})
+		lost := 0
+		l := acquire(t, NewStore(f), LeaseOptions{OnLost: func() { lost++ }})
 		ctx, cancel := l.Context(t.Context())
 		defer cancel()
 		elapse(time.Second)
 		f.Plan(buckettest.CrashAt(0, false))
 		elapse(13 * time.Second)
-		if err := l.Err(); err != nil {
-			t.Errorf("before it has run out: %v", err)
+		if err := l.Err(); err != nil || lost > 0 {
+			t.Errorf("before it has run out: %v, %d calls", err, lost)
 		}
 		began := time.Now()
 		<-ctx.Done()
@@ -680,11 +693,14 @@ func TestOutage(t *testing.T) {
 			t.Errorf("it was lost with %v", err)
 		}
 		_ = l.Release()
+		if synctest.Wait(); lost != 1 {
+			t.Errorf("the holder was told %d times", lost)
+		}
 
 		// A shorter one it outlives.
 		f.Plan(nil)
 		elapse(20 * time.Second)
-		l = acquire(t, NewStore(f), LeaseOptions{OnWait: func(Wait) {}})
+		l = acquire(t, NewStore(f), LeaseOptions{OnWait: func(Wait) {}, OnLost: func() { t.Error("it was lost") }})
 		elapse(time.Second)
 		f.Plan(buckettest.CrashAt(0, false))
 		elapse(12 * time.Second)

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -46,10 +47,14 @@ type Message struct {
 	Sent time.Time
 	// Bytes is the size of Data, as it was sent.
 	Bytes int64
-	// Err is why the stored message can't be read: [ErrCorrupt], [ErrVersion] or [ErrKey]. Key is then the name of its
-	// object, which [Store.Acknowledge] takes as well, Sent is when that was made, and the rest is not known.
+	// Err is why the stored message can't be read: [ErrCorrupt], [ErrVersion] or [ErrKey], or an error of the storage, see
+	// [Message.Unread]. If Name is empty, Key is the name of its object, which [Store.Acknowledge] takes as well, Sent is when
+	// that was made, and the rest is not known. Else only Data is missing.
 	Err error
 }
+
+// Unread reports whether it is the storage that has failed to give a stored message, which may go well another time.
+func (m *Message) Unread() bool { return m.Err != nil && !isMessageProblem(m.Err) }
 
 // validate returns an [ErrMessage] for a message that can't be sent.
 func (m *Message) validate() error {
@@ -112,6 +117,15 @@ func messageKeyAt(t time.Time) string {
 	binary.BigEndian.PutUint64(b[:], uint64(max(0, t.UnixNano())))
 	_, _ = rand.Read(b[8:]) // never fails
 	return hex.EncodeToString(b[:8]) + "-" + hex.EncodeToString(b[8:])
+}
+
+// messageKeyTime returns the time that a key has of the form that NewMessageKey makes.
+func messageKeyTime(key string) time.Time {
+	ns, err := strconv.ParseInt(key[:16], 16, 64)
+	if err != nil {
+		return time.Time{} // beyond what it makes
+	}
+	return time.Unix(0, ns).UTC()
 }
 
 // isMessageKey reports whether a key is of the form that NewMessageKey makes.

@@ -424,7 +424,7 @@ func TestDroppedCommits(t *testing.T) {
 	}
 	// Also where a later log goes on behind it.
 	fold(t, s, "p", 7, 7, false)
-	if err := s.Logs(t.Context(), "p", io.Discard, nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "commits 6 to 7 is missing") {
+	if err := s.Logs(t.Context(), "p", io.Discard, nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "that of commit 6 is missing") {
 		t.Errorf("with a hole before a log: %v", err)
 	}
 }

@@ -102,16 +102,38 @@ func validText(s string, mustBeUTF8 bool) string {
 	return ""
 }
 
+// validateState checks all that is not in the manifest: each section by itself.
 func (s *Snapshot) validateState(kind error) error {
-	section := "state"
-	bad := func(format string, args ...any) error {
-		return &FormatError{Section: section, Offset: -1, Msg: fmt.Sprintf(format, args...), Err: kind}
+	for _, c := range stateChecks {
+		if why := c.check(s); why != "" {
+			return &FormatError{Section: c.section, Offset: -1, Msg: why, Err: kind}
+		}
 	}
+	return nil
+}
+
+// stateChecks are what validateState goes through, by section. Each returns why the section is bad, or nothing.
+var stateChecks = []struct {
+	section string
+	check   func(*Snapshot) string
+}{
+	{"state", (*Snapshot).checkStatus},
+	{"frames", (*Snapshot).checkFrames},
+	{"globals", (*Snapshot).checkGlobals},
+	{"tables", (*Snapshot).checkTables},
+	{"dropped segments", (*Snapshot).checkDropped},
+	{"memory", (*Snapshot).checkPages},
+	{"host sections", (*Snapshot).checkHost},
+	{"grants", (*Snapshot).checkGrants},
+	{"output", (*Snapshot).checkOutput},
+}
+
+func (s *Snapshot) checkStatus() string {
 	if s.Status.Ended() && (len(s.Frames) > 0 || s.InStart) {
-		return bad("%s, but with a call stack", s.Status)
+		return fmt.Sprintf("%s, but with a call stack", s.Status)
 	}
 	if s.Status != Completed && len(s.Results) > 0 {
-		return bad("%s, but with results", s.Status)
+		return fmt.Sprintf("%s, but with results", s.Status)
 	}
 	lists := []struct {
 		what   string
@@ -120,133 +142,149 @@ func (s *Snapshot) validateState(kind error) error {
 	if s.Await != nil {
 		lists[2].what, lists[2].values = "await's argument", s.Await.Args
 		if len(s.Await.Data) > MaxState {
-			return bad("await's data of %d bytes", len(s.Await.Data))
+			return fmt.Sprintf("await's data of %d bytes", len(s.Await.Data))
 		}
 	}
 	for _, l := range lists {
 		if len(l.values) > maxList {
-			return bad("%d %ss", len(l.values), l.what)
+			return fmt.Sprintf("%d %ss", len(l.values), l.what)
 		}
 		for i, v := range l.values {
 			if why := v.check(); why != "" {
-				return bad("%s %d is %s", l.what, i, why)
+				return fmt.Sprintf("%s %d is %s", l.what, i, why)
 			}
 		}
 	}
+	return ""
+}
 
-	section = "frames"
+func (s *Snapshot) checkFrames() string {
 	if len(s.Frames) > MaxFrames {
-		return bad("%d frames, at most %d are allowed", len(s.Frames), MaxFrames)
+		return fmt.Sprintf("%d frames, at most %d are allowed", len(s.Frames), MaxFrames)
 	}
 	total := 0
 	for i := range s.Frames {
 		slots := s.Frames[i].Slots
 		if total += len(slots); total > MaxSlots {
-			return bad("more than %d slots", MaxSlots)
+			return fmt.Sprintf("more than %d slots", MaxSlots)
 		}
 		for j := range slots {
 			if why := slots[j].Value.check(); why != "" {
-				return bad("frame %d: slot %d is %s", i, j, why)
+				return fmt.Sprintf("frame %d: slot %d is %s", i, j, why)
 			}
 			if j == 0 {
 				continue
 			}
 			if a, b := &slots[j-1], &slots[j]; a.Operand && !b.Operand || a.Operand == b.Operand && a.Index >= b.Index {
-				return bad("frame %d: slot %d is out of order", i, j)
+				return fmt.Sprintf("frame %d: slot %d is out of order", i, j)
 			}
 		}
 	}
+	return ""
+}
 
-	section = "globals"
+func (s *Snapshot) checkGlobals() string {
 	if len(s.Globals) > maxList {
-		return bad("%d globals, at most %d are allowed", len(s.Globals), maxList)
+		return fmt.Sprintf("%d globals, at most %d are allowed", len(s.Globals), maxList)
 	}
 	for i, g := range s.Globals {
 		if why := g.Value.check(); why != "" {
-			return bad("global %d is %s", g.Index, why)
+			return fmt.Sprintf("global %d is %s", g.Index, why)
 		}
 		if i > 0 && s.Globals[i-1].Index >= g.Index {
-			return bad("global %d is out of order", g.Index)
+			return fmt.Sprintf("global %d is out of order", g.Index)
 		}
 	}
+	return ""
+}
 
-	section = "tables"
+func (s *Snapshot) checkTables() string {
 	elements := 0
 	if len(s.Tables) > maxList {
-		return bad("%d tables, at most %d are allowed", len(s.Tables), maxList)
+		return fmt.Sprintf("%d tables, at most %d are allowed", len(s.Tables), maxList)
 	}
 	for i, t := range s.Tables {
 		if elements += len(t.Elements); elements > MaxElements {
-			return bad("more than %d elements", MaxElements)
+			return fmt.Sprintf("more than %d elements", MaxElements)
 		}
 		if i > 0 && s.Tables[i-1].Index >= t.Index {
-			return bad("table %d is out of order", t.Index)
+			return fmt.Sprintf("table %d is out of order", t.Index)
 		}
 	}
+	return ""
+}
 
-	section = "dropped segments"
+func (s *Snapshot) checkDropped() string {
 	for _, ns := range [][]uint32{s.DroppedData, s.DroppedElements} {
 		if len(ns) > MaxElements {
-			return bad("%d segments", len(ns))
+			return fmt.Sprintf("%d segments", len(ns))
 		}
 		for i := range ns {
 			if i > 0 && ns[i-1] >= ns[i] {
-				return bad("segment %d is out of order", ns[i])
+				return fmt.Sprintf("segment %d is out of order", ns[i])
 			}
 		}
 	}
+	return ""
+}
 
-	section = "memory"
+func (s *Snapshot) checkPages() string {
 	for i, p := range s.Memory.Pages {
 		switch {
 		case i > 0 && s.Memory.Pages[i-1].Number >= p.Number:
-			return bad("page %d is out of order", p.Number)
+			return fmt.Sprintf("page %d is out of order", p.Number)
 		case (uint64(p.Number)+1)*PageSize > s.Memory.Size:
-			return bad("page %d is beyond the memory's %d bytes", p.Number, s.Memory.Size)
+			return fmt.Sprintf("page %d is beyond the memory's %d bytes", p.Number, s.Memory.Size)
 		case len(p.Data) != PageSize:
-			return bad("page %d has %d bytes", p.Number, len(p.Data))
+			return fmt.Sprintf("page %d has %d bytes", p.Number, len(p.Data))
 		}
 	}
+	return ""
+}
 
-	section = "host sections"
+func (s *Snapshot) checkHost() string {
 	if len(s.Host) > maxList {
-		return bad("%d host sections, at most %d are allowed", len(s.Host), maxList)
+		return fmt.Sprintf("%d host sections, at most %d are allowed", len(s.Host), maxList)
 	}
 	for i, h := range s.Host {
 		if why := validText(h.Name, true); why != "" || h.Name == "" {
-			return bad("name of host section %d is empty or %s", i, why)
+			return fmt.Sprintf("name of host section %d is empty or %s", i, why)
 		}
 		if i > 0 && s.Host[i-1].Name >= h.Name {
-			return bad("host section %q is out of order", h.Name)
+			return fmt.Sprintf("host section %q is out of order", h.Name)
 		}
 		if len(h.Data) > MaxState {
-			return bad("host section %q has %d bytes", h.Name, len(h.Data))
+			return fmt.Sprintf("host section %q has %d bytes", h.Name, len(h.Data))
 		}
 	}
+	return ""
+}
 
-	section = "grants"
+func (s *Snapshot) checkGrants() string {
 	if len(s.Grants) > maxList {
-		return bad("%d grants, at most %d are allowed", len(s.Grants), maxList)
+		return fmt.Sprintf("%d grants, at most %d are allowed", len(s.Grants), maxList)
 	}
 	for i, g := range s.Grants {
 		for _, text := range []string{g.Kind, g.Name, g.Value, g.Flags} {
 			if why := validText(text, false); why != "" {
-				return bad("grant %d: text %s", i, why)
+				return fmt.Sprintf("grant %d: text %s", i, why)
 			}
 		}
 	}
+	return ""
+}
 
-	section = "output"
+func (s *Snapshot) checkOutput() string {
 	if len(s.Output) > MaxStretches {
-		return bad("%d stretches, at most %d are allowed", len(s.Output), MaxStretches)
+		return fmt.Sprintf("%d stretches, at most %d are allowed", len(s.Output), MaxStretches)
 	}
 	for i, o := range s.Output {
 		if o.Stream != 1 && o.Stream != 2 {
-			return bad("stretch %d is of stream %d", i, o.Stream)
+			return fmt.Sprintf("stretch %d is of stream %d", i, o.Stream)
 		}
 	}
 	if n := s.outputBytes(); n > MaxOutput-uint64(len(s.Output))*11 {
-		return bad("%d bytes, at most %d are allowed", n, MaxOutput)
+		return fmt.Sprintf("%d bytes, at most %d are allowed", n, MaxOutput)
 	}
-	return nil
+	return ""
 }

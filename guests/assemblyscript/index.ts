@@ -8,4 +8,4 @@ export { Code, codeName } from "./assembly/code";
 export { Duration, MILLISECOND, SECOND, FOREVER, Operation, call, cancelled, recv, sleep, spawn, timer } from "./assembly/operation";
 export { all, allSettled, any, race, some } from "./assembly/join";
 export { checkpoint, id, input, output, yieldValue } from "./assembly/coroutine";
-export { args, readLine } from "./assembly/wasi";
+export { args, exit, readLine } from "./assembly/wasi";

@@ -88,7 +88,8 @@ DURUN_IMPORT("yield") int32_t durun_yield(const void *data, size_t len);
 /* Makes all that has happened so far durable. */
 DURUN_IMPORT("checkpoint") void durun_checkpoint(void);
 
-/* Copies at most cap bytes of the program's id to buf, and returns its full length, at most 128. `durun send` takes it. */
+/* Copies at most cap bytes of the program's id to buf, and returns its full length, at most 128. `durun send` takes it. A child
+   finds its parent's in the environment, as DURUN_PARENT. */
 DURUN_IMPORT("id") int32_t durun_id(char *buf, size_t cap);
 
 /* Begins an operation. What name and body are depends on the kind: see the functions below, which are easier to use. Both are
@@ -114,10 +115,11 @@ DURUN_IMPORT("drop") int32_t durun_drop(durun_op op);
 
 #undef DURUN_IMPORT
 
-/* Returns the name of a code, negated or not: "pending", for example. */
-static inline const char *durun_code_name(int32_t code) {
-	switch (code < 0 ? -code : code) {
-	case DURUN_OK: return "ok";
+/* Returns the name of what a function returned: "ok" if that is at least 0, a length for example, and else the code's: "pending",
+   for example. */
+static inline const char *durun_code_name(int32_t returned) {
+	if (returned >= 0) return "ok";
+	switch (-returned) {
 	case DURUN_PENDING: return "pending";
 	case DURUN_UNKNOWN: return "unknown";
 	case DURUN_INVALID: return "invalid";

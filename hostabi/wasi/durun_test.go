@@ -555,6 +555,28 @@ func TestRPCCancelled(t *testing.T) {
 	}
 }
 
+// TestEventsWithoutRoom has the guest be told that it is to be cancelled when it holds as much as it may: it hears later.
+func TestEventsWithoutRoom(t *testing.T) {
+	g := durunGuest(t)
+	g.co.cancel = true
+	events := g.openDurun("events", openArgs{})
+	var full []uint64
+	for left := maxBuffered; left > 0; {
+		rpc := g.openDurun("rpc", openArgs{rights: readWrite})
+		full = append(full, rpc)
+		for n := 0; n < hostabi.MaxPayload && left > 0; {
+			part := min(left, 32<<10)
+			g.write(rpc, strings.Repeat("x", part))
+			n, left = n+part, left-part
+		}
+	}
+	if _, e := g.read(events, 20); e != eNomem {
+		t.Errorf("errno %d", e)
+	}
+	g.want(success, "fd_close", full[0])
+	g.wantRead(events, 20, "cancelled\n")
+}
+
 func TestRPCLimits(t *testing.T) {
 	g := durunGuest(t)
 	rpc := g.openDurun("rpc", openArgs{rights: readWrite})

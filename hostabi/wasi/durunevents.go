@@ -53,7 +53,6 @@ func (f *eventsFile) prepare(p *hostabi.Pending, nonblock bool) (*hostabi.Pendin
 	ended, open := f.look()
 	var lines []byte
 	if f.durun.cancelled {
-		f.durun.cancelled = false
 		lines = append(lines, "cancelled\n"...)
 	}
 	for _, n := range ended {
@@ -64,6 +63,7 @@ func (f *eventsFile) prepare(p *hostabi.Pending, nonblock bool) (*hostabi.Pendin
 		if !f.answer(lines) {
 			return nil, eNomem
 		}
+		f.durun.cancelled = false
 		f.told = append(f.told, ended...)
 		slices.Sort(f.told)
 		return nil, success

@@ -58,6 +58,18 @@ type Locker interface {
 	TryLock(ctx context.Context, key string) (release func() error, err error)
 }
 
+// Noter is a [Locker] whose locks have a note each: what their holder says to others, for as long as it holds them.
+type Noter interface {
+	Locker
+	// SetNote sets the note of a lock that was taken by this bucket and is held; a new lock has none. It is not durable.
+	//
+	// Errors: [ErrNotExist] if this bucket does not hold the lock.
+	SetNote(key string, note []byte) error
+	// Note returns a lock's note, at most its first max bytes, and nothing where there is none. It is for a lock that somebody
+	// holds: what it returns of another one means nothing.
+	Note(key string, max int) ([]byte, error)
+}
+
 // Syncer is what a bucket may offer whose objects can be seen shortly before they are durable.
 type Syncer interface {
 	// Sync returns when an object that somebody else put is as durable as if Put had just returned.

@@ -20,6 +20,15 @@ type Opener func(ctx context.Context, u *url.URL) (Bucket, error)
 //
 // Errors: [ErrURL] for an unknown scheme or a malformed URL, and those of the opener.
 func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, error) {
+	u, err := CheckURL(s, openers)
+	if err != nil {
+		return nil, err
+	}
+	return openers[u.Scheme](ctx, u)
+}
+
+// CheckURL is [ParseURL] for URLs that [OpenURL] can open with some openers. Errors: [ErrURL].
+func CheckURL(s string, openers map[string]Opener) (*url.URL, error) {
 	if scheme, rest, ok := strings.Cut(s, ":"); ok && openers[scheme] != nil && !strings.HasPrefix(rest, "//") {
 		// Taken for a path, it would be a new folder of that name.
 		return nil, &Error{
@@ -31,15 +40,14 @@ func OpenURL(ctx context.Context, s string, openers map[string]Opener) (Bucket, 
 	if err != nil {
 		return nil, err
 	}
-	open, ok := openers[u.Scheme]
-	if !ok {
+	if openers[u.Scheme] == nil {
 		known := slices.Sorted(maps.Keys(openers))
 		return nil, &Error{
 			Op: "open", Key: s, Kind: ErrURL,
 			Err: fmt.Errorf("unknown scheme %q; known are %s, or a folder's path", u.Scheme, strings.Join(known, ", ")),
 		}
 	}
-	return open(ctx, u)
+	return u, nil
 }
 
 // ParseURL returns the URL that s is, or file:// and the absolute path where s is no URL. Errors: [ErrURL].

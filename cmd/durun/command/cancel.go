@@ -81,7 +81,7 @@ func cancelOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 	case errors.Is(err, snapshot.ErrEnded):
 		fmt.Fprintf(a.Stderr, "durun: %s has ended; its driver saw to that\n", id)
 		return nil
-	case errors.As(err, &status) && status.err == nil && ctx.Err() == nil:
+	case errors.As(err, &status) && status.err == nil:
 		return nil // the guest's exit code
 	case err != nil && ctx.Err() == nil && classify(err).code != exitTrap:
 		return fmt.Errorf("cancel: %w", &exitError{

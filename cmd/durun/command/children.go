@@ -27,8 +27,12 @@ type surroundings struct {
 func (a *app) newSurroundings(e *engine, module *runtime.Module, store *store, o driveFlags, handlers *handler.Set, grants []snapshot.Grant, trusted bool) *surroundings {
 	s := &surroundings{failed: make(chan error, 1)}
 	s.Handlers, s.Inbox = handlers, snapshot.NewInboxWatcher(store.Store, snapshot.InboxWatcherOptions{})
+	s.OnUnreadable = func(id string, m snapshot.Message) {
+		fmt.Fprintf(a.Stderr, "durun: a message for %s can't be read, stays in the inbox and is passed over: %v\n", id, m.Err)
+	}
 	s.children = runtime.NewScheduler(e.Runtime, runtime.SchedulerConfig{
 		Store: store.Store, Handlers: s.Handlers, Inbox: s.Inbox, Modules: []*runtime.Module{module}, Lease: o.lease, Retain: o.retain.policy(),
+		OnUnreadable: s.OnUnreadable,
 		Hosts: func(_ context.Context, r runtime.HostsRequest) ([]hostabi.Instance, error) {
 			given := grants
 			if trusted {

@@ -37,9 +37,9 @@ the store can be reached, written and locked, refuses to create what is there
 already (which keeps two drivers of a coroutine apart), and has the same time as
 this machine; how long a durable write takes; how it is known what a program has
 written to its memory (DURUN_TRACKING=compare or heap makes do with less); that
-the cache folder can be used. Each line is ok, warn (it works, with a drawback)
-or fail, and says what to do about it. What is written for the check is removed
-again; a store that isn't there is not made.
+the cache folder can be used, and how full it is. Each line is ok, warn (it
+works, with a drawback) or fail, and says what to do about it. What is written
+for the check is removed again; a store that isn't there is not made.
 
 The exit code is 0 without a fail, else 69. JSON is an array of objects with the
 keys name, status, detail and advice.`,
@@ -339,6 +339,9 @@ func checkCondition(ctx context.Context, b bucket.Bucket) finding {
 			made++
 		case !errors.Is(err, bucket.ErrExist):
 			f.Detail, f.Advice = err.Error(), "check that you may write to the store"
+			if errors.Is(err, bucket.ErrFull) {
+				f.Advice = "make room"
+			}
 		}
 	}
 	if f.Detail != "" {
@@ -450,7 +453,15 @@ func checkCache() finding {
 		f.Advice = "each run prepares its module anew; set " + cacheVariable + " to a folder that you may write to"
 		return f
 	}
-	f.Status, f.Detail = checkOK, dir
+	f.Status, f.Detail = checkOK, dir+", "+humanBytes(uint64(runtime.CacheUsage(dir)))
+	switch limit, err := cacheLimit(); {
+	case err != nil:
+		f.Status, f.Detail, f.Advice = checkFail, err.Error(), "no program can be run until then"
+	case limit == 0:
+		f.Detail += ", without a limit"
+	default:
+		f.Detail += " of at most " + humanBytes(uint64(limit))
+	}
 	return f
 }
 

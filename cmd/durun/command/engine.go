@@ -11,7 +11,10 @@ import (
 	"github.com/durun/durun/snapshot"
 )
 
-const cacheVariable = "DURUN_CACHE"
+const (
+	cacheVariable     = "DURUN_CACHE"
+	cacheSizeVariable = "DURUN_CACHE_SIZE"
+)
 
 // laterCached is for work whose result is kept.
 const laterCached = "; later runs take it from the cache"
@@ -33,9 +36,13 @@ func (a *app) newEngine(ctx context.Context, name string, noCache bool) (*engine
 	config := runtime.NewConfig().WithModules(wasi.Module).WithProgress(e.progress.report)
 	cached := config
 	if !noCache {
+		limit, err := cacheLimit()
+		if err != nil {
+			return nil, err
+		}
 		dir, err := cacheDir()
 		if err == nil && dir != "" {
-			cached, e.progress.later = config.WithCacheDir(dir), laterCached
+			cached, e.progress.later = config.WithCacheDir(dir).WithCacheLimit(limit), laterCached
 		}
 		if err != nil {
 			a.warnNoCache(err)
@@ -97,6 +104,23 @@ func cacheDir() (string, error) {
 		return "", fmt.Errorf("%w; set %s to a folder", err, cacheVariable)
 	}
 	return filepath.Join(dir, "durun"), nil
+}
+
+// cacheLimit is how many bytes the folder of prepared modules may have, 0 for any number: $DURUN_CACHE_SIZE, else the
+// runtime's default.
+func cacheLimit() (int64, error) {
+	s := os.Getenv(cacheSizeVariable)
+	switch s {
+	case "":
+		return runtime.DefaultCacheLimit, nil
+	case "0":
+		return 0, nil
+	}
+	n, err := parseSize(s)
+	if err != nil {
+		return 0, usageError("%s: %w; 0 stands for no limit", cacheSizeVariable, err)
+	}
+	return n, nil
 }
 
 // userCacheDir is the platform's folder for caches. [os.UserCacheDir] refuses a relative $XDG_CACHE_HOME, which is to be ignored.

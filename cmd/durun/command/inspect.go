@@ -26,8 +26,8 @@ func newInspectCommand(a *app) *cobra.Command {
 		Use:   "inspect ID[@SEQ]",
 		Short: "Print the facts of one commit",
 		Long: `Print what the last commit of a coroutine says, or commit SEQ: its module, what
-it waits for, and the sizes of what it is made of. "durun stack" prints its call
-stack.
+it waits for (or, if it is running, that it computes now), and the sizes of what
+it is made of. "durun stack" prints its call stack.
 
 JSON is an object with the keys of "durun ps" and driver (an object with host,
 pid and since, or null if nobody drives it or the store doesn't say who), entry,
@@ -42,9 +42,10 @@ none, and status is pending, ok or why it failed; attempts is the number of a
 call's last attempt, throttled how often those of that number were, last_attempt
 when it started, last_error why the last that has ended failed, and next_attempt
 when there is another, or null while one is under way; that an attempt failed is
-in a commit some seconds later, or a minute, when many have), result (its length in bytes), messages (an array of objects with name, key,
-sent, bytes and problem, why it can't be read, or empty; those that wait now, if
-this is the last commit), output and grants.`,
+in a commit some seconds later, or a minute, when many have), result (its length
+in bytes), messages (an array of objects with name, key, sent, bytes and
+problem, why it can't be read, or empty; those that wait now, if this is the
+last commit), output and grants.`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,7 +60,7 @@ this is the last commit), output and grants.`,
 // facts is what inspect tells of a commit, as JSON.
 type facts struct {
 	coroutine
-	Driver          *driverFacts `json:"driver"` // nil if nobody drives it, or if the store has locks, which don't tell
+	Driver          *driverFacts `json:"driver"` // nil if nobody drives it, or if who does is not known
 	Entry           string       `json:"entry"`
 	Args            []value      `json:"args"`
 	Results         []value      `json:"results"`
@@ -194,6 +195,7 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, arg string) (err 
 	for _, m := range waiting {
 		f.Messages = append(f.Messages, describeMessage(m))
 	}
+	f.heed(by)
 	if running && by.PID != 0 {
 		f.Driver = &driverFacts{by.Host, by.PID, moment{by.Since}}
 	}
@@ -381,6 +383,9 @@ func writeFacts(w io.Writer, f facts, now time.Time) error {
 	}
 	if f.Error != "" {
 		line("error", "%s", strings.ReplaceAll(strings.TrimSpace(f.Error), "\n", "\n\t"))
+	}
+	if f.Computing != nil {
+		line("computing", "since %s (%s)", f.Computing.Local().Format(time.RFC3339), humanTime(f.Computing.Time, now))
 	}
 	if f.Waiting != nil {
 		line("waiting", "%s: %s", f.Waiting.Kind, f.Waiting.text(now))

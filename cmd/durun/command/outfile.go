@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -44,7 +45,7 @@ func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.W
 		if err != nil {
 			return outputError(fmt.Errorf("write %s: %w", out, err), "")
 		}
-		return errors.Join(write(&contextWriter{ctx, &fileWriter{f}}), f.Close())
+		return errors.Join(write(&contextWriter{ctx, &fileWriter{f, out}}), f.Close())
 	}
 	// A symbolic link's target is replaced, not the link.
 	if target, err := filepath.EvalSymlinks(out); err == nil {
@@ -53,7 +54,7 @@ func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.W
 	temporary := filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+"."+snapshot.NewID()+".tmp")
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) // less the umask, which CreateTemp ignores
 	if err != nil {
-		return outputError(fmt.Errorf("write %s: %w", out, err), "")
+		return outputError(fmt.Errorf("write %s: %w", out, cause(err)), "")
 	}
 	defer func() {
 		if err != nil {
@@ -61,7 +62,7 @@ func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.W
 			_ = os.Remove(temporary)
 		}
 	}()
-	if err := write(&contextWriter{ctx, &fileWriter{f}}); err != nil {
+	if err := write(&contextWriter{ctx, &fileWriter{f, out}}); err != nil {
 		return err
 	}
 	for _, step := range []func() error{
@@ -70,19 +71,33 @@ func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.W
 		func() error { return os.Rename(temporary, out) },
 	} {
 		if err := step(); err != nil {
-			return outputError(fmt.Errorf("write %s: %w", out, err), "")
+			return outputError(fmt.Errorf("write %s: %w", out, cause(err)), "")
 		}
 	}
 	return nil
 }
 
+// cause is an error without the name of the temporary file that it is about.
+func cause(err error) error {
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return path.Err
+	}
+	if link := (*os.LinkError)(nil); errors.As(err, &link) {
+		return link.Err
+	}
+	return err
+}
+
 // fileWriter tells the errors of an output file from those of what is written to it.
-type fileWriter struct{ f *os.File }
+type fileWriter struct {
+	f    *os.File
+	name string
+}
 
 func (w *fileWriter) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	if err != nil {
-		err = outputError(fmt.Errorf("write the output: %w", err), "")
+		err = outputError(fmt.Errorf("write %s: %w", w.name, cause(err)), "")
 	}
 	return n, err
 }

@@ -33,15 +33,18 @@ STATUS is running for a coroutine that somebody drives now, else that of its
 last commit: suspended, completed, failed or cancelled; unreadable, if that
 commit is damaged. SEQ is the number of that commit, and WAITING what the
 program waits for; of a call that was tried in vain, with the number of the
-attempt and why it failed.
+attempt and why it failed. Of one that is running and has computed for a second
+or more since then WAITING says so; where the store has no locks, up to a third
+of the lease later. A program that has not waited yet has no commit, and is not
+listed.
 
 With --tree children are listed below their parents, as far as those are listed.
 A child's id is its parent's, a dot, and a number.
 
 JSON is an array of objects with the keys id, status, module (SHA-256),
 module_name, seq, waiting (an object with kind, detail and until, or null),
-exit_code (null until the end), updated (null if unreadable) and, where there is
-one, parent (the parent's id) and error.`,
+computing (since when, or null), exit_code (null until the end), updated (null
+if unreadable) and, where there is one, parent (the parent's id) and error.`,
 		Example: "  durun ps\n  durun ps -a --tree\n  durun ps -a -o json",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +77,7 @@ func runPs(ctx context.Context, a *app, o psOptions) error {
 		if c.ExitCode != nil {
 			status += " (" + strconv.FormatUint(uint64(*c.ExitCode), 10) + ")"
 		}
-		rows = append(rows, []string{strings.Repeat("  ", c.depth) + c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.Waiting.text(now), humanTime(c.Updated.Time, now)})
+		rows = append(rows, []string{strings.Repeat("  ", c.depth) + c.ID, status, cell(c.moduleText), strconv.FormatUint(c.Seq, 10), c.doing(now), humanTime(c.Updated.Time, now)})
 	}
 	return writeTable(a.Stdout, rows)
 }
@@ -87,6 +90,7 @@ type coroutine struct {
 	ModuleName string          `json:"module_name"`
 	Seq        uint64          `json:"seq"`
 	Waiting    *waiting        `json:"waiting"`
+	Computing  *moment         `json:"computing"` // since when; nil while it waits, and while nobody drives it
 	ExitCode   *uint32         `json:"exit_code"` // nil until the end
 	Updated    moment          `json:"updated"`
 	Parent     string          `json:"parent,omitempty"`
@@ -173,11 +177,14 @@ func (a *app) list(ctx context.Context) (_ []coroutine, err error) {
 		case c.Err != nil:
 			list = append(list, coroutine{ID: c.Coroutine, Status: statusUnreadable, Seq: c.Seq, Error: c.Err.Error()})
 		default:
+			var by snapshot.Holder
 			running := false
 			if !c.Status.Ended() {
-				_, running = driven(c.Coroutine)
+				by, running = driven(c.Coroutine)
 			}
-			list = append(list, describe(c.Manifest, running))
+			d := describe(c.Manifest, running)
+			d.heed(by)
+			list = append(list, d)
 		}
 	}
 	setParents(list)
@@ -203,6 +210,21 @@ func describe(m snapshot.Manifest, driven bool) coroutine {
 		c.Status = snapshot.Running
 	}
 	return c
+}
+
+// heed takes in what the coroutine's driver says: that it computes, and doesn't wait any longer as its last commit has it.
+func (c *coroutine) heed(by snapshot.Holder) {
+	if c.Status == snapshot.Running && !by.Computing.IsZero() && by.After == c.Seq {
+		c.Waiting, c.Computing = nil, &moment{by.Computing}
+	}
+}
+
+// doing is what it waits for, or that it computes, for a table's cell.
+func (c *coroutine) doing(now time.Time) string {
+	if c.Computing != nil {
+		return "computing, for " + humanDuration(now.Sub(c.Computing.Time))
+	}
+	return c.Waiting.text(now)
 }
 
 func describeAwait(w *snapshot.Await) *waiting {

@@ -143,6 +143,9 @@ func (a *app) each(ctx context.Context, ids []string, do func(id string) error) 
 	for i, id := range ids {
 		err := do(id)
 		if ctx.Err() != nil {
+			if err == nil && i < len(ids)-1 {
+				err = context.Cause(ctx) // the others are left as they are
+			}
 			return err
 		}
 		switch {

@@ -111,7 +111,9 @@ module:NAME. All that a run is given outside is recorded in the store, and given
 again by "durun resume".
 
 The first run of a big module takes seconds, to prepare it. Later ones find it
-in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none).`,
+in a cache, under the XDG cache directory or in DURUN_CACHE (empty for none). It
+is kept below 2 GiB, or below DURUN_CACHE_SIZE, such as 500MiB (0 for no limit):
+what was used least recently goes.`,
 		Example: `  durun run hello.wasm
   durun run --id job --dir ./data:/data:ro python.wasm /data/job.py --fast
   durun run -d --env TOKEN --input @request.json serve.wasm

@@ -48,16 +48,15 @@ func (a *app) openBucket(ctx context.Context, existing bool) (bucket.Bucket, err
 	if err != nil {
 		return nil, err
 	}
-	location, err := a.sync.apply(name)
-	if err == nil && existing {
-		location, _, err = folderOption(location, "create", "false")
+	var b bucket.Bucket
+	location, err := a.location(name, existing)
+	if err == nil {
+		b, err = bucket.OpenURL(ctx, location, a.Drivers)
 	}
-	if err != nil {
-		return nil, err
-	}
-	b, err := bucket.OpenURL(ctx, location, a.Drivers)
 	name = redacted(name)
 	switch failed := (*bucket.Error)(nil); {
+	case errors.As(err, new(*exitError)):
+		return nil, err
 	case errors.Is(err, bucket.ErrNoBucket) && errors.As(err, &failed):
 		return nil, &missingStoreError{given: given, folder: failed.Key}
 	case errors.Is(err, bucket.ErrURL):
@@ -73,6 +72,18 @@ func (a *app) openBucket(ctx context.Context, existing bool) (bucket.Bucket, err
 		}
 	}
 	return b, nil
+}
+
+// location is a store's URL with what the command wants of it.
+func (a *app) location(name string, existing bool) (string, error) {
+	if _, err := bucket.CheckURL(name, a.Drivers); err != nil {
+		return "", err
+	}
+	location, err := a.sync.apply(name)
+	if err == nil && existing {
+		location, _, err = folderOption(location, "create", "false")
+	}
+	return location, err
 }
 
 // missingStoreError says that there is no store, and that the command makes none.
@@ -100,6 +111,7 @@ func redacted(name string) string {
 // store is an open store. Closing it closes its bucket.
 type store struct {
 	*snapshot.Store
+	app *app // for messages
 }
 
 func (s *store) Close() error { return s.Bucket().Close() }
@@ -122,7 +134,7 @@ func (a *app) open(ctx context.Context, existing bool) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &store{snapshot.NewStore(b).WithKeys(keys)}, nil
+	return &store{snapshot.NewStore(b).WithKeys(keys), a}, nil
 }
 
 // unmadeBucket is an empty bucket in the place of a folder that isn't there yet.
@@ -149,7 +161,7 @@ func (s *store) load(ctx context.Context, arg string) (*snapshot.Snapshot, snaps
 	}
 	chain, err := s.Chain(ctx, r.id, r.seq, nil)
 	if err != nil {
-		return fail(r.explain(err))
+		return fail(s.explain(r, err))
 	}
 	state, err := chain.State()
 	if err != nil {
@@ -165,9 +177,9 @@ type reference struct {
 }
 
 // explain says of a commit that isn't there where to find those that are.
-func (r reference) explain(err error) error {
+func (s *store) explain(r reference, err error) error {
 	if r.seq != 0 && errors.Is(err, snapshot.ErrNotFound) {
-		return inputError(err, `"durun history `+r.id+`" lists its commits`)
+		return inputError(err, `"`+s.app.commandLine("history", r.id)+`" lists its commits`)
 	}
 	return err
 }
@@ -205,7 +217,10 @@ func (s *store) resolveAll(ctx context.Context, args []string) ([]string, error)
 func (s *store) resolve(ctx context.Context, prefix string) (string, error) {
 	id, err := s.Resolve(ctx, prefix)
 	if errors.Is(err, snapshot.ErrNotFound) {
-		return "", inputError(err, `"durun ps -a" lists what there is`)
+		if id, _, ok := strings.Cut(prefix, "@"); ok {
+			return "", usageError("%q: give %s; this command takes no @SEQ", prefix, cmp.Or(id, "an ID"))
+		}
+		return "", inputError(err, `"`+s.app.commandLine("ps", "-a")+`" lists what there is`)
 	}
 	return id, err
 }

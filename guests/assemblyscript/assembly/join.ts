@@ -7,7 +7,7 @@ const SUCCESSES: u32 = 1 << 31;
 /** Waits until min of the operations have ended. Returns how many have, or a code, negated. */
 function join<T>(ops: Operation<T>[], min: u32, timeout: Duration): i32 {
   const numbers = new StaticArray<i32>(ops.length);
-  for (let i = 0; i < ops.length; i++) numbers[i] = ops[i].id;
+  for (let i = 0; i < ops.length; i++) numbers[i] = ops[i].number;
   return waitFor(numbers, min, timeout);
 }
 

@@ -35,39 +35,42 @@ const KINDS = ["", "timer", "call", "spawn", "recv"];
  * as: a string, in UTF-8, or a Uint8Array.
  */
 export class Operation<T> {
-  /** The operation's number, from 1. */
-  readonly id: i32;
+  /** The operation's number, from 1, as `durun inspect` shows it. A child's id is its parent's, a dot, and this number. */
+  readonly number: i32;
   private readonly what: string;
 
   /** Begins an operation as the ABI has it; the functions below know how. Throws if there are too many, or too much is in them. */
   constructor(kind: u32, name: string, body: Uint8Array) {
     this.what = (KINDS[kind] + " " + name.split("\0")[0]).trimEnd();
     const text = String.UTF8.encode(name);
-    this.id = abi.begin(kind, changetype<usize>(text), text.byteLength, body.dataStart, body.length);
-    if (this.id < 0) throw new Error(this.what + ": " + codeName(-this.id));
+    this.number = abi.begin(kind, changetype<usize>(text), text.byteLength, body.dataStart, body.length);
+    if (this.number < 0) throw new Error(this.what + ": " + codeName(-this.number));
   }
 
   /** How it ended: `Code.Pending` if it hasn't. */
   get code(): Code {
-    const len = abi.result(this.id, 0, 0);
+    const len = abi.result(this.number, 0, 0);
     return len < 0 ? -len : Code.Ok;
   }
 
   /** Why it failed, for people. Empty if it has not. */
   get message(): string {
-    const len = abi.message(this.id, 0, 0);
+    const len = abi.message(this.number, 0, 0);
     if (len <= 0) return "";
     const text = new Uint8Array(len);
-    abi.message(this.id, text.dataStart, len);
+    abi.message(this.number, text.dataStart, len);
     return decode<string>(text);
   }
 
   /** The result of one that succeeded. Throws for others, which ends the program: look at `code` first. */
   get value(): T {
     const code = this.code;
-    if (code != Code.Ok) throw new Error(this.what + ": " + codeName(code) + ": " + this.message);
-    const data = new Uint8Array(abi.result(this.id, 0, 0));
-    abi.result(this.id, data.dataStart, data.length);
+    if (code != Code.Ok) {
+      const message = this.message;
+      throw new Error(this.what + ": " + codeName(code) + (message.length > 0 ? ": " + message : ""));
+    }
+    const data = new Uint8Array(abi.result(this.number, 0, 0));
+    abi.result(this.number, data.dataStart, data.length);
     return decode<T>(data);
   }
 
@@ -76,7 +79,7 @@ export class Operation<T> {
    * cancelled, or, if `cancelled()`, that the program is to be.
    */
   wait(timeout: Duration = FOREVER): Code {
-    const ended = waitFor([this.id], 1, timeout);
+    const ended = waitFor([this.number], 1, timeout);
     return ended < 0 ? -ended : this.code;
   }
 
@@ -89,12 +92,12 @@ export class Operation<T> {
 
   /** Gives it up, if it has not ended. It ends with `Code.Cancelled`; a child when it has ended, which it may do well. */
   cancel(): void {
-    abi.cancel(this.id);
+    abi.cancel(this.number);
   }
 
   /** Cancels it, if it has not ended, and forgets it. Its result is kept until then, in memory and in every snapshot. */
   drop(): void {
-    abi.drop(this.id);
+    abi.drop(this.number);
   }
 }
 

@@ -12,6 +12,15 @@ declare function args_get(pointers: usize, texts: usize): u16;
 @external("wasi_snapshot_preview1", "fd_read")
 declare function fd_read(fd: u32, iovecs: usize, count: usize, read: usize): u16;
 
+// @ts-ignore: decorator
+@external("wasi_snapshot_preview1", "proc_exit")
+declare function proc_exit(code: u32): void;
+
+/** Ends the program with that exit code. One that was told to end, see `cancelled`, has been cancelled if that is not 0. */
+export function exit(code: i32): void {
+  proc_exit(code);
+}
+
 /** The program's arguments; the first is its name. */
 export function args(): string[] {
   const sizes = memory.data(8);

@@ -1,6 +1,6 @@
 // Waits for the message "approval", which is "yes" or something else in JSON, but not for ever: two seconds, or as many as the
 // input says: {"timeout": 86400}.
-import { Code, Duration, SECOND, codeName, input, recv } from "durun";
+import { Code, Duration, SECOND, codeName, exit, input, recv } from "durun";
 import { get } from "./json";
 
 export function _start(): void {
@@ -10,6 +10,7 @@ export function _start(): void {
   const approval = recv("approval");
   const code = approval.wait(<Duration>(seconds * <f64>SECOND));
   if (code == Code.Pending) console.log("timed out");
+  else if (code == Code.Cancelled) exit(1);
   else if (code != Code.Ok) throw new Error("approval: " + codeName(code));
   else console.log(approval.value.trim() == '"yes"' ? "approved" : "declined");
 }

@@ -36,6 +36,7 @@ static void calls(void) {
 	char *text;
 	if (durun_result_alloc(ops[1], &text) >= 0) printf("echo: %s\n", text);
 	free(text);
+	printf("it is: %s\n", durun_code_name(durun_await(ops[1], DURUN_FOREVER)));
 	show("fail", durun_await(ops[0], DURUN_FOREVER));
 	if (durun_message_alloc(ops[0], &text) >= 0) printf("why: %s\n", text);
 	free(text);

@@ -21,7 +21,8 @@
 //
 // A coroutine can be asked to end ("durun cancel"; or its parent has ended). Then [Context] is cancelled, and each Wait that is
 // under way, whatever its context, returns [ErrCoroutineCancelled]. The program may clean up, for which it can begin and wait as
-// ever, and ends. Waits that start afterwards are not disturbed.
+// ever, and ends. Waits that start afterwards are not disturbed. There are no signals: signal.Notify has Go's scheduler spin, so that
+// waits don't end.
 //
 // # TinyGo
 //

@@ -30,13 +30,13 @@ func (i *Image) createFile(size uint64, fill func(mem []byte) error) (err error)
 		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	err = func() error {
-		defer munmap(mem) // a writable mapping is in the way of the seal
+		defer munmap(mem) // from here on, nobody writes
 		return fill(mem)
 	}()
 	if err != nil {
 		return err
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL); err != nil {
+	if err := seal(fd); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	if i.bytes, err = mmap(fd, nil, size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
@@ -61,6 +61,17 @@ func (i *Image) createFile(size uint64, fill func(mem []byte) error) (err error)
 	}
 	i.file = fd
 	return nil
+}
+
+// seal has the file stay as it is. F_SEAL_WRITE would also make sure that nobody is writing; for that it looks at each page, and
+// fails if the kernel uses one for a moment, as it does where memory is short.
+func seal(fd int) error {
+	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals|unix.F_SEAL_FUTURE_WRITE)
+	if errors.Is(err, unix.EINVAL) { // before Linux 5.1
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	}
+	return err
 }
 
 // createMemfd returns a memfd that can't be executed, if the kernel knows of that (Linux 6.3).

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) bucket.Bucket) {
 		{"ListWhileDeleting", testListWhileDeleting},
 		{"PutWhileFoldersVanish", testPutWhileDeleting},
 		{"Locks", testLocks},
+		{"Notes", testNotes},
 		{"Clock", testClock},
 		{"Watch", testWatch},
 	} {
@@ -539,6 +540,52 @@ func testPutWhileDeleting(t *testing.T, b bucket.Bucket) {
 	if got := keys(t, b, bucket.ListOptions{}); got != nil {
 		t.Errorf("left: %q", got)
 	}
+}
+
+func testNotes(t *testing.T, b bucket.Bucket) {
+	n, ok := b.(bucket.Noter)
+	if !ok {
+		t.Skip("its locks have no notes")
+	}
+	release, err := n.TryLock(ctx(t), "leases/p")
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("it has no locks here")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(want string) {
+		t.Helper()
+		if got, err := n.Note("leases/p", 100); string(got) != want || err != nil {
+			t.Errorf("note %q, %v; want %q", got, err, want)
+		}
+	}
+	note("")
+	for _, text := range []string{"first", "a longer one", "last"} {
+		if err := n.SetNote("leases/p", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		note(text)
+	}
+	if got, err := n.Note("leases/p", 2); string(got) != "la" || err != nil {
+		t.Errorf("two bytes of the note: %q, %v", got, err)
+	}
+	_, err = n.TryLock(ctx(t), "leases/p")
+	isBucketError(t, err, bucket.ErrLocked)
+	note("last")
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	isBucketError(t, n.SetNote("leases/p", nil), bucket.ErrNotExist)
+	release, err = n.TryLock(ctx(t), "leases/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	note("")
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	note("")
 }
 
 func testLocks(t *testing.T, b bucket.Bucket) {

@@ -40,7 +40,7 @@ const (
 
 var errHeld = errors.New("held")
 
-// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Locker], [bucket.Syncer] and [bucket.Spooler], and
+// Bucket is a bucket in a folder. It implements [bucket.Bucket], [bucket.Noter], [bucket.Syncer] and [bucket.Spooler], and
 // on Linux [bucket.Watcher].
 // Any number of goroutines and processes may use a folder at once.
 type Bucket struct {
@@ -51,8 +51,9 @@ type Bucket struct {
 	named atomic.Bool // files have to be made with a name here
 
 	mu       sync.Mutex
-	synced   map[string]bool // folders known to be durable in their parents, and so up to the root
-	removals int             // how many folders were removed, or found to be gone
+	held     map[string]lockFile // by key
+	synced   map[string]bool     // folders known to be durable in their parents, and so up to the root
+	removals int                 // how many folders were removed, or found to be gone
 	cleaned  time.Time
 }
 
@@ -149,7 +150,7 @@ func open(fsys fsys, root string) (*Bucket, error) {
 	if err != nil {
 		return nil, &bucket.Error{Op: "open", Key: root, Kind: bucket.ErrURL, Err: err}
 	}
-	b := &Bucket{root: root, fs: fsys, synced: map[string]bool{}}
+	b := &Bucket{root: root, fs: fsys, held: map[string]lockFile{}, synced: map[string]bool{}}
 	switch info, err := fsys.Stat(root); {
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
 		if to, err := filepath.EvalSymlinks(root); err != nil {
@@ -724,33 +725,6 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// TryLock implements [bucket.Locker] with flock: the lock is gone when the process is, however it ends.
-func (b *Bucket) TryLock(ctx context.Context, key string) (func() error, error) {
-	if err := check(ctx, "lock", key); err != nil {
-		return nil, err
-	}
-	rel := lockDir + "/" + strings.ReplaceAll(key, "/", "+")
-	for try := 0; ; try++ {
-		if _, err := b.mkdirs(lockDir); err != nil {
-			return nil, wrap("lock", key, err)
-		}
-		l, err := b.fs.Lock(b.path(rel))
-		switch {
-		case errors.Is(err, errHeld):
-			return nil, &bucket.Error{Op: "lock", Key: key, Kind: bucket.ErrLocked}
-		case errors.Is(err, fs.ErrNotExist) && try < 3:
-			b.forget()
-			continue
-		case err != nil:
-			return nil, wrap("lock", key, err)
-		}
-		return sync.OnceValue(func() error {
-			_ = b.fs.Remove(b.path(rel)) // before it is unlocked; see osFS.Lock
-			return wrap("lock", key, l.Close())
-		}), nil
-	}
-}
-
 func check(ctx context.Context, op, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -788,7 +762,6 @@ func wrap(op, key string, err error) error {
 
 var (
 	_ bucket.Bucket = (*Bucket)(nil)
-	_ bucket.Locker = (*Bucket)(nil)
 	_ bucket.Syncer = (*Bucket)(nil)
 	_ handle        = osFile{(*os.File)(nil)}
 )

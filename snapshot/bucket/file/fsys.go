@@ -26,7 +26,14 @@ type fsys interface {
 	// SyncDir makes a folder's entries durable.
 	SyncDir(name string) error
 	// Lock opens the file, making it if need be, and locks it, or returns errHeld at once.
-	Lock(name string) (io.Closer, error)
+	Lock(name string) (lockFile, error)
+}
+
+// lockFile is a file that is locked until it is closed.
+type lockFile interface {
+	io.Closer
+	io.WriterAt
+	Truncate(size int64) error
 }
 
 // handle is an open file.
@@ -111,7 +118,7 @@ func (osFS) ReadDir(name string) iter.Seq2[fs.DirEntry, error] {
 
 // Lock opens and locks a lock file. Its holder unlinks it before letting go, so whoever gets the lock makes sure that the
 // name still leads to the file that it has locked.
-func (osFS) Lock(name string) (io.Closer, error) {
+func (osFS) Lock(name string) (lockFile, error) {
 	for {
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {

@@ -242,7 +242,7 @@ func (m *memFS) SyncDir(name string) error {
 	return nil
 }
 
-func (m *memFS) Lock(string) (io.Closer, error) { return nil, errors.ErrUnsupported }
+func (m *memFS) Lock(string) (lockFile, error) { return nil, errors.ErrUnsupported }
 
 type memFile struct {
 	m      *memFS

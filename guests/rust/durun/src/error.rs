@@ -71,17 +71,27 @@ impl fmt::Display for Code {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     code: Code,
+    operation: String,
     message: String,
 }
 
 impl Error {
-    pub(crate) fn new(code: Code, message: String) -> Error {
-        Error { code, message }
+    pub(crate) fn new(code: Code, operation: &str, message: String) -> Error {
+        Error {
+            code,
+            operation: operation.into(),
+            message,
+        }
     }
 
     /// What went wrong.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// Which operation failed, for people: "call send_email". Empty if it was none.
+    pub fn operation(&self) -> &str {
+        &self.operation
     }
 
     /// For people: the handler's own where it gave one, else empty.
@@ -92,17 +102,20 @@ impl Error {
 
 impl From<Code> for Error {
     fn from(code: Code) -> Error {
-        Error::new(code, String::new())
+        Error::new(code, "", String::new())
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.message.is_empty() {
-            write!(f, "{}", self.code)
-        } else {
-            write!(f, "{}: {}", self.code, self.message)
+        if !self.operation.is_empty() {
+            write!(f, "{}: ", self.operation)?;
         }
+        write!(f, "{}", self.code)?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
     }
 }
 

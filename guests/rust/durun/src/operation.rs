@@ -1,3 +1,4 @@
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::future::Future;
 use core::marker::PhantomData;
@@ -26,25 +27,26 @@ pub const SELF: &str = "";
 #[must_use = "an operation that is dropped is cancelled"]
 pub struct Operation {
     begun: Result<u32, Code>,
+    description: String, // for people: "call send_email"
     one_thread: PhantomData<*const ()>,
 }
 
 /// Begins a call of a handler on the host, of that name. What body and result mean is between the two. If the run was given no
 /// such handler, the operation ends with [`Code::Denied`].
 pub fn call(name: &str, body: impl AsRef<[u8]>) -> Operation {
-    Operation::begin(CALL, name.as_bytes(), body.as_ref())
+    Operation::begin(CALL, name, body.as_ref())
 }
 
 /// Begins a timer: an operation that ends after a time, without a result. It goes on while nobody runs the program.
 pub fn sleep(time: Duration) -> Operation {
     let nanoseconds = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-    Operation::begin(TIMER, b"", &nanoseconds.to_le_bytes())
+    Operation::begin(TIMER, "", &nanoseconds.to_le_bytes())
 }
 
 /// Begins to receive: the operation's result is the data of the next message of that name (`durun send ID name data`) which
 /// nobody has received yet. Messages that come before are kept.
 pub fn recv(name: &str) -> Operation {
-    Operation::begin(RECV, name.as_bytes(), b"")
+    Operation::begin(RECV, name, b"")
 }
 
 /// Begins a child: a coroutine of its own. The target is [`SELF`] for this program, the name of an export of its module, or
@@ -54,19 +56,20 @@ pub fn recv(name: &str) -> Operation {
 ///
 /// Children of a program that ends are cancelled.
 pub fn spawn(target: &str, args: &[&str], input: impl AsRef<[u8]>) -> Operation {
-    let mut name = Vec::from(target);
-    for arg in args {
-        name.push(0);
-        name.extend_from_slice(arg.as_bytes());
-    }
+    let name = [&[target], args].concat().join("\0");
     Operation::begin(SPAWN, &name, input.as_ref())
 }
 
 impl Operation {
-    fn begin(kind: u32, name: &[u8], body: &[u8]) -> Operation {
-        let begun = abi::begin(kind, name, body).map_err(Code::from_host);
+    fn begin(kind: u32, name: &str, body: &[u8]) -> Operation {
+        let mut description = String::from(["", "timer", "call", "spawn", "recv"][kind as usize]);
+        for word in name.split('\0').filter(|word| !word.is_empty()) {
+            description.push(' ');
+            description.push_str(word);
+        }
         Operation {
-            begun,
+            begun: abi::begin(kind, name.as_bytes(), body).map_err(Code::from_host),
+            description,
             one_thread: PhantomData,
         }
     }
@@ -84,8 +87,13 @@ impl Operation {
 
     /// How the operation ended, without waiting: [`Code::Pending`] if it has not. It may be asked again.
     pub fn result(&self) -> Result<Vec<u8>, Error> {
-        let number = self.begun?;
-        abi::result(number).map_err(|code| Error::new(Code::from_host(code), abi::message(number)))
+        let number = self.begun.map_err(|code| self.failure(code))?;
+        abi::result(number).map_err(|code| self.failure(Code::from_host(code)))
+    }
+
+    fn failure(&self, code: Code) -> Error {
+        let message = self.begun.map(abi::message).unwrap_or_default();
+        Error::new(code, &self.description, message)
     }
 
     /// Waits until the operation has ended, and returns its result. Futures don't go on meanwhile: in async code, use `await`.
@@ -108,7 +116,7 @@ impl Future for Operation {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.begun {
-            Err(code) => Poll::Ready(Err(code.into())),
+            Err(_) => Poll::Ready(self.result()),
             Ok(number) => match executor::poll(number, context.waker()) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Err(code)) => Poll::Ready(Err(code.into())),

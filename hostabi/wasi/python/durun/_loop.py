@@ -108,7 +108,14 @@ class EventLoop(asyncio.BaseEventLoop):
         return super().create_task(coro, **kwargs)
 
     def run_until_complete(self, future: Any) -> Any:
-        """Run until it is done. If the coroutine is to be cancelled, this is what is."""
+        """Run until it is done. If the coroutine is to be cancelled, this is what is.
+
+        In a child that was spawned for a function, it calls that instead and exits; see spawn.
+        """
+        if assignment := _assigned():
+            if asyncio.iscoroutine(future):
+                future.close()
+            _carry_out(assignment, self.get_debug())
         future = asyncio.ensure_future(future, loop=self)
         before, self._main = self._main, future
         try:
@@ -128,35 +135,32 @@ async def _result_of(awaitable: Any) -> Any:
 
 
 def run(main: Coroutine[Any, Any, Any], *, debug: bool | None = None) -> Any:
-    """Run a coroutine of Python's in an EventLoop, and return its result, as asyncio.run does.
+    """Run a coroutine of Python's in an EventLoop, and return its result. It is asyncio.run, whatever loop that has.
 
     In a child that was spawned for a function, it calls that instead and exits; see spawn.
     """
-    if _operations._assignment is not None and not _operations._assignment.begun:
-        main.close()
-    _do_assignment(debug)
-    return _run(main, debug)
-
-
-def main() -> None:
-    """In a child that was spawned for a function: call that, and exit. In other programs it does nothing."""
-    _do_assignment(None)
-
-
-def _run(main: Coroutine[Any, Any, Any], debug: bool | None) -> Any:
     with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
         return runner.run(main)
 
 
-def _do_assignment(debug: bool | None) -> None:
+def main() -> None:
+    """In a child that was spawned for a function: call that, and exit. In other programs it does nothing."""
+    if assignment := _assigned():
+        _carry_out(assignment, None)
+
+
+def _assigned() -> _operations._Assignment | None:
+    """The function that this child was spawned for, as long as it was not called."""
     assignment = _operations._assignment
-    if assignment is None or assignment.begun:
-        return
+    return None if assignment is None or assignment.begun else assignment
+
+
+def _carry_out(assignment: _operations._Assignment, debug: bool | None) -> NoReturn:
     assignment.begun = True
     module = importlib.import_module(assignment.module)
     result = getattr(module, assignment.function)(*assignment.args, **assignment.kwargs)
     if asyncio.iscoroutine(result):
-        result = _run(result, debug)
+        result = run(result, debug=debug)
     output(result)
     sys.exit()
 

@@ -260,8 +260,8 @@ def spawn(target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Ope
     """Start a child: a coroutine of its own, with snapshots of its own. Its result is what it puts out, from JSON.
 
     target is a function, sync or async, at the top level of a module: the child runs this program again, with the same
-    arguments, and where that calls durun.run or durun.main, it calls the function with args and kwargs, which travel as JSON,
-    and puts out what it returns. So what stands before runs in the child, too: mind `if __name__ == "__main__"`, under which
+    arguments, and where that calls durun.run, asyncio.run or durun.main, it calls the function with args and kwargs, which travel
+    as JSON, and puts out what it returns. So what stands before runs in the child, too: mind `if __name__ == "__main__"`, under which
     it does, and use durun.main() at the end of definitions to keep the rest from it.
 
     target may be a name of durun's instead: an export of this module, or "module:NAME" or "module:NAME/EXPORT" for a module
@@ -275,7 +275,7 @@ def spawn(target: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Ope
         return _spawn_program(target, args, body, _decode)
     if _assignment is not None and not _assignment.begun:
         raise RuntimeError(
-            "a child may not spawn before it has come to its own work, in durun.run or durun.main: "
+            "a child may not spawn before it has come to its own work, in durun.run, asyncio.run or durun.main: "
             "have the program call durun.main() before it spawns"
         )
     where, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)

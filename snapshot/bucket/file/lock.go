@@ -1,0 +1,87 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/durun/durun/snapshot/bucket"
+)
+
+// TryLock implements [bucket.Locker] with flock: the lock is gone when the process is, however it ends.
+func (b *Bucket) TryLock(ctx context.Context, key string) (func() error, error) {
+	if err := check(ctx, "lock", key); err != nil {
+		return nil, err
+	}
+	rel := lockPath(key)
+	for try := 0; ; try++ {
+		if _, err := b.mkdirs(lockDir); err != nil {
+			return nil, wrap("lock", key, err)
+		}
+		l, err := b.fs.Lock(b.path(rel))
+		switch {
+		case errors.Is(err, errHeld):
+			return nil, &bucket.Error{Op: "lock", Key: key, Kind: bucket.ErrLocked}
+		case errors.Is(err, fs.ErrNotExist) && try < 3:
+			b.forget()
+			continue
+		case err != nil:
+			return nil, wrap("lock", key, err)
+		}
+		// What one that died with the lock has left is not this one's.
+		if err := l.Truncate(0); err != nil {
+			_ = l.Close()
+			return nil, wrap("lock", key, err)
+		}
+		b.mu.Lock()
+		b.held[key] = l
+		b.mu.Unlock()
+		return sync.OnceValue(func() error {
+			b.mu.Lock()
+			delete(b.held, key)
+			b.mu.Unlock()
+			_ = b.fs.Remove(b.path(rel)) // before it is unlocked; see osFS.Lock
+			return wrap("lock", key, l.Close())
+		}), nil
+	}
+}
+
+func lockPath(key string) string { return lockDir + "/" + strings.ReplaceAll(key, "/", "+") }
+
+// noteOffset is where in a lock file its note begins: Windows lets nobody else read the byte that is locked, the first.
+const noteOffset = 1
+
+// SetNote implements [bucket.Noter].
+func (b *Bucket) SetNote(key string, note []byte) error {
+	// Held until it is written: a lock that is released is no longer there.
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.held[key]
+	if l == nil {
+		return &bucket.Error{Op: "note", Key: key, Kind: bucket.ErrNotExist}
+	}
+	_, err := l.WriteAt(note, noteOffset)
+	if err == nil {
+		err = l.Truncate(int64(noteOffset + len(note)))
+	}
+	return wrap("note", key, err)
+}
+
+// Note implements [bucket.Noter].
+func (b *Bucket) Note(key string, max int) ([]byte, error) {
+	f, err := b.fs.Open(b.path(lockPath(key)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, wrap("note", key, err)
+	}
+	defer f.Close()
+	note, err := io.ReadAll(io.NewSectionReader(f, noteOffset, int64(max)))
+	return note, wrap("note", key, err)
+}
+
+var _ bucket.Noter = (*Bucket)(nil)
