@@ -143,13 +143,6 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// bubbleClock is the clock of a synctest bubble, which knows of no timers but Go's.
-type bubbleClock struct{}
-
-func (bubbleClock) Now() time.Time { return time.Now() }
-
-func (bubbleClock) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
-
 func mustABI(t *testing.T, s *snapshot.Snapshot) *abi {
 	t.Helper()
 	a, err := abiOf(s)
@@ -273,7 +266,7 @@ func TestFailedAttemptsIdle(t *testing.T) {
 		var commits []time.Time
 		loads := map[string]int{}
 		s := newTestScheduler(t, m, SchedulerConfig{
-			Store: store, Memory: 1, Handlers: set, Clock: bubbleClock{},
+			Store: store, Memory: 1, Handlers: set,
 			Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
 				mu.Lock()
 				defer mu.Unlock()
