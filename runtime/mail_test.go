@@ -522,7 +522,8 @@ func TestCancelPastUnreadMail(t *testing.T) {
 	var u unreadMail
 	now := time.Now()
 	mail := []snapshot.Message{
-		{Key: "unread", Err: buckettest.ErrInjected}, {Name: "m", Key: "after"},
+		{Key: "unread", Err: buckettest.ErrInjected},
+		{Name: "m", Key: "after"},
 		{Name: snapshot.CancelMessage, Key: snapshot.CancelMessage},
 	}
 	if sound, _ := u.sort(mail, now); len(sound) != 1 || sound[0].Name != snapshot.CancelMessage || !u.holding {
