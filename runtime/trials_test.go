@@ -231,6 +231,13 @@ func TestFailedAttemptsSession(t *testing.T) {
 	ss.close(t.Context(), nil)
 }
 
+// bubbleClock is the clock of a synctest bubble: Go's own, and not the machine's.
+type bubbleClock struct{}
+
+func (bubbleClock) Now() time.Time { return time.Now() }
+
+func (bubbleClock) AfterFunc(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+
 // TestFailedAttemptsIdle has calls fail of coroutines that are not in memory. The store comes to say so, but they don't come
 // back into memory for that all at once, and their attempts go on all the while.
 func TestFailedAttemptsIdle(t *testing.T) {
@@ -260,7 +267,7 @@ func TestFailedAttemptsIdle(t *testing.T) {
 		var commits []time.Time
 		loads := map[string]int{}
 		s := newTestScheduler(t, m, SchedulerConfig{
-			Store: store, Memory: 1, Handlers: set,
+			Store: store, Memory: 1, Handlers: set, Clock: bubbleClock{},
 			Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
 				mu.Lock()
 				defer mu.Unlock()
