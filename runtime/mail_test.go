@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -529,6 +530,63 @@ func TestCancelPastUnreadMail(t *testing.T) {
 	mail[0].Name = "other"
 	if sound, _ := u.sort(mail, now); len(sound) != 2 {
 		t.Errorf("of another name: %+v", sound)
+	}
+}
+
+// stalled is a bucket whose listings of inboxes return only when their context is done, once it has stalled.
+type stalled struct {
+	bucket.Bucket
+	now atomic.Bool
+}
+
+func (b *stalled) List(ctx context.Context, o bucket.ListOptions) iter.Seq2[bucket.Entry, error] {
+	if b.now.Load() && strings.HasPrefix(o.Prefix, "inbox/") {
+		return func(yield func(bucket.Entry, error) bool) {
+			<-ctx.Done()
+			yield(bucket.Entry{}, ctx.Err())
+		}
+	}
+	return b.Bucket.List(ctx, o)
+}
+
+// TestMailStalled has a coroutine end while its inbox is being read and that takes for ever, and a message that it has received is not
+// deleted yet. It is then, as nobody else would.
+func TestMailStalled(t *testing.T) {
+	var stall stalled
+	var deletions atomic.Int32
+	failed := make(chan struct{})
+	stall.Bucket = buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+		if op.Name != "delete" || !strings.HasPrefix(op.Key, "inbox/") {
+			return buckettest.Fault{}
+		}
+		switch deletions.Add(1) {
+		case 1:
+			close(failed)
+			return buckettest.Fault{Before: buckettest.ErrInjected}
+		case 2: // the first when it has ended
+			return buckettest.Fault{Before: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	})
+	store := snapshot.NewStore(&stall)
+	moment := nanoseconds(time.Millisecond)
+	steps := append(mailScript(1), begin(hostabi.Timer, "", moment), awaitAll(2),
+		func(hostabi.Coroutine, *bytes.Buffer, *hostabi.Pending) *hostabi.Pending {
+			<-failed
+			stall.now.Store(true)
+			return nil
+		},
+		begin(hostabi.Recv, "other", nil), begin(hostabi.Timer, "", moment), awaitAll(4))
+	c := suspendedScript(t, scriptGuest(t), store, &scripted{steps: steps})
+	if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "m", Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := received(t, driveToEnd(t, Driver{Store: store, Outside: &Outside{}}, c)); got != "x" {
+		t.Errorf("received: %s", got)
+	}
+	stall.now.Store(false)
+	if left, _, err := store.Inbox(t.Context(), "s"); err != nil || len(left) > 0 || deletions.Load() != 3 {
+		t.Errorf("left: %+v, %v after %d deletions", left, err, deletions.Load())
 	}
 }
 
