@@ -219,9 +219,9 @@ func (s *Scheduler) evict(t *task) {
 		ss.r.finish(s.ctx, true)
 	}
 	_ = ss.c.Close()
-	missed := false // a message that came while this was going on
+	missed := false // a message that came while this was going on, or may have
 	if t.outside == nil {
-		missed = ss.op.unseen
+		missed = ss.op.unseen || ss.op.missed || ss.op.unread.holding
 		_ = t.lease.Release()
 		t.lease = nil
 	}
