@@ -468,6 +468,7 @@ func TestCountsWhatRuns(t *testing.T) {
 		fns   []fn
 		loads int64 // in each iteration
 	}{
+		{"very few", []fn{loop(loads(5)...)}, 5}, // unrolled
 		{"few", []fn{loop(loads(50)...)}, 50},
 		{"many", []fn{loop(loads(10_000)...)}, 10_000},
 		{"in a function", []fn{{code: loads(600)}, loop(call(0))}, 600},

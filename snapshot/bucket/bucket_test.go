@@ -69,6 +69,19 @@ func TestFaultyPlans(t *testing.T) {
 	}
 }
 
+func TestErrorText(t *testing.T) {
+	for want, err := range map[string]*bucket.Error{
+		"put k: storage is full: no space left": {Op: "put", Key: "k", Kind: bucket.ErrFull, Err: errors.New("no space left")},
+		"lock k: open f: permission denied":     {Op: "lock", Key: "k", Kind: bucket.ErrPermission, Err: errors.New("open f: permission denied")},
+		"list: no such object":                  {Op: "list", Kind: bucket.ErrNotExist},
+		"open u: it is no folder":               {Op: "open", Key: "u", Err: errors.New("it is no folder")},
+	} {
+		if got := err.Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestOpenURL(t *testing.T) {
 	var got *url.URL
 	openers := map[string]bucket.Opener{

@@ -45,7 +45,7 @@ func (e *Error) Error() string {
 	if e.Key != "" {
 		parts[0] += " " + e.Key
 	}
-	if e.Kind != nil {
+	if e.Kind != nil && (e.Err == nil || !strings.Contains(e.Err.Error(), e.Kind.Error())) {
 		parts = append(parts, e.Kind.Error())
 	}
 	if e.Err != nil {

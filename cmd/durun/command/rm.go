@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,10 @@ children of a coroutine are removed with it.
 
 A coroutine that somebody drives is not removed, nor is one with such a child:
 stop the driver first (exit code 75). All ids are looked up before the first is
-removed. The ids of what was removed are printed.`,
+removed. The ids of what was removed are printed.
+
+An ID has to be whole here. A prefix would be another coroutine's, once the one
+that was meant is gone: that of its child, for example.`,
 		Example: "  durun rm job\n  durun ps -a -o json | jq -r '.[] | select(.exit_code).id' | xargs durun rm",
 		Args:    arguments(1, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,6 +51,11 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 	ids, err := store.resolveAll(ctx, args)
 	if err != nil {
 		return err
+	}
+	for _, arg := range args {
+		if !slices.Contains(ids, arg) {
+			return store.notWhole(ctx, arg)
+		}
 	}
 	type removed struct {
 		ID string `json:"id"`
@@ -74,6 +83,16 @@ func runRm(ctx context.Context, a *app, o rmOptions, args []string) (err error) 
 		}
 	}
 	return err
+}
+
+// notWhole returns the error for an id of which only the beginning was given.
+func (s *store) notWhole(ctx context.Context, prefix string) error {
+	id, err := s.resolve(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	return inputError(fmt.Errorf("rm: there is no coroutine %s, but %s", prefix, id),
+		"to remove takes the whole id: "+s.app.commandLine("rm", id))
 }
 
 // removeOne removes a coroutine and its children, and calls removed with each.

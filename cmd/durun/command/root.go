@@ -227,7 +227,7 @@ tools have them (AWS_ACCESS_KEY_ID and so on, AWS_PROFILE, ~/.aws). Without
 directory. "run" and "import" make a folder that isn't there; to the others it
 is an error. --key-file, DURUN_KEY_FILE or DURUN_KEY give keys to encrypt it
 under; see "durun help key". Wherever a command takes an ID, a prefix will do if
-only one id begins with it.
+only one id begins with it; "rm" takes whole ids.
 
 ` + exitCodesHelp,
 		Example: `  durun run --id p python.wasm -c 'import time; time.sleep(60); print("up")'

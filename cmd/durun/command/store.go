@@ -68,7 +68,7 @@ func (a *app) openBucket(ctx context.Context, existing bool) (bucket.Bucket, err
 		return nil, &exitError{
 			code:   exitUnavailable,
 			err:    fmt.Errorf("open the store %s: %w", name, err),
-			advice: "say where it is with --store or " + storeVariable + `; "durun doctor" checks it`,
+			advice: "say where it is with --store or " + storeVariable,
 		}
 	}
 	return b, nil

@@ -33,7 +33,7 @@ type fsys interface {
 type lockFile interface {
 	io.Closer
 	io.WriterAt
-	Truncate(size int64) error
+	Stat() (fs.FileInfo, error)
 }
 
 // handle is an open file.

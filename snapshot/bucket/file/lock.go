@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -32,9 +33,14 @@ func (b *Bucket) TryLock(ctx context.Context, key string) (func() error, error) 
 			return nil, wrap("lock", key, err)
 		}
 		// What one that died with the lock has left is not this one's.
-		if err := l.Truncate(0); err != nil {
-			_ = l.Close()
-			return nil, wrap("lock", key, err)
+		if info, err := l.Stat(); err != nil || info.Size() > 0 {
+			if err == nil {
+				err = writeNote(l, nil)
+			}
+			if err != nil {
+				_ = l.Close()
+				return nil, wrap("lock", key, err)
+			}
 		}
 		b.mu.Lock()
 		b.held[key] = l
@@ -51,8 +57,17 @@ func (b *Bucket) TryLock(ctx context.Context, key string) (func() error, error) 
 
 func lockPath(key string) string { return lockDir + "/" + strings.ReplaceAll(key, "/", "+") }
 
-// noteOffset is where in a lock file its note begins: Windows lets nobody else read the byte that is locked, the first.
-const noteOffset = 1
+// A lock file has its note's length, in four bytes, and the note. It starts after the first byte: Windows lets nobody else
+// read what is locked. A file is never cut: closing one that was takes ext4 as long as an fsync.
+const (
+	noteOffset = 1
+	noteHead   = 4
+)
+
+func writeNote(l lockFile, note []byte) error {
+	_, err := l.WriteAt(append(binary.LittleEndian.AppendUint32(nil, uint32(len(note))), note...), noteOffset)
+	return err
+}
 
 // SetNote implements [bucket.Noter].
 func (b *Bucket) SetNote(key string, note []byte) error {
@@ -63,11 +78,7 @@ func (b *Bucket) SetNote(key string, note []byte) error {
 	if l == nil {
 		return &bucket.Error{Op: "note", Key: key, Kind: bucket.ErrNotExist}
 	}
-	_, err := l.WriteAt(note, noteOffset)
-	if err == nil {
-		err = l.Truncate(int64(noteOffset + len(note)))
-	}
-	return wrap("note", key, err)
+	return wrap("note", key, writeNote(l, note))
 }
 
 // Note implements [bucket.Noter].
@@ -80,8 +91,12 @@ func (b *Bucket) Note(key string, max int) ([]byte, error) {
 		return nil, wrap("note", key, err)
 	}
 	defer f.Close()
-	note, err := io.ReadAll(io.NewSectionReader(f, noteOffset, int64(max)))
-	return note, wrap("note", key, err)
+	data, err := io.ReadAll(io.NewSectionReader(f, noteOffset, int64(noteHead+max)))
+	if err != nil || len(data) < noteHead {
+		return nil, wrap("note", key, err)
+	}
+	size, note := binary.LittleEndian.Uint32(data), data[noteHead:]
+	return note[:min(uint64(size), uint64(len(note)))], nil
 }
 
 var _ bucket.Noter = (*Bucket)(nil)
