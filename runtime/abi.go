@@ -31,6 +31,8 @@ type abi struct {
 	received receipts
 
 	restored hostabi.Pending // what of the pending call is in this state: Ops, Min and Success
+	parts    []hostabi.Part  // of a state that is to be restored
+	waited   savedWait
 
 	// What the coroutine gives and gets while it is driven; nil for none.
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -20,7 +21,7 @@ import (
 //
 // Version 1, of a coroutine that has never begun an operation and has no parent, is CBOR: see abiState.
 //
-// Version 3 is a sequence of unsigned LEB128 numbers and of byte strings after their length, in this order:
+// Version 4 is a sequence of unsigned LEB128 numbers and of byte strings after their length, in this order:
 //
 //	input, result, nonce                byte strings
 //	last                                the operation's number that was given last
@@ -30,8 +31,8 @@ import (
 //	number of messages that were received and perhaps not deleted, and the key of each
 //	number of messages that were received, as hashes of their keys of 16 bytes; see receipts
 //	where the next of these goes
-//	of the pending call: min, flags, the number of operations and each of them
-//	number of operations, and for each of them, by number:
+//	of the pending call: min, flags, the number of operations and, if they are maxWhole at most, each of them
+//	number of operations and, if they are maxWhole at most, for each of them, by number:
 //	    difference of its number from the one before (from 0), kind, flags, begun
 //	    due (a timer that has not ended)
 //	    of a call that has not ended: the last attempt's number, 0 before the first, else also
@@ -39,10 +40,15 @@ import (
 //	    name, body (of one that has not ended)
 //	    code and message, or result (of one that has ended)
 //
-// Times are nanoseconds since 1970. An encoder's output depends on the state alone.
+// More operations than that are in parts of the state, see [groupedOperations]. Each part has some of them, in the same form; those
+// that the pending call waits for are a part too.
+//
+// Times are nanoseconds since 1970. An encoder's output depends on the state alone, and a number is in its shortest form.
 const (
 	abiVersionPlain = 1
-	abiVersion      = 3
+	abiVersion      = 4
+
+	maxWhole = 64
 )
 
 // abiState is the encoding of version 1.
@@ -109,17 +115,12 @@ func (a *abi) Save() (uint32, []byte, error) {
 	}
 	e.number(flags)
 	e.number(uint64(len(p.Ops)))
-	for _, n := range p.Ops {
-		e.number(uint64(n))
+	if len(p.Ops) <= maxWhole {
+		e.numbers(p.Ops)
 	}
 	e.number(uint64(len(a.ops.all)))
-	last := uint32(0)
-	for _, o := range a.ops.list {
-		if o != nil {
-			e.number(uint64(o.number - last))
-			last = o.number
-			e.operation(o)
-		}
+	if len(a.ops.all) <= maxWhole {
+		e.operations(a.ops.list)
 	}
 	return abiVersion, e.data, nil
 }
@@ -131,6 +132,24 @@ func (e *encoder) number(n uint64) { e.data = binary.AppendUvarint(e.data, n) }
 func (e *encoder) bytes(b []byte) {
 	e.number(uint64(len(b)))
 	e.data = append(e.data, b...)
+}
+
+func (e *encoder) numbers(list []uint32) {
+	for _, n := range list {
+		e.number(uint64(n))
+	}
+}
+
+// operations appends those of a list by number that are not nil.
+func (e *encoder) operations(list []*operation) {
+	last := uint32(0)
+	for _, o := range list {
+		if o != nil {
+			e.number(uint64(o.number - last))
+			last = o.number
+			e.operation(o)
+		}
+	}
 }
 
 func (e *encoder) time(t time.Time) { e.number(uint64(max(0, t.UnixNano()))) }
@@ -226,35 +245,45 @@ func (a *abi) decode(data []byte) error {
 	p := hostabi.Pending{Min: uint32(d.number(math.MaxUint32))}
 	flags := d.number(flagSuccess | flagCancellable)
 	p.Success, p.Cancellable = flags&flagSuccess != 0, flags&flagCancellable != 0
-	for range d.count(hostabi.MaxValueLen, 1) {
-		p.Ops = append(p.Ops, uint32(d.number(math.MaxUint32)))
+	parts, err := a.sortParts()
+	if err != nil {
+		return err
+	}
+	if n := d.number(hostabi.MaxValueLen); n <= maxWhole {
+		p.Ops = d.numbers(n)
+	} else if d.err == nil {
+		if a.waited, err = parts.takeWait(n); err != nil {
+			return err
+		}
+		p.Ops = slices.Clone(a.waited.ops)
 	}
 	a.restored = p
-	last := uint64(0)
-	for range d.count(hostabi.MaxOperations, 5) {
-		step := d.number(maxOperation)
-		if last += step; step == 0 || last > uint64(a.ops.last) {
-			d.fail("an operation's number")
-			break
+	var list []*operation
+	if n := d.number(hostabi.MaxOperations); n <= maxWhole {
+		list = d.operations(int(n), a.ops.last)
+	} else if d.err == nil {
+		if list, err = parts.takeOperations(n, a.ops.last); err != nil {
+			return err
 		}
-		o := d.operation()
-		o.number = uint32(last)
-		if d.err != nil {
-			break
-		}
+	}
+	if d.finish(); d.err != nil {
+		return d.err
+	}
+	if err := parts.rest(); err != nil {
+		return err
+	}
+	for _, o := range list {
 		a.ops.add(o)
 		a.ops.advance(o, o.progress)
 		if !o.ended {
 			a.ops.fresh = append(a.ops.fresh, o) // to be started, again; it is not begun now
 		}
 	}
-	if d.err == nil && len(d.data) > 0 {
-		d.fail("what follows the end")
+	if a.ops.size > 2*hostabi.MaxPayloads {
+		return errors.New("the operations' size is not right")
 	}
-	if d.err == nil && a.ops.size > 2*hostabi.MaxPayloads {
-		d.fail("the operations' size")
-	}
-	return d.err
+	a.ops.saved(parts.taken)
+	return nil
 }
 
 // decoder reads what encoder has written, or anything else. After an error it reads zeros.
@@ -270,9 +299,16 @@ func (d *decoder) fail(what string) {
 	d.data = nil
 }
 
+// finish is for the end of what there should be.
+func (d *decoder) finish() {
+	if d.err == nil && len(d.data) > 0 {
+		d.fail("what follows the end")
+	}
+}
+
 func (d *decoder) number(limit uint64) uint64 {
 	n, size := binary.Uvarint(d.data)
-	if size <= 0 || n > limit {
+	if size <= 0 || n > limit || size > 1 && d.data[size-1] == 0 {
 		d.fail("a number")
 		return 0
 	}
@@ -283,6 +319,29 @@ func (d *decoder) number(limit uint64) uint64 {
 // count reads how many elements follow, each of so many bytes at least: no more than there can be.
 func (d *decoder) count(limit uint64, size int) uint64 {
 	return d.number(min(limit, uint64(len(d.data)/size)))
+}
+
+// numbers reads n numbers of operations.
+func (d *decoder) numbers(n uint64) (list []uint32) {
+	for range n {
+		list = append(list, uint32(d.number(math.MaxUint32)))
+	}
+	return list
+}
+
+// operations reads n operations, or all that there are if n is negative, with numbers up to last.
+func (d *decoder) operations(n int, last uint32) (list []*operation) {
+	for number := uint64(0); (n < 0 && len(d.data) > 0 || len(list) < n) && d.err == nil; {
+		step := d.number(maxOperation)
+		if number += step; step == 0 || number > uint64(last) {
+			d.fail("an operation's number")
+			break
+		}
+		o := d.operation()
+		o.number = uint32(number)
+		list = append(list, o)
+	}
+	return list
 }
 
 func (d *decoder) bytes(limit uint64) []byte {

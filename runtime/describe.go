@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/durun/durun/hostabi"
@@ -75,10 +76,20 @@ func ParentOf(s *snapshot.Snapshot) (id, key string, err error) {
 // abiOf returns the state of the import module "durun" in a snapshot.
 func abiOf(s *snapshot.Snapshot) (*abi, error) {
 	a := newABI(s.Coroutine, nil)
+	var parts []hostabi.Part
 	for _, sec := range s.Host {
-		if sec.Name == hostabi.ModuleName {
-			return a, a.Restore(sec.Version, sec.Data)
+		if name, ok := strings.CutPrefix(sec.Name, hostabi.ModuleName+partSeparator); ok {
+			parts = append(parts, hostabi.Part{Name: name, Data: sec.Data})
 		}
+	}
+	for _, sec := range s.Host {
+		if sec.Name != hostabi.ModuleName {
+			continue
+		}
+		if err := a.RestoreParts(sec.Version, parts); err != nil {
+			return a, err
+		}
+		return a, a.Restore(sec.Version, sec.Data)
 	}
 	return a, nil
 }

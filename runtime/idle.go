@@ -172,7 +172,7 @@ func (s *Scheduler) rouseBy(t *task, due time.Time) {
 	case taskTurn:
 		t.woken = true // and says then until when it sleeps
 	case taskAsleep, taskLeaving:
-		at := due.UnixNano()
+		at := alarmAt(due)
 		if !t.counts {
 			at = max(at, s.visit)
 			s.visit = at + int64(visitPause)

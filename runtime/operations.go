@@ -46,6 +46,7 @@ type operations struct {
 	all  map[uint32]*operation
 	list []*operation // by number; nil for those that are gone
 	size int          // bytes, of all
+	groupedOperations
 
 	fresh   []*operation          // begun since the last commit
 	given   []uint32              // cancelled or dropped since the last commit
@@ -142,6 +143,7 @@ func (t *operations) add(o *operation) {
 	t.all[o.number], o.at = o, len(t.list)
 	t.list = append(t.list, o)
 	t.size += o.size()
+	t.group(o)
 	if o.kind == hostabi.Recv && !o.ended {
 		if gone := len(t.recvs) - len(t.all); gone > 32 && gone > len(t.all) {
 			t.receivers()
@@ -216,6 +218,7 @@ func (t *operations) end(number uint32, code hostabi.Code, message string, resul
 
 // advance notes how far a call has come, nil for nowhere.
 func (t *operations) advance(o *operation, p *handler.Progress) {
+	t.touch(o)
 	if o.progress = p; p == nil || p.Err == "" {
 		delete(t.failing, o.number)
 		return
@@ -279,6 +282,7 @@ func (t *operations) cancel(o *operation) {
 	case o.kind == hostabi.Spawn && !o.fresh:
 		if !o.cancelling {
 			o.cancelling = true
+			t.touch(o)
 			t.given = append(t.given, o.number)
 		}
 	default:
@@ -301,10 +305,12 @@ func (t *operations) drop(o *operation) {
 	}
 	t.size -= o.size()
 	o.dropped, o.cancelling, o.name, o.body = true, true, "", nil
+	t.touch(o)
 }
 
 func (t *operations) remove(o *operation) {
 	t.advance(o, nil)
+	t.ungroup(o)
 	delete(t.all, o.number)
 	t.size -= o.size()
 	o.name, o.body, o.message, o.result = "", nil, "", nil // others may have it on their lists for a while

@@ -230,7 +230,7 @@ func TestOperationJoins(t *testing.T) {
 // TestOperationsAfterCrash drives a coroutine with parallel calls, and drops it at each commit, as a crash does; then another
 // goes on. Each call is made under one key, again if its end was not committed, and never if it was.
 func TestOperationsAfterCrash(t *testing.T) {
-	const n = 20
+	const n = maxWhole + 20 // so they are in parts of the state
 	var mu sync.Mutex
 	calls, committed := map[string]int{}, map[uint32]bool{}
 	set := &handler.Set{}
@@ -430,6 +430,12 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// stateGolden is the version and the encoding of the state in TestStateRoundTrip. Another encoding is another version.
+const stateGolden = "4 05696e70757406726573756c7408303132333435363706020501700c702f30313233343536372f3301026b31016ab9f1eb8f7d3388f4" +
+	"f9d586f66e99fd00020303010202050101008580a8b1e39fe7cb1785c08ab7c688e8cb170174000102008580a8b1e39fe7cb1703028580" +
+	"a8b1e39fe7cb178594938ee79fe7cb1706736f20666172016304626f64790104018580a8b1e39fe7cb17016d076d657373616765010300" +
+	"8580a8b1e39fe7cb17066500610a0062000202038580a8b1e39fe7cb1701650603776879"
+
 // TestStateRoundTrip saves and restores each kind of state, and has damaged state refused without a panic.
 func TestStateRoundTrip(t *testing.T) {
 	a := newABI("x", []byte("input"))
@@ -455,6 +461,9 @@ func TestStateRoundTrip(t *testing.T) {
 	version, data, err := a.Save()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%d %x", version, data); got != stateGolden {
+		t.Errorf("the state is encoded as\n%s\nand not as\n%s\nwhich is what the version stands for", got, stateGolden)
 	}
 	b := newABI("x", nil)
 	if err := b.Restore(version, data); err != nil {
@@ -510,24 +519,29 @@ func FuzzRestoreABI(f *testing.F) {
 	_, _ = a.ops.begin(hostabi.Call, "c", []byte("body"), time.Unix(1700000000, 0))
 	a.received.add("k")
 	_, data, _ := a.Save()
-	f.Add(data)
+	f.Add(data, "", []byte{})
 	now := time.Unix(1700000000, 0)
 	a.ops.advance(a.ops.get(1), &handler.Progress{Attempt: 3, Throttled: 2, Started: now, Err: "so far", Next: now})
 	_, data, _ = a.Save()
-	f.Add(data)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		a := newABI("x", nil)
-		if a.Restore(abiVersion, data) != nil {
+	f.Add(data, "", []byte{})
+	a = manyOperations(f, maxWhole+1)
+	_, data, _ = a.Save()
+	parts, _ := a.SaveParts()
+	f.Add(data, partOf(0), parts[0].Data)
+	a.pending().Ops = nil
+	_, data, _ = a.Save()
+	f.Add(data, partOf(0), parts[0].Data)
+	f.Fuzz(func(t *testing.T, data []byte, name string, part []byte) {
+		s := saved{abiVersion, data, nil}
+		if name != "" {
+			s.parts = []hostabi.Part{{Name: name, Data: part}}
+		}
+		a, err := s.restore()
+		if err != nil {
 			return
 		}
-		a.pending = func() *hostabi.Pending { return &a.restored }
-		version, again, err := a.Save()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := newABI("x", nil)
-		if err := b.Restore(version, again); err != nil {
-			t.Errorf("what was restored and saved is not restored: %v", err)
+		if again := save(t, a); a.ops.last > 0 && !again.equal(s) {
+			t.Errorf("%q, with part %q, is restored, and saved as %q", data, part, again.data)
 		}
 	})
 }

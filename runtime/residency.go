@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
@@ -44,6 +45,7 @@ func (s *Scheduler) enter(t *task) (*Outcome, error) {
 	}
 	c.onTick = s.slice(t)
 	t.session = newSession(ctx, d, c, func() { s.wake(t) })
+	t.session.op.onTrial = func(due time.Time) { s.wakeBy(t, due) }
 	if t.outside != nil {
 		t.session.takeOver(t.outside)
 		t.outside = nil
@@ -206,6 +208,7 @@ func (t *task) evictable() bool {
 func (s *Scheduler) evict(t *task) {
 	ss := t.session
 	t.session = nil
+	due := ss.due()
 	if ss.op.busy() {
 		t.outside = ss.detach(s.ctx)
 	} else {
@@ -227,7 +230,20 @@ func (s *Scheduler) evict(t *task) {
 	s.count(t, 0)
 	if t.state = taskAsleep; t.woken || missed {
 		s.push(t)
+		return
 	}
+	// What its alarm was set for may have been a commit alone.
+	until := noAlarm
+	if !due.IsZero() {
+		until = alarmAt(due)
+	}
+	s.alarms.set(t, until)
+	if t.outside != nil {
+		if due := t.outside.trials(); !due.IsZero() {
+			s.rouseBy(t, due)
+		}
+	}
+	s.arm()
 }
 
 // footprint is how many bytes a task takes in memory, beyond itself.

@@ -215,6 +215,11 @@ func TestLostInSleep(t *testing.T) {
 // TestFarAway has coroutines wait until times that nanoseconds since 1970 in 64 bits don't reach: they sleep, and the timers of others
 // end.
 func TestFarAway(t *testing.T) {
+	t.Run("in memory", func(t *testing.T) { farAway(t, 0) })
+	t.Run("idle", func(t *testing.T) { farAway(t, 1) })
+}
+
+func farAway(t *testing.T, memory int64) {
 	m := scriptGuest(t)
 	clock := &lookedAt{Clock: SystemClock()}
 	far := func(year int) step {
@@ -229,7 +234,7 @@ func TestFarAway(t *testing.T) {
 		"2300": {far(2300)}, "2400": {far(2400)}, "9999": {far(9999)},
 		"near": {timer(20 * time.Millisecond), awaitAll(1)},
 	}
-	s := newTestScheduler(t, m, SchedulerConfig{Clock: clock, Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+	s := newTestScheduler(t, m, SchedulerConfig{Clock: clock, Memory: memory, Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
 		return []hostabi.Instance{&scripted{steps: steps[r.ID]}}, nil
 	}})
 	for _, id := range []string{"2300", "2400", "9999", "near"} {

@@ -75,17 +75,17 @@ func TestFailedAttempts(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		<-time.After(2*time.Second + 1)
+		pass(2*time.Second + 1)
 		if p, detail := progressOf(t, store, "s"); p.Err != errDown.Error() || p.Attempt < 3 || p.Started.IsZero() || p.Next.IsZero() ||
 			detail != fmt.Sprintf("call work (attempt %d: %v)", p.Attempt, errDown) {
 			t.Errorf("after 2 s: %+v, waiting for %s", p, detail)
 		}
-		<-time.After(30 * time.Minute)
+		pass(30 * time.Minute)
 		if n := len(commits); n < 30 || n > 40 || commits[n-1] < 28*time.Minute {
 			t.Errorf("%d attempts, commits after %v", len(attempts), commits)
 		}
 		for p, _ := progressOf(t, store, "s"); p.Attempt == len(attempts); { // until an attempt has failed that no commit has
-			<-time.After(time.Second)
+			pass(time.Second)
 		}
 		cancel()
 		<-stopped
@@ -135,6 +135,12 @@ func TestFailedAttempts(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// pass lets time pass in a synctest bubble, and waits for what happens then.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
 }
 
 func mustABI(t *testing.T, s *snapshot.Snapshot) *abi {
@@ -278,8 +284,7 @@ func TestFailedAttemptsIdle(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		<-time.After(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		if s.resident != 0 {
 			t.Fatalf("%d are in memory", s.resident)
 		}
@@ -287,8 +292,7 @@ func TestFailedAttemptsIdle(t *testing.T) {
 		commits = nil
 		mu.Unlock()
 		close(fails)
-		<-time.After(trialsInterval + n*visitPause)
-		synctest.Wait()
+		pass(trialsInterval + n*visitPause)
 		mu.Lock()
 		if len(commits) != n {
 			t.Fatalf("%d commits for %d coroutines", len(commits), n)
