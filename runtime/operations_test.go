@@ -296,9 +296,8 @@ func TestOperationsAfterCrash(t *testing.T) {
 	}
 }
 
-// TestCommitBeforeEffect: a handler is called only when the store has the commit that asks for it.
-// Calls that a shared base has begun leave with the coroutines that start from it. Each is another call, also when a coroutine
-// has the id of one that was removed, and its time begins then.
+// TestOperationsOfABase: calls that a shared base has begun leave with the coroutines that start from it. Each is another call, also
+// when a coroutine has the id of one that was removed, and its time begins then.
 func TestOperationsOfABase(t *testing.T) {
 	m, store := scriptGuest(t), snapshot.NewStore(bucket.NewMem())
 	script := func() []hostabi.Instance {
@@ -343,6 +342,7 @@ func TestOperationsOfABase(t *testing.T) {
 	}
 }
 
+// TestCommitBeforeEffect: a handler is called only when the store has the commit that asks for it.
 func TestCommitBeforeEffect(t *testing.T) {
 	called := make(chan struct{})
 	store := snapshot.NewStore(&slowBucket{Bucket: bucket.NewMem(), put: sync.OnceFunc(func() {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type outside struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	starts []time.Time
+	lag    time.Duration     // by how much this process was late at most, which the machine let wait
 	calls  map[string]int    // by idempotency key
 	sent   map[string]string // addresses, by idempotency key: what a receiver that remembers keys accepts
 	stored map[string]notifyResult
@@ -64,7 +66,25 @@ func newOutside(t *testing.T, seed uint64) *outside {
 	})
 	o.Server = httptest.NewServer(mux)
 	t.Cleanup(o.Close)
+	go o.watchLag(t.Context())
 	return o
+}
+
+// watchLag measures how late the process is, until ctx is done.
+func (o *outside) watchLag(ctx context.Context) {
+	const every = 5 * time.Millisecond
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for last := time.Now(); ; last = time.Now() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		o.mu.Lock()
+		o.lag = max(o.lag, time.Since(last)-every)
+		o.mu.Unlock()
+	}
 }
 
 func (o *outside) decode(t *testing.T, r *http.Request, into any) {
@@ -218,7 +238,9 @@ func notifyUsers(t *testing.T, seed uint64, addresses, kills int, program ...str
 		}
 	}
 	world.check(t, dir, input.Emails)
-	t.Logf("%d kills, %d requests under %d keys", killed, len(world.starts), len(world.calls))
+	world.mu.Lock()
+	defer world.mu.Unlock()
+	t.Logf("%d kills, %d requests under %d keys, up to %v late", killed, len(world.starts), len(world.calls), world.lag)
 }
 
 // check looks at what has come of it all.
@@ -249,8 +271,8 @@ func (o *outside) check(t *testing.T, dir string, emails []string) {
 			t.Errorf("the stored results are not those of all addresses in order: %q %.200q", result.OpID, sent)
 		}
 	}
-	// At the receiver requests may come closer to each other than they were sent, if one is held up on the way.
-	const jitter = 250 * time.Millisecond
+	// At the receiver requests may come closer to each other than they were sent, if one is held up on the way, or the receiver is.
+	jitter := 250*time.Millisecond + 2*o.lag
 	slices.SortFunc(o.starts, time.Time.Compare)
 	for i := range o.starts {
 		for j := i + 1; j < len(o.starts); j++ {
