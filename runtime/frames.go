@@ -86,6 +86,7 @@ func instantiateFrames(ctx context.Context, engine wazero.Runtime) error {
 	}
 	export(instrument.ImportUnwound, nil, nil, func(c *Coroutine, _ []uint64) { c.unwound() })
 	export(instrument.ImportTick, nil, nil, func(c *Coroutine, _ []uint64) { c.tick() })
+	export(instrument.ImportTry, nil, nil, func(c *Coroutine, _ []uint64) { c.beforeTry() })
 	export(instrument.ImportNext, nil, []api.ValueType{api.ValueTypeI32}, func(c *Coroutine, stack []uint64) {
 		stack[0] = c.stack.next()
 	})

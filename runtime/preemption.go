@@ -43,9 +43,10 @@ func (p *pace) begin() {
 // took returns for how long the guest, which has used up its count, has run.
 func (p *pace) took() time.Duration { return max(time.Since(p.set), time.Nanosecond) }
 
-// next has the guest, which took so long to use up its count, tick in time if it goes on as it did.
+// next has the guest, which took so long for what it has counted, tick in time if it goes on as it did.
 func (p *pace) next(took time.Duration) {
-	count := float64(p.count) * float64(tickEvery) / float64(took)
+	used := p.count - int64(p.counter.Get())
+	count := float64(used) * float64(tickEvery) / float64(took)
 	p.count = max(1, int64(min(count, float64(p.count*maxCountGrowth), maxCount)))
 	p.start()
 }
@@ -56,6 +57,14 @@ func (p *pace) start() {
 		p.counter.Set(0)
 	} else {
 		p.counter.Set(uint64(p.count))
+	}
+}
+
+// beforeTry is called by the guest before it enters a try_table. wazero copies the stack then, which takes from microseconds to, if
+// that is very deep, many milliseconds, however little was counted.
+func (c *Coroutine) beforeTry() {
+	if c.pace.took() >= tickEvery {
+		c.tick()
 	}
 }
 

@@ -381,6 +381,38 @@ func TestNotCaught(t *testing.T) {
 	}
 }
 
+// TestTicksBeforeTry has a guest enter try_tables, however little that counts.
+func TestTicksBeforeTry(t *testing.T) {
+	m, err := thingsRuntime(t).Compile(t.Context(), assemble(t, withTag, fn{
+		results: []wasm.ValueType{wasm.I32}, locals: []wasm.ValueType{wasm.I32}, code: []wasm.Instr{
+			ins(wasm.OpLoop),
+			ins(wasm.OpBlock),
+			{Op: wasm.OpTryTable, Catches: []wasm.Catch{{Kind: wasm.CatchAll, Label: 0}}},
+			ins(wasm.OpEnd),
+			ins(wasm.OpEnd),
+			ins(wasm.OpLocalGet, 0), constant(1), ins(wasm.OpI32Add), ins(wasm.OpLocalTee, 0), constant(100_000), ins(wasm.OpI32Ne),
+			ins(wasm.OpBrIf, 0), // after a second or so
+			ins(wasm.OpEnd),
+			ins(wasm.OpLocalGet, 0),
+		},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.Start(t.Context(), StartConfig{ID: "x", Hosts: []hostabi.Instance{quiet{thingsModule}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	c.pace.count = 1 << 50
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	c.onTick = stop
+	if _, err := c.Resume(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v, want %v", err, context.Canceled)
+	}
+}
+
 // TestSpinningBelowHost stops a guest that computes for ever below a host function which calls it in a context of its own.
 func TestSpinningBelowHost(t *testing.T) {
 	m, _ := spinners(t, "spinning.wasm")

@@ -21,6 +21,8 @@ type linker interface {
 	load(types []wasm.ValueType) uint32
 	// ticks returns the global that the code counts down, i64, and the function to call when it is negative: [] -> [].
 	ticks() (counter, tick uint32)
+	// beforeTry returns the function to call before a try_table: [] -> [].
+	beforeTry() uint32
 	// spend returns the function that counts what a long-running instruction is going to do: [n i32] -> [n i32].
 	spend() uint32
 	// grow returns the function that stands for an instruction memory.grow or table.grow, and has its type.
@@ -368,8 +370,10 @@ func (e *emitter) open(in *instr) {
 	e.depth++
 }
 
-// tryTable emits the opcode of a try_table.
+// tryTable emits the opcode of a try_table. What it takes to enter one depends on how deep the stack is, which no count tells: so the
+// runtime looks at the clock.
 func (e *emitter) tryTable(t wasm.BlockType, clauses []catch) {
+	e.index(wasm.OpCall, e.link.beforeTry())
 	e.op(wasm.OpTryTable)
 	e.code = wasm.AppendBlockType(e.code, t)
 	e.code = wasm.AppendU32(e.code, uint32(len(clauses)))

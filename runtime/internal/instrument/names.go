@@ -19,6 +19,8 @@ import "strconv"
 //	    only where there are references
 //	tick: [] -> []
 //	    the guest has used up what the counter held, see ExportTicks; the runtime sets that, or ends the guest
+//	try: [] -> []
+//	    the guest is about to enter a try_table, which may take long; the runtime does what it does in a tick, if it is time
 //	keep: [exnref] -> []
 //	    the guest may hold on to this exception; only where there are references
 const HostModule = "durun:host"
@@ -31,6 +33,7 @@ const (
 	ImportUnwound = "unwound"
 	ImportNext    = "next"
 	ImportTick    = "tick"
+	ImportTry     = "try"
 	ImportRef     = "ref"
 	ImportUnnamed = "unnamed"
 	ImportKeep    = "keep"

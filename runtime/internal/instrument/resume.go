@@ -105,7 +105,9 @@ func (r *resume) build(p *Plan, m *wasm.Module, env *wasm.Env, conts []Continuat
 	r.importHost(ImportUnwound, nil, nil)
 	r.tickFn = 1
 	r.importHost(ImportTick, nil, nil)
-	next := uint32(2)
+	r.tryFn = 2
+	r.importHost(ImportTry, nil, nil)
+	next := uint32(3)
 	r.importHost(ImportNext, nil, []wasm.ValueType{wasm.I32})
 	r.save0 = next + 1
 	for n := range MaxValues + 1 {

@@ -180,7 +180,9 @@ func (r *running) addImports() error {
 	r.importHost(ImportUnwound, nil, nil)
 	r.tickFn = r.unwound() + 1
 	r.importHost(ImportTick, nil, nil)
-	r.save0 = r.tickFn + 1
+	r.tryFn = r.tickFn + 1
+	r.importHost(ImportTry, nil, nil)
+	r.save0 = r.tryFn + 1
 	for n := range MaxValues + 1 {
 		r.importHost(ImportSave(n), append(i64s(n), wasm.I32), nil)
 	}

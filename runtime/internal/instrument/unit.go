@@ -23,6 +23,7 @@ type unit struct {
 	save0    uint32 // index of the import save0; save<n> follow
 	load1    uint32 // index of the import load1; load<n> follow
 	tickFn   uint32 // index of the import tick
+	tryFn    uint32 // index of the import try
 	ticksG   uint32 // the global that the code counts in
 	roomG    uint32 // the global that says how far memories and tables may grow
 	ref      uint32 // index of the import ref, where there are references
@@ -110,6 +111,8 @@ func (u *unit) zero(code []byte, t wasm.ValueType) []byte {
 	}
 	return wasm.AppendU32(append(code, byte(wasm.OpRefFunc)), f)
 }
+
+func (u *unit) beforeTry() uint32 { return u.tryFn }
 
 func (u *unit) ticks() (counter, tick uint32) { return u.ticksG, u.tickFn }
 
