@@ -124,7 +124,7 @@ func (w *savedWait) save(ops []uint32) []byte {
 
 // RestoreParts implements hostabi.PartedInstance. What is in them is seen by Restore.
 func (a *abi) RestoreParts(version uint32, parts []hostabi.Part) error {
-	if len(parts) > 0 && version != abiVersion {
+	if len(parts) > 0 && version == abiVersionPlain {
 		return fmt.Errorf("version %d of its state has no parts, and here are some", version)
 	}
 	a.parts = parts

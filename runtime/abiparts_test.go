@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/runtime/handler"
+	"github.com/durun/durun/snapshot"
 )
 
 // saved is the state of an abi, with its parts.
@@ -88,6 +90,13 @@ func TestStateParts(t *testing.T) {
 		if &p.Data[0] != &before.parts[i].Data[0] {
 			t.Errorf("part %s was made anew after a restore", p.Name)
 		}
+	}
+	snap := &snapshot.Snapshot{Coroutine: "x", Host: []snapshot.Section{{Name: hostabi.ModuleName, Version: before.version, Data: before.data}}}
+	for _, p := range before.parts {
+		snap.Host = append(snap.Host, snapshot.Section{Name: hostabi.ModuleName + partSeparator + p.Name, Version: before.version, Data: p.Data})
+	}
+	if ops, err := OperationsOf(snap); err != nil || len(ops) != n || ops[n-1].Number != n {
+		t.Errorf("the snapshot has %d operations, %v", len(ops), err)
 	}
 	for name, a := range map[string]*abi{"begun": a, "restored": b} {
 		for what, change := range map[string]func(){
@@ -243,32 +252,35 @@ func TestStatePartsHostile(t *testing.T) {
 	reversed.parts = slices.Clone(good.parts)
 	slices.Reverse(reversed.parts)
 	for name, s := range map[string]saved{
-		"a group is missing":          without(good, "o001"),
-		"no groups":                   {good.version, good.data, []hostabi.Part{part(good, partWait)}},
-		"no wait":                     without(good, partWait),
-		"a group twice":               with(good, o1),
-		"a group under another name":  with(good, hostabi.Part{Name: "o005", Data: o1.Data}),
-		"a group is another":          but("o001", part(good, "o002").Data),
-		"a group and more":            but("o001", slices.Concat(o1.Data, []byte{0})),
-		"a group, cut":                but("o001", o1.Data[:len(o1.Data)-1]),
-		"an empty group":              with(good, hostabi.Part{Name: "o004"}),
-		"a name in capitals":          with(without(good, "o001"), hostabi.Part{Name: "O001", Data: o1.Data}),
-		"a name that is short":        with(without(good, "o001"), hostabi.Part{Name: "o1", Data: o1.Data}),
-		"a name beyond":               with(good, hostabi.Part{Name: "o400", Data: o1.Data}),
-		"no name":                     with(good, hostabi.Part{Data: o1.Data}),
-		"another name":                with(good, hostabi.Part{Name: "x", Data: o1.Data}),
-		"out of order":                reversed,
-		"wait, cut":                   but(partWait, part(good, partWait).Data[:n]),
-		"wait and more":               but(partWait, slices.Concat(part(good, partWait).Data, []byte{1})),
-		"wait with a long number":     but(partWait, append(slices.Clone(part(good, partWait).Data[1:]), 0x80, 0)),
-		"parts of few":                with(few, o1),
-		"wait of few":                 with(few, part(good, partWait)),
-		"parts without operations":    with(plain, o1),
-		"parts of an earlier version": {abiVersion - 1, good.data, good.parts},
+		"a group is missing":         without(good, "o001"),
+		"no groups":                  {good.version, good.data, []hostabi.Part{part(good, partWait)}},
+		"no wait":                    without(good, partWait),
+		"a group twice":              with(good, o1),
+		"a group under another name": with(good, hostabi.Part{Name: "o005", Data: o1.Data}),
+		"a group is another":         but("o001", part(good, "o002").Data),
+		"a group and more":           but("o001", slices.Concat(o1.Data, []byte{0})),
+		"a group, cut":               but("o001", o1.Data[:len(o1.Data)-1]),
+		"an empty group":             with(good, hostabi.Part{Name: "o004"}),
+		"a name in capitals":         with(without(good, "o001"), hostabi.Part{Name: "O001", Data: o1.Data}),
+		"a name that is short":       with(without(good, "o001"), hostabi.Part{Name: "o1", Data: o1.Data}),
+		"a name beyond":              with(good, hostabi.Part{Name: "o400", Data: o1.Data}),
+		"no name":                    with(good, hostabi.Part{Data: o1.Data}),
+		"another name":               with(good, hostabi.Part{Name: "x", Data: o1.Data}),
+		"out of order":               reversed,
+		"wait, cut":                  but(partWait, part(good, partWait).Data[:n]),
+		"wait and more":              but(partWait, slices.Concat(part(good, partWait).Data, []byte{1})),
+		"wait with a long number":    but(partWait, append(slices.Clone(part(good, partWait).Data[1:]), 0x80, 0)),
+		"parts of few":               with(few, o1),
+		"wait of few":                with(few, part(good, partWait)),
+		"parts without operations":   with(plain, o1),
+		"parts of plain state":       {abiVersionPlain, plain.data, good.parts},
 	} {
 		if _, err := s.restore(); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	if _, err := (saved{abiVersion + 1, good.data, good.parts}).restore(); !errors.Is(err, hostabi.ErrStateVersion) {
+		t.Errorf("of a later version: %v", err)
 	}
 	for _, s := range []saved{good, few, plain} {
 		if _, err := s.restore(); err != nil {
