@@ -46,13 +46,21 @@ demo: build ## suspend a Go program, kill it, resume it in a new process
 # without it afterwards. Then come the memories of those systems whose kernels don't say what was written.
 HAS_CGO = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1
 
+# Of ./cmd/durun only this leaves something out with the race detector.
+CMD_WITHOUT_RACE := ^TestNotifyUsers$$
+# What takes long, and has little to do with what the guest writes to its memory.
+WITHOUT_MEMORY := ^Test(Spec|LargeFunction|ManyFailures|DeepestStack|DeepStacks|EveryCall)
+
 .PHONY: test
 test: ## run all tests, with the race detector where there is a C compiler
 	@[ -x $(VERSITYGW) ] || $(MAKE) versitygw || echo "make test: no versitygw, so without S3" >&2
 	@race=-race; $(HAS_CGO) || { race=; echo "make test: no C compiler, so without the race detector" >&2; }; \
 	set -ex; $(GO) test $$race -shuffle=on $(TESTFLAGS) ./...; \
-	if [ -n "$$race" ]; then $(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi ./cmd/durun; fi; \
-	DURUN_TRACKING=compare $(GO) test -short -skip "^TestSpec" -shuffle=on $(TESTFLAGS) ./runtime ./runtime/internal/linmem; \
+	if [ -n "$$race" ]; then \
+		$(GO) test -shuffle=on $(TESTFLAGS) ./runtime ./hostabi/wasi ./snapshot; \
+		$(GO) test -run "$(CMD_WITHOUT_RACE)" -shuffle=on $(TESTFLAGS) ./cmd/durun; \
+	fi; \
+	DURUN_TRACKING=compare $(GO) test -short -skip "$(WITHOUT_MEMORY)" -shuffle=on $(TESTFLAGS) ./runtime ./runtime/internal/linmem; \
 	DURUN_TRACKING=heap $(GO) test -short -shuffle=on $(TESTFLAGS) ./runtime/internal/linmem
 
 $(VERSITYGW):

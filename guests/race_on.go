@@ -2,6 +2,6 @@
 
 package guests
 
-// RaceEnabled says that the race detector is on, with which wazero takes minutes to compile the large guests. `make test`
-// runs the tests that leave them out once more without it.
+// RaceEnabled says that the race detector is on, with which wazero takes minutes to compile the large guests, and much else takes
+// ten times as long. `make test` runs the tests that leave something out once more without it.
 const RaceEnabled = true

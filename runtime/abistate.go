@@ -203,7 +203,7 @@ func (a *abi) Restore(version uint32, data []byte) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("version %d of its state is unknown, this knows %d and %d", version, abiVersionPlain, abiVersion)
+	return fmt.Errorf("%w: %d, this durun reads %d and %d", hostabi.ErrStateVersion, version, abiVersionPlain, abiVersion)
 }
 
 func (a *abi) decode(data []byte) error {

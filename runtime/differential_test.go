@@ -481,11 +481,11 @@ func compare(t *testing.T, binary []byte, c guests.Case) outcome {
 	return want
 }
 
-// withoutRace skips a test that does all its work in one goroutine and compiles so much that the race detector makes
-// minutes of it.
+// withoutRace skips a test that does all its work in one goroutine, and so much that the race detector makes minutes of it, or tens
+// of seconds.
 func withoutRace(t *testing.T) {
 	if guests.RaceEnabled {
-		t.Skip("left out: takes minutes with the race detector; make test runs it without")
+		t.Skip("left out: takes long with the race detector; make test runs it without")
 	}
 }
 

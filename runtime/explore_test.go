@@ -64,7 +64,7 @@ ended [4 7] <nil>
 ended [5] <nil>
 5: "second" <nil>
 ended [3] <nil>
-3: "" cancelled: the child was cancelled
+3: "" cancelled: child p.3 was cancelled
 ended [2] <nil>
 2: "the child's" <nil>
 ended [9] <nil>

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/durun/durun/guests"
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/snapshot"
@@ -49,8 +48,9 @@ const noiseAndSleeps = `1 !n 0 !i begin @n 6364136223846793005 * 144269504088896
 // TestNothingStays starts, suspends, commits, restores and closes coroutines, many times, and compares what the process holds
 // then with what it held after some. DURUN_CYCLES says how many times.
 func TestNothingStays(t *testing.T) {
+	withoutRace(t)
 	cycles := 10000
-	if guests.RaceEnabled || testing.Short() {
+	if testing.Short() {
 		cycles = 1000
 	}
 	if v := os.Getenv("DURUN_CYCLES"); v != "" {

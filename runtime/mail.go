@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"crypto/sha256"
 	"maps"
 	"slices"
@@ -314,7 +315,7 @@ func (o *operator) deleteDue() {
 				return
 			}
 			o.mu.Unlock()
-			err := o.remove(keys)
+			err := o.remove(o.ctx, keys)
 			o.mu.Lock()
 			if err != nil {
 				if o.deleting = false; o.due == nil {
@@ -343,22 +344,36 @@ func (o *operator) deleteDue() {
 }
 
 // remove deletes messages from the inbox.
-func (o *operator) remove(keys []string) error {
+func (o *operator) remove(ctx context.Context, keys []string) error {
 	if o.lease != nil {
-		return o.lease.Acknowledge(o.ctx, keys...)
+		return o.lease.Acknowledge(ctx, keys...)
 	}
-	return o.store.Acknowledge(o.ctx, o.id, keys...)
+	return o.store.Acknowledge(ctx, o.id, keys...)
 }
 
 // deleteRest deletes the messages whose receipt is committed and which no goroutine has deleted, when there are no more of
-// those. What can't be deleted stays for who drives the coroutine next; one that has ended is removed with its messages.
+// those. It takes its own time for that, since nobody comes after it if the coroutine has ended. What can't be deleted stays for who
+// drives the coroutine next; one that has ended is removed with its messages, and [snapshot.Store.Collect] finds them before.
 func (o *operator) deleteRest() {
 	r := &o.c.abi.received
 	r.deleted(o.deleted)
 	if o.store == nil || len(r.undeleted) == 0 {
 		return
 	}
-	if o.remove(r.undeleted) == nil {
-		r.undeleted = nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(o.ctx), patience)
+	defer cancel()
+	for pause := 50 * time.Millisecond; ; pause *= 2 {
+		if o.remove(ctx, r.undeleted) == nil {
+			r.undeleted = nil
+			return
+		}
+		if !o.c.Status().Ended() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -532,6 +533,63 @@ func TestCancelPastUnreadMail(t *testing.T) {
 	}
 }
 
+// stalled is a bucket whose listings of inboxes return only when their context is done, once it has stalled.
+type stalled struct {
+	bucket.Bucket
+	now atomic.Bool
+}
+
+func (b *stalled) List(ctx context.Context, o bucket.ListOptions) iter.Seq2[bucket.Entry, error] {
+	if b.now.Load() && strings.HasPrefix(o.Prefix, "inbox/") {
+		return func(yield func(bucket.Entry, error) bool) {
+			<-ctx.Done()
+			yield(bucket.Entry{}, ctx.Err())
+		}
+	}
+	return b.Bucket.List(ctx, o)
+}
+
+// TestMailStalled has a coroutine end while its inbox is being read and that takes for ever, and a message that it has received is not
+// deleted yet. It is then, as nobody else would.
+func TestMailStalled(t *testing.T) {
+	var stall stalled
+	var deletions atomic.Int32
+	failed := make(chan struct{})
+	stall.Bucket = buckettest.NewFaulty(bucket.NewMem(), func(op buckettest.Op) buckettest.Fault {
+		if op.Name != "delete" || !strings.HasPrefix(op.Key, "inbox/") {
+			return buckettest.Fault{}
+		}
+		switch deletions.Add(1) {
+		case 1:
+			close(failed)
+			return buckettest.Fault{Before: buckettest.ErrInjected}
+		case 2: // the first when it has ended
+			return buckettest.Fault{Before: buckettest.ErrInjected}
+		}
+		return buckettest.Fault{}
+	})
+	store := snapshot.NewStore(&stall)
+	moment := nanoseconds(time.Millisecond)
+	steps := append(mailScript(1), begin(hostabi.Timer, "", moment), awaitAll(2),
+		func(hostabi.Coroutine, *bytes.Buffer, *hostabi.Pending) *hostabi.Pending {
+			<-failed
+			stall.now.Store(true)
+			return nil
+		},
+		begin(hostabi.Recv, "other", nil), begin(hostabi.Timer, "", moment), awaitAll(4))
+	c := suspendedScript(t, scriptGuest(t), store, &scripted{steps: steps})
+	if _, err := store.Send(t.Context(), "s", snapshot.Message{Name: "m", Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := received(t, driveToEnd(t, Driver{Store: store, Outside: &Outside{}}, c)); got != "x" {
+		t.Errorf("received: %s", got)
+	}
+	stall.now.Store(false)
+	if left, _, err := store.Inbox(t.Context(), "s"); err != nil || len(left) > 0 || deletions.Load() != 3 {
+		t.Errorf("left: %+v, %v after %d deletions", left, err, deletions.Load())
+	}
+}
+
 // TestMissedMail has the inbox, or the message in it, fail when that comes for a coroutine for which there is no room in memory.
 func TestMissedMail(t *testing.T) {
 	for _, name := range []string{"list", "get"} {
@@ -540,9 +598,10 @@ func TestMissedMail(t *testing.T) {
 			m := waiters(t)
 			mem := bucket.NewMem()
 			var failures atomic.Int32
+			approval := snapshot.Message{Name: "approval", Key: snapshot.NewMessageKey(), Data: []byte("yes")}
 			faulty := buckettest.NewFaulty(mem, func(op buckettest.Op) buckettest.Fault {
-				if op.Name == name && strings.HasPrefix(op.Key, "inbox/a/") && failures.Add(-1) >= 0 {
-					return buckettest.Fault{Before: bucket.ErrUnavailable}
+				if (op.Key == "inbox/a/" || op.Key == "inbox/a/"+approval.Key) && op.Name == name && failures.Add(-1) >= 0 {
+					return buckettest.Fault{Before: buckettest.ErrInjected}
 				}
 				return buckettest.Fault{}
 			})
@@ -552,11 +611,15 @@ func TestMissedMail(t *testing.T) {
 			if _, err := s.Start(t.Context(), Program{ID: "a", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
 				t.Fatal(err)
 			}
+			sent := snapshot.NewStore(mem)
+			if _, err := sent.Send(t.Context(), "a", snapshot.Message{Name: "something else"}); err != nil { // which can be read
+				t.Fatal(err)
+			}
 			for st := s.Stats(); st.Resident+st.Running+st.Ready > 0; st = s.Stats() {
 				time.Sleep(time.Millisecond) //nolint:forbidigo // an eviction has no event
 			}
 			failures.Store(1)
-			if _, err := snapshot.NewStore(mem).Send(t.Context(), "a", snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			if _, err := sent.Send(t.Context(), "a", approval); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // before the watcher looks around, and tells again

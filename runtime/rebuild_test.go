@@ -3,6 +3,8 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
+	goruntime "runtime"
 	"testing"
 
 	"github.com/tetratelabs/wazero/api"
@@ -83,6 +85,15 @@ var inboxModule = &hostabi.Module{Name: "inbox", Functions: []hostabi.Function{{
 // TestCancelledRebuild: a context that is done when the await call is complete and the stack isn't yet rebuilt ends the
 // coroutine. Were it driven on, the call would be completed again, and what it took the first time be lost.
 func TestCancelledRebuild(t *testing.T) {
+	for _, processors := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d processors", processors), func(t *testing.T) {
+			defer goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(processors))
+			cancelledRebuild(t)
+		})
+	}
+}
+
+func cancelledRebuild(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	r, err := New(context.Background(), NewConfig().WithModules(inboxModule))

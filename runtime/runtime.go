@@ -115,9 +115,10 @@ func (r *Runtime) Close(ctx context.Context) error {
 	return nil
 }
 
-// compileContext returns the context for compiling: with as many workers as there are processors.
+// compileContext returns the context for compiling: with as many workers as there are processors, but at least two: wazero looks
+// for the end of the context only where it has several.
 func compileContext(ctx context.Context) context.Context {
-	return experimental.WithCompilationWorkers(ctx, goruntime.GOMAXPROCS(0))
+	return experimental.WithCompilationWorkers(ctx, max(2, goruntime.GOMAXPROCS(0)))
 }
 
 // invocation is the context of a call into a guest. It carries the coroutine.

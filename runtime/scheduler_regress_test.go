@@ -132,7 +132,7 @@ func TestGivenUpElsewhere(t *testing.T) {
 }
 
 func isCancelled(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "the child was cancelled")
+	return err != nil && strings.Contains(err.Error(), "child p.1 was cancelled")
 }
 
 // TestWaitForStart waits for the end of a coroutine that can't be started, while that is tried.

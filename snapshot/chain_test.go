@@ -227,7 +227,7 @@ func (g *guest) dropUnneeded(t testing.TB, s *Store, kept map[uint64]*Snapshot) 
 // TestChains commits, compacts, drops and restores at random: what is restored is exactly what was committed, from a bounded
 // number of objects and bytes.
 func TestChains(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(many(12, 2)) {
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()

@@ -450,7 +450,7 @@ func startOne(ctx context.Context, s *Store, id string, module []byte, rnd *rand
 // TestHouseAnyOrder commits, drops, collects, removes and starts again at random, with crashes anywhere: the newest
 // state, the whole output and each commit of the history are exact.
 func TestHouseAnyOrder(t *testing.T) {
-	for range 5 {
+	for range many(5, 1) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			ctx := t.Context()

@@ -37,6 +37,8 @@ type Receipt struct {
 // message is durable. It is encrypted if the store has keys. Nobody need drive the coroutine; who does learns of it by an
 // [InboxWatcher].
 //
+// If the coroutine ends at the same time it is not known whether it has received the message; it doesn't stay in the inbox then.
+//
 // Of several messages with one key the first counts, also if several are sent at once. That holds while the first is in the
 // inbox; for keys of messages that were received the coroutine has to see to it. After an error other than those below it
 // is not known whether the message was sent: to repeat it, give it the same key, as [NewMessageKey] makes them.
@@ -105,6 +107,12 @@ func (s *Store) send(ctx context.Context, id string, m Message) (Receipt, error)
 	if errors.Is(err, ErrNotFound) && !r.Duplicate {
 		if derr := s.b.Delete(context.WithoutCancel(ctx), key); derr != nil {
 			err = errors.Join(err, derr)
+		}
+	}
+	if err == nil && seq > head.Seq && !r.Duplicate {
+		// It may have ended in between. Whether or not it has received this one, nobody else will, nor may delete it.
+		if head, herr := s.Head(ctx, id); herr == nil && head.Status.Ended() {
+			_ = s.b.Delete(context.WithoutCancel(ctx), key) // else Collect does
 		}
 	}
 	if err != nil && !errors.Is(err, ErrCorrupt) {

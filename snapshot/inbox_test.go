@@ -457,6 +457,64 @@ func TestSendWhileRemoved(t *testing.T) {
 	}
 }
 
+// TestNoStrayMessages has a coroutine end, or be removed, before each operation of a sender, who goes on, or dies there. What
+// of the message stays is told by Check, and removed by Collect; if the sender lives, it stays only if the coroutine ended after all.
+func TestNoStrayMessages(t *testing.T) {
+	ctx := t.Context()
+	events := map[string]func(s *Store, first Commit){
+		"ends": func(s *Store, first Commit) {
+			end := commitOf("p", 2)
+			end.Parent, end.Status, end.Await, end.Frames = first.AsParent(), Completed, nil, nil
+			commit(t, s, end)
+		},
+		"removed": func(s *Store, _ Commit) {
+			if err := s.Delete(ctx, "p"); err != nil {
+				t.Error(err)
+			}
+		},
+	}
+	for name, event := range events {
+		for _, dies := range []bool{false, true} {
+			for n := 0; ; n++ {
+				m := bucket.NewMem()
+				s := storeWith(t, m, "p", 0)
+				first := commit(t, s, commitOf("p", 1))
+				var happened bool
+				sender := NewStore(buckettest.NewFaulty(m, func(o buckettest.Op) buckettest.Fault {
+					if o.N == n {
+						happened = true
+						event(s, first)
+					}
+					if dies && o.N >= n {
+						return buckettest.Fault{Before: buckettest.ErrInjected}
+					}
+					return buckettest.Fault{}
+				}))
+				_, err := sender.Send(ctx, "p", Message{Name: "n"})
+				if !happened {
+					if err != nil {
+						t.Error(err)
+					}
+					break
+				}
+				left := keys(t, m, inboxPrefix)
+				if !dies && len(left) > 0 {
+					t.Errorf("%s before operation %d: left %q, %v", name, n, left, err)
+				}
+				if c, err := s.Check(ctx, CheckOptions{}); err != nil || len(c.Problems) > 0 || len(c.Leftovers) != len(left) {
+					t.Errorf("%s before operation %d, the last: %+v, %v; there is %q", name, n, c, err, left)
+				}
+				if _, err := s.Collect(ctx, CollectOptions{}); err != nil {
+					t.Error(err)
+				}
+				if left := keys(t, m, inboxPrefix); len(left) > 0 {
+					t.Errorf("%s before operation %d, the last: left %q", name, n, left)
+				}
+			}
+		}
+	}
+}
+
 // TestSendFaults fails each operation of a send, before it and after: a message whose send succeeded is there, and repeated under
 // its key it is there once.
 func TestSendFaults(t *testing.T) {

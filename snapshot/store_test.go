@@ -964,7 +964,7 @@ func (p pairs) Get(ctx context.Context, key string, offset, length int64) (*buck
 	select {
 	case p.waiting <- struct{}{}:
 	case <-p.waiting:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return nil, errors.New("nobody asks for anything else meanwhile")
 	}
 	return p.Bucket.Get(ctx, key, offset, length)

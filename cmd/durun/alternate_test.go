@@ -183,15 +183,22 @@ func (a *alternation) start(verb string, args ...string) *driver {
 
 // line waits for a line of output; false is the end.
 func (d *driver) line() bool {
+	d.t.Helper()
+	late := time.AfterFunc(d.patience, d.quit)
 	_, ok := <-d.lines
+	if !late.Stop() {
+		d.t.Fatalf("durun %s wrote no line in %v, and ended with exit code %d; stderr:\n%s", strings.Join(d.Args[1:], " "), d.patience, d.rest(), d.err.String())
+	}
 	return ok
 }
 
 // rest waits for the process to end by itself, and returns its exit code, -1 if a signal ended it.
 func (d *driver) rest() int {
-	for d.line() {
+	d.t.Helper()
+	code := d.end(d.t)
+	for range d.lines {
 	}
-	return d.end(d.t)
+	return code
 }
 
 func (d *driver) signal(s syscall.Signal) {
@@ -241,7 +248,11 @@ func (a *alternation) round(cur *driver) *driver {
 	case 0: // paused, until the other has gone on
 		cur.signal(syscall.SIGSTOP)
 		for next = a.running(next); !next.line(); next = a.running(nil) {
-			a.expect(next, next.rest())
+			if a.ended(next) { // and cur before it could be paused
+				cur.signal(syscall.SIGCONT)
+				a.ended(cur)
+				return nil
+			}
 		}
 		cur.signal(syscall.SIGCONT)
 		code := cur.rest()

@@ -38,36 +38,44 @@ func TestPausedDriver(t *testing.T) {
 	for name, query := range map[string]string{"no clock": "", "clock": "clock=true"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			flags := append(noLock(dir, query), "--lease", testLease)
-			p, _, line := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)...)
-			for line() != "3 \n" { // 2 is committed
-			}
-			if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			next := start(t, dir, with("resume", flags, "x")...)
-			if code := next.end(t); code != 7 {
-				t.Fatalf("who took over: exit code %d, want 7; stderr:\n%s", code, next.err.String())
-			}
-			if got := next.err.String(); !strings.Contains(got, "durun: x: waiting for process ") || strings.Count(got, "\n") != 1 {
-				t.Errorf("who took over: stderr %q", got)
-			}
-			if err := p.Process.Signal(syscall.SIGCONT); err != nil {
-				t.Fatal(err)
-			}
-			if code := p.end(t); code != 75 {
-				t.Errorf("who was stopped: exit code %d, want 75", code)
-			}
-			if got := p.err.String(); !strings.Contains(got, "fenced off") || !strings.Contains(got, "durun inspect ") {
-				t.Errorf("who was stopped: stderr %q", got)
-			}
-			if diff := cmp.Diff(countingOutput, durun(t, dir, 0, with("logs", noLock(dir, query), "x")...)); diff != "" {
-				t.Errorf("logs (-want +got):\n%s", diff)
-			}
-			noLeases(t, dir)
+			napping(t, shortNap, func(t *testing.T, nap time.Duration) (late bool) { return pausedDriver(t, query, nap) })
 		})
 	}
+}
+
+func pausedDriver(t *testing.T, query string, nap time.Duration) (late bool) {
+	dir := t.TempDir()
+	flags := append(noLock(dir, query), "--lease", testLease)
+	p := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting(nap))...)
+	p.mustReach(t, "3 \n") // 2 is committed
+	if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	next := start(t, dir, with("resume", flags, "x")...)
+	code := next.end(t)
+	if code == 64 && strings.Contains(next.err.String(), "has ended") {
+		return true
+	}
+	if code != 7 {
+		t.Fatalf("who took over: exit code %d, want 7; stderr:\n%s", code, next.err.String())
+	}
+	if got := next.err.String(); !strings.Contains(got, "durun: x: waiting for process ") || strings.Count(got, "\n") != 1 {
+		t.Errorf("who took over: stderr %q", got)
+	}
+	if err := p.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(t); code != 75 {
+		t.Errorf("who was stopped: exit code %d, want 75", code)
+	}
+	if got := p.err.String(); !strings.Contains(got, "fenced off") || !strings.Contains(got, "durun inspect ") {
+		t.Errorf("who was stopped: stderr %q", got)
+	}
+	if diff := cmp.Diff(countingOutput, durun(t, dir, 0, with("logs", noLock(dir, query), "x")...)); diff != "" {
+		t.Errorf("logs (-want +got):\n%s", diff)
+	}
+	noLeases(t, dir)
+	return false
 }
 
 // noLeases makes sure that no lease is left in the store.
@@ -84,23 +92,33 @@ func TestKilledHolder(t *testing.T) {
 		t.Skip("other systems don't tell processes apart")
 	}
 	t.Parallel()
-	dir := t.TempDir()
-	flags := append(noLock(dir, ""), "--lease", "1h")
-	p, _, line := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)...)
-	for _, until := range []string{"2 \n", "5 \n", "8 \n"} {
-		for line() != until {
+	napping(t, shortNap, func(t *testing.T, nap time.Duration) (late bool) {
+		dir := t.TempDir()
+		flags := append(noLock(dir, ""), "--lease", "1h")
+		p := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting(nap))...)
+		for _, until := range []string{"2 \n", "5 \n", "8 \n"} {
+			if !p.reaches(t, until) {
+				if code := p.end(t); code != 64 || !strings.Contains(p.err.String(), "has ended") {
+					t.Fatalf("exit code %d; stderr:\n%s", code, p.err.String())
+				}
+				return true // as the one before had come to the end before it was killed
+			}
+			if err := p.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			// It need not be waited for: a zombie is dead.
+			p = startLines(t, dir, with("resume", flags, "x")...)
 		}
-		if err := p.Process.Kill(); err != nil {
-			t.Fatal(err)
+		// A process that is killed takes a moment to end, in which the next one may say that it waits.
+		switch code := p.end(t); {
+		case code == 64 && strings.Contains(p.err.String(), "has ended"):
+			return true
+		case code != 7:
+			t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
 		}
-		// It need not be waited for: a zombie is dead.
-		p, _, line = startLines(t, dir, with("resume", flags, "x")...)
-	}
-	// A process that is killed takes a moment to end, in which the next one may say that it waits.
-	if code := p.end(t); code != 7 {
-		t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
-	}
-	noLeases(t, dir)
+		noLeases(t, dir)
+		return false
+	})
 }
 
 // TestHolder looks at a coroutine that is being driven, and tries to drive and remove it.
@@ -108,9 +126,9 @@ func TestHolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	flags := noLock(dir, "clock=true")
-	p, _, line := startLines(t, dir, with("run", flags, "--lease", testLease, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 600000 sleep")...)
-	line()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	p := startLines(t, dir, with("run", flags, "--lease", testLease, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 600000 sleep")...)
+	p.mustReach(t, "1 \n")
+	for deadline := time.Now().Add(patience); ; {
 		q := start(t, dir, with("inspect", flags, "x", "-o", "json")...)
 		var got struct {
 			Status string
@@ -129,7 +147,7 @@ func TestHolder(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("x has no commit after 20 s")
+			t.Fatalf("x has no commit after %v", patience)
 		}
 	}
 	if got := durun(t, dir, 0, with("ps", flags)...); !strings.Contains(got, "running") {
@@ -163,15 +181,13 @@ func TestLostWhileComputing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	flags := append(noLock(dir, ""), "--lease", testLease)
-	p, _, line := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 20 sleep 2 . cr begin 0 until")...)
-	for line() != "2 \n" { // it was written after the last commit
-	}
+	p := startLines(t, dir, with("run", flags, "--id", "x", guest(t, dir, "interp.wasm"), "-c", "1 . cr 20 sleep 2 . cr begin 0 until")...)
+	p.mustReach(t, "2 \n") // it was written after the last commit
 	if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	next, _, line := startLines(t, dir, with("resume", flags, "x")...)
-	for line() != "2 \n" {
-	}
+	next := startLines(t, dir, with("resume", flags, "x")...)
+	next.mustReach(t, "2 \n")
 	if err := p.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}

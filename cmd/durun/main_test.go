@@ -30,6 +30,9 @@ const asDurun = "DURUN_TEST_MAIN"
 // noRaceSleep, as GORACE, spares each process the second that the race detector waits at the end.
 const noRaceSleep = "atexit_sleep_ms=0"
 
+// patience is how long a test waits for anything. It bounds what hangs, and measures nothing: no machine is that slow.
+const patience = 5 * time.Minute
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asDurun) != "" {
 		os.Exit(run())
@@ -199,14 +202,14 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until TEXT COMMAND [ARGS...]")
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		_ = ts.Exec(args[1], args[2:]...)
 		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s: no %q within 20 s", strings.Join(args[1:], " "), args[0])
+			ts.Fatalf("%s: no %q within %v", strings.Join(args[1:], " "), args[0], patience)
 		}
 		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // another process is at work
 	}

@@ -108,16 +108,17 @@ func (o *outside) send(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// await waits until so many more requests to send have come, or the results were stored.
-func (o *outside) await(t *testing.T, n int) {
+// await waits until so many more requests to send have come from a process, or the results were stored.
+func (o *outside) await(t *testing.T, p *process, n int) {
 	t.Helper()
 	for range n {
 		select {
 		case <-o.came:
 		case <-o.over:
 			return
-		case <-time.After(time.Minute):
-			t.Fatal("no request in a minute")
+		case <-time.After(p.patience):
+			p.quit()
+			t.Fatalf("no request in %v; exit code %d, stderr:\n%s", p.patience, p.end(t), p.err.String())
 		}
 	}
 }
@@ -202,7 +203,7 @@ func notifyUsers(t *testing.T, seed uint64, addresses, kills int, program ...str
 	killed := 0
 	for killed < kills {
 		// Right away, or when it has done some of the work. It may have ended by then.
-		world.await(t, rand.IntN(2*addresses/kills+1))
+		world.await(t, p, rand.IntN(2*addresses/kills+1))
 		_ = p.Process.Signal(syscall.SIGKILL)
 		if code := p.end(t); code == 0 {
 			break

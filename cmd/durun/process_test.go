@@ -25,7 +25,10 @@ import (
 type process struct {
 	*exec.Cmd
 	out, err bytes.Buffer
-	patience time.Duration // how long end waits
+	patience time.Duration
+
+	pipe  *os.File // its standard output, if startLines began it
+	lines *bufio.Reader
 }
 
 // prepare readies durun with args, with its store in the folder dir, or with the store dir if that is a URL.
@@ -39,7 +42,7 @@ func prepare(t *testing.T, dir string, args ...string) *process {
 	if !strings.Contains(dir, "://") {
 		store = filepath.Join(dir, "store")
 	}
-	p := &process{Cmd: exec.Command(exe, args...), patience: 30 * time.Second}
+	p := &process{Cmd: exec.Command(exe, args...), patience: patience}
 	p.Env = append(os.Environ(), asDurun+"=1", "DURUN_STORE="+store, "DURUN_CACHE="+cacheFolder, "GORACE="+noRaceSleep)
 	p.Stderr = &p.err
 	return p
@@ -55,22 +58,55 @@ func start(t *testing.T, dir string, args ...string) *process {
 }
 
 // startLines begins durun and gives its standard output line by line.
-func startLines(t *testing.T, dir string, args ...string) (p *process, out io.ReadCloser, line func() string) {
+func startLines(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
-	p = prepare(t, dir, args...)
+	p := prepare(t, dir, args...)
 	out, err := p.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.pipe = out.(*os.File)
+	p.lines = bufio.NewReader(out)
 	p.begin(t)
-	lines := bufio.NewReader(out)
-	return p, out, func() string {
-		t.Helper()
-		s, err := lines.ReadString('\n')
-		if err != nil {
-			t.Fatalf("no line of output: %v; stderr:\n%s", err, p.err.String())
+	return p
+}
+
+// line waits for a line of a process that startLines began, and returns "" at the end of the output.
+func (p *process) line(t *testing.T) string {
+	t.Helper()
+	if err := p.pipe.SetReadDeadline(time.Now().Add(p.patience)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.lines.ReadString('\n')
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.quit()
+		err := p.Wait() // then its standard error is whole
+		t.Fatalf("durun %s wrote no line in %v: %v; stderr:\n%s", strings.Join(p.Args[1:], " "), p.patience, err, p.err.String())
+	}
+	if err != nil && (s != "" || !errors.Is(err, io.EOF)) {
+		t.Fatalf("a line of output: %q, %v", s, err)
+	}
+	return s
+}
+
+// reaches waits until a process that startLines began has written a line, and reports whether it did before its output ended.
+func (p *process) reaches(t *testing.T, line string) bool {
+	t.Helper()
+	for {
+		switch p.line(t) {
+		case line:
+			return true
+		case "":
+			return false
 		}
-		return s
+	}
+}
+
+// mustReach waits until a process has written a line.
+func (p *process) mustReach(t *testing.T, line string) {
+	t.Helper()
+	if !p.reaches(t, line) {
+		t.Fatalf("durun %s ended, with exit code %d, before it wrote %q; stderr:\n%s", strings.Join(p.Args[1:], " "), p.end(t), line, p.err.String())
 	}
 }
 
@@ -79,23 +115,28 @@ func (p *process) begin(t *testing.T) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.Process.Kill() })
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		_, _ = p.Process.Wait() // until then it may write to the test's folder
+	})
+}
+
+// quit has the process write where each of its goroutines stands, and end.
+func (p *process) quit() {
+	_ = p.Process.Signal(syscall.SIGQUIT)
+	_ = p.Process.Signal(syscall.SIGCONT) // it may be paused
 }
 
 // end waits for the process and returns its exit code, -1 if a signal ended it.
 func (p *process) end(t *testing.T) int {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() { done <- p.Wait() }()
-	select {
-	case err := <-done:
-		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-			t.Fatal(err)
-		}
-	case <-time.After(p.patience):
-		_ = p.Process.Signal(syscall.SIGQUIT)
-		err := <-done // then its standard error is whole
+	late := time.AfterFunc(p.patience, p.quit)
+	err := p.Wait()
+	if !late.Stop() {
 		t.Fatalf("durun %s was still there after %v: %v; stderr:\n%s", strings.Join(p.Args[1:], " "), p.patience, err, p.err.String())
+	}
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
 	}
 	return p.ProcessState.ExitCode()
 }
@@ -113,7 +154,7 @@ func durun(t *testing.T, dir string, want int, args ...string) string {
 // committed waits until a coroutine has a commit of at least that number.
 func committed(t *testing.T, dir, id string, seq int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		p := start(t, dir, "history", id, "-o", "json")
 		var commits []struct{ Seq int }
 		if p.end(t) == 0 {
@@ -125,7 +166,7 @@ func committed(t *testing.T, dir, id string, seq int) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s has no commit %d after 20 s", id, seq)
+			t.Fatalf("%s has no commit %d after %v", id, seq, patience)
 		}
 		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // another process is at work
 	}
@@ -145,67 +186,98 @@ func guest(t *testing.T, dir, name string) string {
 	return path
 }
 
-// counting is a program for the guest interp: it prints 1 to 9 with a sleep after each, and leaves seven values on its
-// stack, which is its exit code.
-const counting = `0 !i begin @i 1 + !i @i . cr 120 sleep @i 9 = until 1 1 1 1 1 1 1`
+// counting returns a program for the guest interp: it prints 1 to 9 with a nap after each, and leaves seven values on its stack,
+// which is its exit code.
+func counting(nap time.Duration) string {
+	return fmt.Sprintf(`0 !i begin @i 1 + !i @i . cr %d sleep @i 9 = until 1 1 1 1 1 1 1`, nap.Milliseconds())
+}
 
 const countingOutput = "1 \n2 \n3 \n4 \n5 \n6 \n7 \n8 \n9 \n"
+
+// shortNap is long enough, mostly, to do something to a driver in.
+const shortNap = 100 * time.Millisecond
+
+// napping runs a test that has to do something to a driver before its program, which naps, has come to its end. Where that was
+// too late, because the machine has much else to do, the test runs again, with longer naps.
+func napping(t *testing.T, nap time.Duration, test func(t *testing.T, nap time.Duration) (late bool)) {
+	t.Helper()
+	for range 5 {
+		if !test(t, nap) {
+			return
+		}
+		t.Logf("too late, with naps of %v", nap)
+		nap *= 4
+	}
+	t.Fatal("it was always too late")
+}
+
+// killed waits for a process that was killed, and reports whether that was before it ended with this code.
+func (p *process) killed(t *testing.T, code int) bool {
+	t.Helper()
+	got := p.end(t)
+	if got != -1 && got != code {
+		t.Fatalf("it had ended before it was killed, with exit code %d; stderr:\n%s", got, p.err.String())
+	}
+	return got == -1
+}
 
 // TestKill kills drivers with kill -9 and resumes in new processes, with the module's file gone.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	module := guest(t, dir, "interp.wasm")
-	p, _, line := startLines(t, dir, "run", "--id", "k", module, "-c", counting)
-	for _, until := range []string{"2 \n", "4 \n", "6 \n", "8 \n"} {
-		for line() != until { // the line before is committed
-		}
-		if err := p.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		if code := p.end(t); code != -1 {
-			t.Fatalf("it had ended before it was killed, with exit code %d; stderr:\n%s", code, p.err.String())
-		}
-		if until == "2 \n" {
-			if err := os.Remove(module); err != nil {
+	napping(t, shortNap, func(t *testing.T, nap time.Duration) (late bool) {
+		dir := t.TempDir()
+		module := guest(t, dir, "interp.wasm")
+		p := startLines(t, dir, "run", "--id", "k", module, "-c", counting(nap))
+		for _, until := range []string{"2 \n", "4 \n", "6 \n", "8 \n"} {
+			p.mustReach(t, until) // the line before is committed
+			if err := p.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
+			if !p.killed(t, 7) {
+				return true
+			}
+			if until == "2 \n" {
+				if err := os.Remove(module); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p = startLines(t, dir, "resume", "k")
 		}
-		p, _, line = startLines(t, dir, "resume", "k")
-	}
-	for line() != "9 \n" {
-	}
-	if code := p.end(t); code != 7 {
-		t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
-	}
-	if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", "k")); diff != "" {
-		t.Errorf("logs (-want +got):\n%s", diff)
-	}
+		p.mustReach(t, "9 \n")
+		if code := p.end(t); code != 7 {
+			t.Errorf("exit code %d, want 7; stderr:\n%s", code, p.err.String())
+		}
+		if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", "k")); diff != "" {
+			t.Errorf("logs (-want +got):\n%s", diff)
+		}
+		return false
+	})
 }
 
-// TestSignals stops drivers in the ways that a person or a supervisor does.
 // TestKillWhileDropping kills drivers that drop old commits, at any moment: the output stays whole, and the store sound.
 func TestKillWhileDropping(t *testing.T) {
 	t.Parallel()
+	napping(t, time.Millisecond, killWhileDropping)
+}
+
+func killWhileDropping(t *testing.T, nap time.Duration) (late bool) {
 	const naps = 600
 	dir := t.TempDir()
 	module := guest(t, dir, "interp.wasm")
-	program := fmt.Sprintf("0 !i begin @i 1 + !i @i . cr 1 sleep @i %d = until", naps)
-	p, _, line := startLines(t, dir, "run", "--id", "k", "--keep", "2", module, "-c", program)
+	program := fmt.Sprintf("0 !i begin @i 1 + !i @i . cr %d sleep @i %d = until", nap.Milliseconds(), naps)
+	p := startLines(t, dir, "run", "--id", "k", "--keep", "2", module, "-c", program)
 	for kills := range 6 {
-		for until := fmt.Sprintf("%d \n", 80*(kills+1)+rand.IntN(20)); line() != until; {
-		}
+		p.mustReach(t, fmt.Sprintf("%d \n", 80*(kills+1)+rand.IntN(20)))
 		if err := p.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		if code := p.end(t); code != -1 {
-			t.Fatalf("it had ended before it was killed, with exit code %d; stderr:\n%s", code, p.err.String())
+		if !p.killed(t, 0) {
+			return true
 		}
 		durun(t, dir, 0, "check")
-		p, _, line = startLines(t, dir, "resume", "--keep", "2", "k")
+		p = startLines(t, dir, "resume", "--keep", "2", "k")
 	}
-	for line() != fmt.Sprintf("%d \n", naps) {
-	}
+	p.mustReach(t, fmt.Sprintf("%d \n", naps))
 	if code := p.end(t); code != 0 || p.err.String() != "" {
 		t.Errorf("exit code %d; stderr:\n%s", code, p.err.String())
 	}
@@ -225,8 +297,10 @@ func TestKillWhileDropping(t *testing.T) {
 	if out := durun(t, dir, 0, "check"); out != "checked 0 objects, 0 B\n" {
 		t.Errorf("left:\n%s", out)
 	}
+	return false
 }
 
+// TestSignals stops drivers in the ways that a person or a supervisor does.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -247,8 +321,8 @@ func TestSignals(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			p, _, line := startLines(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", test.program)
-			line()
+			p := startLines(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", test.program)
+			p.mustReach(t, "1 \n")
 			if test.seq > 0 {
 				committed(t, dir, "x", test.seq)
 			}
@@ -274,21 +348,30 @@ func TestSignals(t *testing.T) {
 func TestClosedOutput(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p, out, line := startLines(t, dir, "run", "--id", "x", guest(t, dir, "interp.wasm"), "-c", counting)
-	line()
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if code := p.end(t); code != 79 {
-		t.Errorf("exit code %d, want 79", code)
-	}
-	if got := p.err.String(); !strings.Contains(got, "standard output") || !strings.Contains(got, "resume with: durun resume x\n") {
-		t.Errorf("stderr %q names neither standard output nor what to do", got)
-	}
-	durun(t, dir, 7, "resume", "x")
-	if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", "x")); diff != "" {
-		t.Errorf("logs (-want +got):\n%s", diff)
-	}
+	module := guest(t, dir, "interp.wasm")
+	napping(t, shortNap, func(t *testing.T, nap time.Duration) (late bool) {
+		id := fmt.Sprint("x", nap.Milliseconds())
+		p := startLines(t, dir, "run", "--id", id, module, "-c", counting(nap))
+		p.mustReach(t, "1 \n")
+		if err := p.pipe.Close(); err != nil {
+			t.Fatal(err)
+		}
+		switch code := p.end(t); code {
+		case 7:
+			return true
+		case 79:
+		default:
+			t.Errorf("exit code %d, want 79", code)
+		}
+		if got := p.err.String(); !strings.Contains(got, "standard output") || !strings.Contains(got, "resume with: durun resume "+id+"\n") {
+			t.Errorf("stderr %q names neither standard output nor what to do", got)
+		}
+		durun(t, dir, 7, "resume", id)
+		if diff := cmp.Diff(countingOutput, durun(t, dir, 0, "logs", id)); diff != "" {
+			t.Errorf("logs (-want +got):\n%s", diff)
+		}
+		return false
+	})
 
 	// A listing whose reader goes away just ends.
 	r, w, err := os.Pipe()

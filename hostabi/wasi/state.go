@@ -302,7 +302,7 @@ func Program(version uint32, data []byte) (Config, error) {
 
 func decodeState(version uint32, data []byte) (*state, error) {
 	if version < 1 || version > StateVersion {
-		return nil, fmt.Errorf("restore WASI state: version %d is not known; this durun reads up to version %d", version, StateVersion)
+		return nil, fmt.Errorf("restore WASI state: %w: %d, this durun reads up to %d", hostabi.ErrStateVersion, version, StateVersion)
 	}
 	if len(data) > maxState {
 		return nil, fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)

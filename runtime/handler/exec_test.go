@@ -121,11 +121,11 @@ func TestExecCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if took := time.Since(start); took > 30*time.Second {
+	if took := time.Since(start); took > 5*time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	pid := <-started
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for syscall.Kill(pid, 0) == nil && !isZombie(pid) { // until init has it
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d lives", pid)

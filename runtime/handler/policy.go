@@ -24,8 +24,8 @@ type Policy struct {
 	// up to MaxBackoff, 1 min if 0. Each pause is drawn between half of that and all, so that calls that failed together don't
 	// come back together.
 	Backoff, MaxBackoff time.Duration
-	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit. They are
-	// spread evenly: two starts are at least 1/Rate seconds apart, and the first comes that long after [Set.Handle]. So
+	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit. Another
+	// process counts its own: give each of several a share. Attempts are spread evenly: two starts are at least 1/Rate seconds apart, and the first comes that long after [Set.Handle]. So
 	// within t seconds there are at most Rate·t+1, also when the process is killed and started again. Above 1,000 a second,
 	// where intervals are shorter than what timers can do, it is that for t and a millisecond.
 	Rate float64

@@ -72,8 +72,8 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 		return err
 	}
 	// Nobody has needed the module yet: if it was collected, it comes back.
-	if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
-		return fmt.Errorf("keep module %s: %w", p.name, err)
+	if err := p.file.keep(ctx, store.Store); err != nil {
+		return err
 	}
 	fmt.Fprintf(a.Stderr, "durun: base %s is %s at its first wait: %s, %s\n", name, printable(p.name), printable(made.Await.Detail), humanBytes(uint64(made.Bytes)))
 	return nil
@@ -160,12 +160,18 @@ func differentVariables(base, here []string) string {
 	return "not the same " + strings.Join(names, ", ")
 }
 
-// ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside.
+// ensure makes sure that a new coroutine's module, and its base if it has one, are in the store, whoever collects beside. It is for
+// [runtime.Driver]: called before the first commit and after, when the module's bytes need not be held any more.
 func (p *program) ensure(store *store, base *snapshot.Chain) func(context.Context) error {
+	committed := false
 	return func(ctx context.Context) error {
-		if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
-			return fmt.Errorf("keep module %s: %w", p.name, err)
+		if err := p.file.keep(ctx, store.Store); err != nil {
+			return err
 		}
+		if committed {
+			p.file.leaveTo(store.Store)
+		}
+		committed = true
 		if err := p.given.keep(ctx, store.Store); err != nil {
 			return err
 		}

@@ -65,8 +65,8 @@ func (a *app) warnNoCache(err error) {
 	fmt.Fprintf(a.Stderr, "durun: going on without a cache of prepared modules: %v\n", err)
 }
 
-func (e *engine) compile(ctx context.Context, binary []byte) (*runtime.Module, error) {
-	return e.prepared(e.Compile(ctx, binary))
+func (e *engine) compile(ctx context.Context, file *moduleFile) (*runtime.Module, error) {
+	return e.prepared(e.Open(ctx, file.hash, file.read))
 }
 
 // open compiles a module that the store has, which is read only if the cache lacks what was made of it.

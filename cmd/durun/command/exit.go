@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
@@ -132,7 +133,7 @@ func classify(err error) *exitError {
 	case errors.Is(err, snapshot.ErrKey):
 		e.code = exitUsage
 		e.advice = "give the file that has the key: --key-file FILE, or set " + keyFileVariable
-	case errors.Is(err, snapshot.ErrVersion):
+	case errors.Is(err, snapshot.ErrVersion), errors.Is(err, hostabi.ErrStateVersion):
 		e.code = exitData
 		e.advice = "a newer durun wrote it; use that one, or a newer one still"
 	case errors.As(err, &module) && errors.As(err, &path):

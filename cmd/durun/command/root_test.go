@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/hostabi/wasi"
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
@@ -33,6 +34,7 @@ func TestExitCodes(t *testing.T) {
 		{runtime.ErrMismatch, 65},
 		{&snapshot.FormatError{Section: "header", Err: snapshot.ErrCorrupt}, 65},
 		{snapshot.ErrVersion, 65},
+		{fmt.Errorf("operations: %w: 9", hostabi.ErrStateVersion), 65},
 		{&snapshot.KeyError{}, 64},
 		{snapshot.ErrNotFound, 66},
 		{snapshot.ErrID, 64},

@@ -159,7 +159,7 @@ what was used least recently goes.`,
 // program is what run starts, and what a base is made of.
 type program struct {
 	name   string // the module's file name
-	binary []byte
+	file   *moduleFile
 	module *runtime.Module // once it is compiled
 	entry  string
 	args   []string // with the program's name
@@ -214,9 +214,11 @@ func (o *runOptions) read(path string, args []string) (*program, error) {
 			return nil, usageError("run: --base %q: %w", o.base, err)
 		}
 	}
-	if p.binary, err = readModule(path); err != nil {
+	binary, err := readModule(path)
+	if err != nil {
 		return nil, err
 	}
+	p.file = newModuleFile(p.name, binary)
 	return p, nil
 }
 
@@ -249,12 +251,12 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		return err
 	}
 	defer closeInto(&err, func() error { return e.close(ctx) })
-	if p.module, err = e.compile(ctx, p.binary); err != nil {
+	if p.module, err = e.compile(ctx, p.file); err != nil {
 		return err
 	}
 	// The module is in the store before any commit that names it.
-	if err := store.KeepModule(ctx, p.module.Hash(), p.binary); err != nil {
-		return fmt.Errorf("keep module %s: %w", p.name, err)
+	if err := p.file.keep(ctx, store.Store); err != nil {
+		return err
 	}
 	if err := p.given.keep(ctx, store.Store); err != nil {
 		return err

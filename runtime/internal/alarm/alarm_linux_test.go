@@ -16,9 +16,9 @@ func TestBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	rung := make(chan int, 3)
-	c.afterFunc(time.Hour, func() { rung <- 0 })
-	stop := c.afterFunc(time.Minute, func() { rung <- 1 })
-	c.afterFunc(30*time.Millisecond, func() { rung <- 2 })
+	c.afterFunc(time.Now().Add(time.Hour), func() { rung <- 0 })
+	stop := c.afterFunc(time.Now().Add(time.Minute), func() { rung <- 1 })
+	c.afterFunc(time.Now().Add(30*time.Millisecond), func() { rung <- 2 })
 	if err := c.file.SetReadDeadline(time.Now()); err != nil { // ends the read with an error
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestBroken(t *testing.T) {
 	if stop() {
 		t.Error("an alarm could be stopped twice")
 	}
-	c.afterFunc(time.Millisecond, func() { rung <- 3 })
+	c.afterFunc(time.Now().Add(time.Millisecond), func() { rung <- 3 })
 	if got := <-rung; got != 3 {
 		t.Errorf("alarm %d rang", got)
 	}
@@ -53,7 +53,7 @@ func TestNoDescriptor(t *testing.T) {
 	defer w.Close()
 	c := &clock{fd: -1, file: r}
 	rung := make(chan bool)
-	c.afterFunc(time.Millisecond, func() { rung <- true })
+	c.afterFunc(time.Now().Add(time.Millisecond), func() { rung <- true })
 	<-rung
 	if !c.broken {
 		t.Error("the kernel's timer is in use")

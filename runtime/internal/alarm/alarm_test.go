@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -83,4 +84,18 @@ func TestStopped(t *testing.T) {
 	if stop() {
 		t.Error("what has rung could be stopped")
 	}
+}
+
+// TestSynctest sets an alarm where time is made up.
+func TestSynctest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := time.Now()
+		rung := make(chan bool)
+		AfterFunc(time.Hour, func() { rung <- true })
+		<-rung
+		if d := time.Since(set); d != time.Hour {
+			t.Errorf("it rang after %v", d)
+		}
+	})
 }

@@ -526,15 +526,10 @@ func (e *emitter) callTick() {
 // All have the loop's parameters, and its results or, $tick, the parameters again. A call inside would cost much more: the compiler's
 // registers are lost in a call, and so it would keep what the loop works on in memory.
 func (e *emitter) openLoop(c *construct) {
-	open := func(op wasm.Opcode, t wasm.BlockType) {
-		e.op(op)
-		e.code = wasm.AppendBlockType(e.code, t)
-		e.depth++
-	}
-	open(wasm.OpBlock, c.block)
-	open(wasm.OpLoop, c.block)
-	open(wasm.OpBlock, e.link.blockType(c.params, c.params))
-	open(wasm.OpLoop, c.block)
+	e.enter(wasm.OpBlock, c.block)
+	e.enter(wasm.OpLoop, c.block)
+	e.enter(wasm.OpBlock, e.link.blockType(c.params, c.params))
+	e.enter(wasm.OpLoop, c.block)
 	// What is tested is what the last count left: so the way back from tick leads into the loop, whatever an iteration counts for.
 	counter, _ := e.link.ticks()
 	left := e.countLocal()

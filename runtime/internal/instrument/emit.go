@@ -278,7 +278,12 @@ func (e *emitter) rangeOf(from, to int32) {
 		case dead:
 			continue
 		case wasm.OpBlock, wasm.OpLoop, wasm.OpIf, wasm.OpTryTable:
-			e.open(in)
+			if c := &f.constructs[in.arg]; c.copies > 1 {
+				e.unrolled(in.arg)
+				i = c.stop
+			} else {
+				e.open(in)
+			}
 		case wasm.OpEnd:
 			e.close(in.arg)
 			e.ended(in.arg)
@@ -432,8 +437,13 @@ func (e *emitter) label(construct int32) uint32 { return uint32(e.depth - 1 - e.
 func (e *emitter) op(op wasm.Opcode) { e.code = append(e.code, byte(op)) }
 
 func (e *emitter) block(results []wasm.ValueType) {
-	e.op(wasm.OpBlock)
-	e.code = wasm.AppendBlockType(e.code, e.link.blockType(nil, results))
+	e.enter(wasm.OpBlock, e.link.blockType(nil, results))
+}
+
+// enter emits the opcode of a construct and its type.
+func (e *emitter) enter(op wasm.Opcode, t wasm.BlockType) {
+	e.op(op)
+	e.code = wasm.AppendBlockType(e.code, t)
 	e.depth++
 }
 

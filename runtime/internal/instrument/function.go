@@ -33,6 +33,7 @@ type construct struct {
 	keeps            bool  // a clause of a try_table leads to its label with a reference to the exception, see keeping.go
 	ahead            int32 // of a loop: what comes behind its head, see weigh
 	short            bool  // a loop that is counted before it is entered
+	copies           int32 // how often the code of a loop is emitted, see unroll
 	narrow           bool  // a try_table that stands around each throwing instruction in it instead, see narrowing.go
 }
 
@@ -206,6 +207,7 @@ func (a *analyser) analyse(i int, firstSite uint32) (*function, error) {
 		a.narrow()
 	}
 	f.weigh()
+	f.unroll()
 	return f, nil
 }
 

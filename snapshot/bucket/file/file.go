@@ -258,6 +258,9 @@ func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, s
 		err = b.putNamed(ctx, final, body, size)
 	}
 	if err != nil {
+		if !errors.Is(err, fs.ErrExist) {
+			b.prune(path.Dir(key)) // which may have been made for this
+		}
 		return err
 	}
 	if err := b.settle(way); !errors.Is(err, fs.ErrNotExist) {
@@ -384,7 +387,10 @@ type way struct {
 // mkdirs makes a folder and each parent below the root, rel being slash-separated and relative to that. It returns what
 // has to be synced to make the folder's new entries durable: every parent once in a process, since another process may
 // have made the folder and died before its fsync.
-func (b *Bucket) mkdirs(rel string) (way, error) {
+func (b *Bucket) mkdirs(rel string) (way, error) { return b.walk(rel, true) }
+
+// walk is mkdirs, or returns the same of a folder that is there.
+func (b *Bucket) walk(rel string, mkdir bool) (way, error) {
 	w := way{folders: []string{rel}}
 	b.mu.Lock()
 	w.removals = b.removals
@@ -393,12 +399,14 @@ func (b *Bucket) mkdirs(rel string) (way, error) {
 	if known {
 		return w, nil
 	}
-	up, err := b.mkdirs(path.Dir(rel))
+	up, err := b.walk(path.Dir(rel), mkdir)
 	if err != nil {
 		return w, err
 	}
-	if err := b.fs.Mkdir(b.path(rel)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return w, err
+	if mkdir {
+		if err := b.fs.Mkdir(b.path(rel)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return w, err
+		}
 	}
 	if info, err := b.fs.Stat(b.path(rel)); err != nil {
 		return w, err
@@ -459,7 +467,7 @@ func (b *Bucket) sync(key string) error {
 	if err != nil {
 		return err
 	}
-	w, err := b.mkdirs(path.Dir(key))
+	w, err := b.walk(path.Dir(key), false) // the object may be gone, and its folder: then that is to stay so
 	if err != nil {
 		return err
 	}
@@ -697,12 +705,23 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		return nil // no object
 	}
 	switch err := b.fs.Remove(name); {
-	case errors.Is(err, fs.ErrNotExist), notDir(err):
+	case errors.Is(err, fs.ErrNotExist):
+		b.prune(path.Dir(key)) // who has deleted it may have died just then
+		return nil
+	case notDir(err):
 		return nil
 	case err != nil:
 		return wrap("delete", key, err)
 	}
-	dir := path.Dir(key)
+	dir := b.prune(path.Dir(key))
+	if err := b.fs.SyncDir(b.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return wrap("delete", key, err)
+	}
+	return nil
+}
+
+// prune removes a folder and its parents below the root, as far as they are empty. It returns the first that stays.
+func (b *Bucket) prune(dir string) string {
 	for ; dir != "."; dir = path.Dir(dir) {
 		b.mu.Lock()
 		known := b.synced[dir]
@@ -710,7 +729,7 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		b.removals++
 		removals := b.removals
 		b.mu.Unlock()
-		if b.fs.Remove(b.path(dir)) != nil { // not empty, as a rule
+		if err := b.fs.Remove(b.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) { // not empty, as a rule
 			b.mu.Lock()
 			if known && b.removals == removals {
 				b.synced[dir] = true
@@ -719,10 +738,7 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 			break
 		}
 	}
-	if err := b.fs.SyncDir(b.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return wrap("delete", key, err)
-	}
-	return nil
+	return dir
 }
 
 func check(ctx context.Context, op, key string) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net/url"
@@ -755,4 +756,80 @@ func TestPutTakenAtOnce(t *testing.T) {
 			t.Errorf("put into a store that has gone: %v", err)
 		}
 	}
+}
+
+// openedFS has something happen when a file has just been opened.
+type openedFS struct {
+	*memFS
+	then func()
+}
+
+func (f *openedFS) Open(name string) (handle, error) {
+	h, err := f.memFS.Open(name)
+	if then := f.then; then != nil {
+		f.then = nil
+		then()
+	}
+	return h, err
+}
+
+// TestDuplicateTakenAtOnce puts an object that is there and that somebody deletes, with its folder, before Put has returned: the
+// folder is not made anew for it.
+func TestDuplicateTakenAtOnce(t *testing.T) {
+	m := newMemFS()
+	f := &openedFS{memFS: m}
+	b, err := open(f, "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := open(m, "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.PutBytes(t.Context(), other, "inbox/p/k", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	f.then = func() {
+		if err := other.Delete(t.Context(), "inbox/p/k"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x")); !errors.Is(err, bucket.ErrExist) || f.then != nil {
+		t.Errorf("put: %v", err)
+	}
+	if _, err := m.Stat("/store/inbox"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder: %v", err)
+	}
+}
+
+// noBody is a body that can't be read.
+type noBody struct{}
+
+func (noBody) ReadAt([]byte, int64) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestEmptyFolders holds that a put which fails leaves no folder that it has made, and that a folder which somebody has left who
+// died goes with the next deletion of an object there.
+func TestEmptyFolders(t *testing.T) {
+	root := t.TempDir()
+	b, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Put(t.Context(), "inbox/p/k", noBody{}, 1); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("put: %v", err)
+	}
+	gone := func(after string) {
+		t.Helper()
+		if _, err := os.Stat(filepath.Join(root, "inbox")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after %s the folder is there: %v", after, err)
+		}
+	}
+	gone("a put that failed")
+	if err := os.MkdirAll(filepath.Join(root, "inbox", "p"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(t.Context(), "inbox/p/k"); err != nil {
+		t.Fatal(err)
+	}
+	gone("a deletion")
 }
