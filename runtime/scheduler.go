@@ -102,7 +102,9 @@ var ErrNotEnded = errors.New("the coroutine has not ended")
 // the store's fault, and else given up, see [Outcome].
 //
 // A coroutine is the scheduler's while it is in memory, or calls of it are carried out: then its lease is held. In between
-// anybody may go on with it; the scheduler then watches what becomes of it.
+// anybody may go on with it; the scheduler finds out when it would have a turn here: when a time has come, a message, or, if
+// somebody else drives it at that moment, every few seconds from then on. Where messages are polled for, one that somebody else
+// receives in between is not seen here, and gives it no turn.
 //
 // The children of its coroutines are driven as they are, and outlive their parent's stay in memory.
 type Scheduler struct {
