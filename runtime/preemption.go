@@ -60,8 +60,8 @@ func (p *pace) start() {
 	}
 }
 
-// beforeTry is called by the guest before it enters a try_table. wazero copies the stack then, which takes from microseconds to, if
-// that is very deep, many milliseconds, however little was counted.
+// beforeTry is called by the guest before it enters a try_table. wazero copies the stack then, which takes from microseconds to,
+// if that is very deep, many milliseconds, however little was counted.
 func (c *Coroutine) beforeTry() {
 	if c.pace.took() >= tickEvery {
 		c.tick()

@@ -370,8 +370,8 @@ func (e *emitter) open(in *instr) {
 	e.depth++
 }
 
-// tryTable emits the opcode of a try_table. What it takes to enter one depends on how deep the stack is, which no count tells: so the
-// runtime looks at the clock.
+// tryTable emits the opcode of a try_table. What it takes to enter one depends on how deep the stack is, which no count tells: so
+// the runtime looks at the clock.
 func (e *emitter) tryTable(t wasm.BlockType, clauses []catch) {
 	e.index(wasm.OpCall, e.link.beforeTry())
 	e.op(wasm.OpTryTable)

@@ -6,19 +6,19 @@ import (
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-// Counting is the larger part of what a loop of a few instructions does. So the code of such a loop stands there several times, and is
-// counted for all of these at once.
+// Counting is the larger part of what a loop of a few instructions does. So the code of such a loop stands there several times,
+// and is counted for all of these at once.
 
 const (
 	// maxCopies is how often the code of a loop is emitted at most.
 	maxCopies = 16
-	// maxUnrolled is how many bytes of the original's code all copies of a loop have at most: so no loop of more than half of that is
-	// unrolled.
+	// maxUnrolled is how many bytes of the original's code all copies of a loop have at most: so no loop of more than half of
+	// that is unrolled.
 	maxUnrolled = 224
 )
 
-// unroll decides which loops are unrolled: small ones without loops, calls that may suspend and try_tables in them. Those that are
-// counted before they are entered are as well, which makes them quicker than they were.
+// unroll decides which loops are unrolled: small ones without loops, calls that may suspend and try_tables in them. Those that
+// are counted before they are entered are as well, which makes them quicker than they were.
 func (f *function) unroll() {
 	for i := range f.constructs {
 		c := &f.constructs[i]
@@ -39,10 +39,11 @@ func (f *function) unroll() {
 	}
 }
 
-// unitsOfRound returns how much a loop does in an iteration at the most. It is not ok if the loop doesn't go round, or has something in
-// it that can't stand in the code twice.
+// unitsOfRound returns how much a loop does in an iteration at the most. It is not ok if the loop doesn't go round, or has
+// something in it that can't stand in the code twice.
 func (f *function) unitsOfRound(c *construct, index int32) (units int32, ok bool) {
-	if firstSite(f.sites, c.start) != firstSite(f.sites, c.stop) || firstThrower(f.throwers, c.start) != firstThrower(f.throwers, c.stop) {
+	if firstSite(f.sites, c.start) != firstSite(f.sites, c.stop) ||
+		firstThrower(f.throwers, c.start) != firstThrower(f.throwers, c.stop) {
 		return 0, false
 	}
 	for i := c.start + 1; i < c.stop; i++ {
@@ -60,8 +61,8 @@ func (f *function) unitsOfRound(c *construct, index int32) (units int32, ok bool
 	return units, ok
 }
 
-// unrolled emits a loop that is unrolled. A branch to its label leads to the next copy, from the last one to the head, and the end of
-// each copy leads out:
+// unrolled emits a loop that is unrolled. A branch to its label leads to the next copy, from the last one to the head, and the
+// end of each copy leads out:
 //
 //	block $done
 //	  loop $loop
