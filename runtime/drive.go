@@ -109,7 +109,7 @@ func (d *Driver) onWait(p *hostabi.Pending) {
 }
 
 // commit commits c as it is.
-func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
+func (d *Driver) commit(ctx context.Context, c *Coroutine) error {
 	s, err := c.Capture()
 	if err != nil {
 		return fmt.Errorf("capture coroutine %s: %w", c.ID(), err)
@@ -145,7 +145,6 @@ func (d *Driver) commit(ctx context.Context, c *Coroutine, r *retainer) error {
 		return err
 	}
 	c.Committed(made)
-	r.committed(ctx)
 	if d.OnCommit != nil {
 		d.OnCommit(made)
 	}

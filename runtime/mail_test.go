@@ -293,11 +293,7 @@ func TestManyFailures(t *testing.T) {
 	if _, err := a.Result(1); !strings.Contains(err.Error(), message[:maxMessage]) {
 		t.Error("the first has a message that is too short")
 	}
-	version, data, err := a.Save()
-	if err == nil {
-		err = newABI("x", nil).Restore(version, data)
-	}
-	if err != nil {
+	if _, err := save(t, a).restore(); err != nil {
 		t.Error(err)
 	}
 }

@@ -167,3 +167,21 @@ func TestDriverEnsures(t *testing.T) {
 		}
 	}
 }
+
+// TestRetainMeanwhile looks at what is kept while a guest commits: the passes beside it drop what is old.
+func TestRetainMeanwhile(t *testing.T) {
+	const naps, most = 2 * retainSlack, retainSlack + 2*retainBatch
+	store := snapshot.NewStore(bucket.NewMem())
+	d := Driver{Store: store, Retain: snapshot.Policy{Keep: 2}}
+	d.OnCommit = func(c snapshot.Commit) {
+		if c.Seq != naps {
+			return
+		}
+		if history, err := store.History(t.Context(), "nap"); err != nil || len(history) > most {
+			t.Errorf("after %d commits there are %d, want %d at most; %v", c.Seq, len(history), most, err)
+		}
+	}
+	if status, err := d.Drive(t.Context(), napperOf(t, &virtualClock{}, "4", naps)); err != nil || status != snapshot.Completed {
+		t.Fatal(status, err)
+	}
+}

@@ -154,12 +154,13 @@ func (s *session) watch() {
 func (s *session) commit(ctx context.Context) error {
 	finishing, stop := outlive(ctx, commitGrace)
 	defer stop()
-	if err := s.d.commit(finishing, s.c, s.r); err != nil {
+	if err := s.d.commit(finishing, s.c); err != nil {
 		if finishing.Err() != nil {
 			err = fmt.Errorf("%w; and: %w", ctx.Err(), err)
 		}
 		return err
 	}
+	s.r.committed(ctx)
 	s.last, s.quiet, s.open = s.now(), true, false
 	if !s.d.Once {
 		s.op.committed()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -673,15 +674,15 @@ func TestLeaseCrashes(t *testing.T) {
 func TestOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := buckettest.NewFaulty(buckettest.NoLock(bucket.NewMem()), nil)
-		lost := 0
-		l := acquire(t, NewStore(f), LeaseOptions{OnLost: func() { lost++ }})
+		var lost atomic.Int32
+		l := acquire(t, NewStore(f), LeaseOptions{OnLost: func() { lost.Add(1) }})
 		ctx, cancel := l.Context(t.Context())
 		defer cancel()
 		elapse(time.Second)
 		f.Plan(buckettest.CrashAt(0, false))
 		elapse(13 * time.Second)
-		if err := l.Err(); err != nil || lost > 0 {
-			t.Errorf("before it has run out: %v, %d calls", err, lost)
+		if err := l.Err(); err != nil || lost.Load() > 0 {
+			t.Errorf("before it has run out: %v, %d calls", err, lost.Load())
 		}
 		began := time.Now()
 		<-ctx.Done()
@@ -693,8 +694,8 @@ func TestOutage(t *testing.T) {
 			t.Errorf("it was lost with %v", err)
 		}
 		_ = l.Release()
-		if synctest.Wait(); lost != 1 {
-			t.Errorf("the holder was told %d times", lost)
+		if synctest.Wait(); lost.Load() != 1 {
+			t.Errorf("the holder was told %d times", lost.Load())
 		}
 
 		// A shorter one it outlives.
