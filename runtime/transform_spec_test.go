@@ -227,7 +227,8 @@ func newSide(t *testing.T, name string, host []byte, build func(m *wasm.Module) 
 	}
 	b := s.engine.NewHostModuleBuilder(instrument.HostModule).NewFunctionBuilder().
 		WithGoFunction(never(instrument.ImportUnwound), nil, nil).Export(instrument.ImportUnwound).
-		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tickAlways), nil, nil).Export(instrument.ImportTick)
+		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tickAlways), nil, nil).Export(instrument.ImportTick).
+		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tickAlways), nil, nil).Export(instrument.ImportTry)
 	i64s := slices.Repeat([]api.ValueType{api.ValueTypeI64}, instrument.MaxValues)
 	for n := range instrument.MaxValues + 1 {
 		name := instrument.ImportSave(n)
