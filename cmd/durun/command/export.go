@@ -27,12 +27,12 @@ received. "durun import" makes a coroutine of it, in another store or on another
 machine. The coroutine itself stays as it is; what the copy does from there on
 is its own.
 
-FILE appears whole or not at all; - is standard output. The folders that the run
-was given with --dir are not in it: the one who resumes the copy decides about
-those. What the program knows is: its memory, arguments and environment
-variables, secrets included. So FILE is a secret, also where the store is
-encrypted; with --encrypt it is encrypted itself, under the first of the keys
-("durun help key"), and who imports it needs that key.`,
+FILE appears whole or not at all; - is standard output. What the run was given
+outside is not in it (folders, handlers, modules for children, limits): the one
+who resumes the copy decides about that. What the program knows is: its memory,
+arguments and environment variables, secrets included. So FILE is a secret, also
+where the store is encrypted; with --encrypt it is encrypted itself, under the
+first of the keys ("durun help key"), and who imports it needs that key.`,
 		Example: "  durun export job -o job.durun\n  durun export job@3 -o - | ssh host durun import -",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -30,8 +30,9 @@ on where the other was. All of the file is checked before anything is stored:
 one that is damaged anywhere is refused (exit code 65). An encrypted file needs
 the key; what is stored is encrypted if there are keys.
 
-Folders that the run was given with --dir have stayed behind: "durun resume"
-asks for them.`,
+What the run was given outside has stayed behind: folders, handlers, modules for
+children, limits. "durun resume" asks for what the program can't do without; the
+limits it doesn't ask for, so give --max-memory and --max-cpu again.`,
 		Example: "  durun import job.durun\n  durun import --id again job.durun",
 		Args:    arguments(1, 1, "FILE, which durun export wrote,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
