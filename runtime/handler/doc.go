@@ -9,7 +9,7 @@
 // it exactly once.
 //
 // How far a call has come that has not ended is its [Progress]. Whoever keeps that has the call go on from there in another
-// process: with the number of the attempt, what is left of the pause, and how the pauses grow.
+// process: with the number of the attempt, and after what is left of the pause.
 //
 // What a handler returns decides what becomes of the call:
 //

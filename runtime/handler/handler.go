@@ -128,7 +128,7 @@ func wall(t time.Time) time.Time { return t.Round(0).UTC() }
 
 // Do carries out a call: it tries until there is a result or an end, as the name's [Policy] says, and waits in between for
 // its turn. c.Attempt is Do's to set. begun is when the operation was begun, the zero time for now; before is what is known of
-// attempts by other processes, from where numbers and pauses go on. onProgress, if not nil, is told on Do's goroutine of each
+// attempts by other processes, from where the numbers go on, and the last pause. onProgress, if not nil, is told on Do's goroutine of each
 // attempt, before it starts and when it has failed and will be repeated.
 //
 // The error is ctx's own when that is done before there is a result; else a [*hostabi.OperationError] with one of these
@@ -177,6 +177,7 @@ func (s *Set) Do(ctx context.Context, c Call, begun time.Time, before Progress, 
 	if left := h.policy.left(&before); left > 0 && !sleep(ctx, left) {
 		return nil, ended()
 	}
+	failures := 0 // of attempts that have ended: those that a dying process cut off count, and say nothing of the service
 	for c.Attempt = p.next(); ; {
 		turn, err := h.gate.enter(ctx)
 		if err != nil {
@@ -204,7 +205,8 @@ func (s *Set) Do(ctx context.Context, c Call, begun time.Time, before Progress, 
 			if h.policy.MaxAttempts > 0 && c.Attempt >= h.policy.MaxAttempts {
 				return nil, operationError(hostabi.CodeExhausted, "%d attempts; the last one: %s", c.Attempt, text(err.Error()))
 			}
-			pause = h.policy.pause(c.Attempt)
+			failures++
+			pause = h.policy.pause(failures)
 		}
 		p.failed(err, throttled, pause)
 		onProgress(p)

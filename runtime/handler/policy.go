@@ -20,9 +20,9 @@ type Policy struct {
 	Timeout time.Duration
 	// AttemptTimeout is how long one attempt may take, 30 s if 0. After that its context is done.
 	AttemptTimeout time.Duration
-	// Backoff is the longest pause after a call's first attempt, 100 ms if 0. It doubles with each attempt, by whichever process,
-	// up to MaxBackoff, 1 min if 0. Each pause is drawn between half of that and all, so that calls that failed together don't
-	// come back together.
+	// Backoff is the longest pause after a call's first failure, 100 ms if 0. It doubles with each failure in this process, up to
+	// MaxBackoff, 1 min if 0. Each pause is drawn between half of that and all, so that calls that failed together don't come back
+	// together.
 	Backoff, MaxBackoff time.Duration
 	// Rate is how many attempts may start in a second, counting all calls of the name in this process; 0 for no limit.
 	// Another process counts its own: give each of several a share. Attempts are spread evenly: two starts are at least
