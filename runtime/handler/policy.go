@@ -12,8 +12,8 @@ import (
 // at once. A negative number stands for no limit, and for no pause in Backoff.
 type Policy struct {
 	// MaxAttempts is after how many attempts that failed the operation ends with [hostabi.CodeExhausted]; 0 for no limit.
-	// Throttled attempts don't count, nor does one that a dying process has cut off: a call is always tried once
-	// by each process that gets to it.
+	// Throttled attempts don't count. One that a dying process has cut off does, if a commit has it; but each process that gets to
+	// a call tries it once, whatever the number.
 	MaxAttempts int
 	// Timeout is how long after its begin an operation ends with [hostabi.CodeTimeout]; 0 for no limit. It goes on while nobody
 	// drives the coroutine.
