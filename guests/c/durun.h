@@ -154,7 +154,8 @@ static inline durun_op durun_recv(const char *name) {
 }
 
 /* Starts a child, with len bytes as its input; its output is the result. The target is "" for this program, else a function that
-   it exports, "module:NAME" or "module:NAME/EXPORT". The child has this program's arguments. */
+   it exports, "module:NAME" or "module:NAME/EXPORT". The child has this program's arguments. One that exits with another code than
+   0 has failed, and its output, if that is text, is part of the message. */
 static inline durun_op durun_spawn(const char *target, const void *input, size_t len) {
 	return durun_begin(DURUN_KIND_SPAWN, target, strlen(target), input, len);
 }

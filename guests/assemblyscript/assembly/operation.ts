@@ -115,7 +115,8 @@ export function call<T>(name: string, body: T): Operation<T> {
 
 /**
  * Starts a child, with snapshots of its own; its output is the result, and read as what the input is. The target is a function that
- * this program exports, "" for `_start`; or "module:NAME" or "module:NAME/EXPORT". Without arguments it has this program's.
+ * this program exports, "" for `_start`; or "module:NAME" or "module:NAME/EXPORT". Without arguments it has this program's. One that
+ * exits with another code than 0 has failed, and its output, if that is text, is part of the message.
  */
 export function spawn<T>(target: string, input: T, args: string[] = []): Operation<T> {
   let name = target;
