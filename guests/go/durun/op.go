@@ -73,7 +73,7 @@ func begin(k kind, name, shown string, body []byte) *Op {
 	op := &Op{kind: k, name: shown, done: make(chan struct{})}
 	n := abiBegin(k, name, body)
 	if n < 0 {
-		op.err = op.failure(Code(-n), "")
+		op.err = op.failure(Code(-n), abiMessage(0))
 		close(op.done)
 		return op
 	}
