@@ -50,7 +50,7 @@ def plain():
     e = raised(durun.OperationError, durun.call("no such handler").result)
     want(e.code, "denied", "denied")
     e = raised(durun.OperationError, durun.call, "")
-    want(e.code, "invalid", "no name")
+    want((e.code, str(e)), ("invalid", "call: invalid: a call without a name"), "no name")
     raised(ValueError, durun.call, "echo", x=float("nan"))
     raised(ValueError, durun.sleep, float("nan"))
     raised(TypeError, durun.call, "echo", x=object())
