@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	mrand "math/rand/v2"
 	"net/url"
 	"os"
 	"path"
@@ -36,6 +37,11 @@ const (
 
 	chunk     = 256 << 10
 	maxSynced = 1 << 16
+
+	// A put whose folder goes away meanwhile is done anew: eagerTries times at once, then after pauses of up to maxPause.
+	eagerTries = 10
+	maxTries   = 200
+	maxPause   = 10 * time.Millisecond
 )
 
 var errHeld = errors.New("held")
@@ -217,22 +223,45 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 		return b.exists(key)
 	}
 	b.clean()
-	// Whoever empties a folder may remove it, and a cleaner may take a writer that was stopped for long for dead. Then
-	// link finds nothing, and all is done anew. Nothing is, once the object was there.
+	err := b.putAgain(ctx, key, final, body, size)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return b.exists(key)
+	}
+	b.prune(path.Dir(key)) // which may have been made for this
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return ctx.Err()
+	case errors.Is(err, fs.ErrNotExist):
+		return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: err}
+	}
+	return wrap("put", key, err)
+}
+
+// putAgain puts until no folder goes away meanwhile. Whoever empties a folder may remove it, and a cleaner may take a writer
+// that was stopped for long for dead: then link finds nothing, and all is done anew. Nothing is, once the object was there.
+// Each such failure is due to a deletion elsewhere, and a put leaves what it has made to its next try: puts don't fail each
+// other, and somebody always gets on.
+func (b *Bucket) putAgain(ctx context.Context, key, final string, body io.ReaderAt, size int64) error {
 	for try := 0; ; try++ {
 		err := b.put(ctx, key, final, body, size)
-		switch {
-		case errors.Is(err, fs.ErrExist):
-			return b.exists(key)
-		case errors.Is(err, fs.ErrNotExist) && try < 10 && ctx.Err() == nil:
-			b.forget()
-			continue
-		case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
-			return ctx.Err()
-		case errors.Is(err, fs.ErrNotExist):
-			return &bucket.Error{Op: "put", Key: key, Kind: bucket.ErrUnavailable, Err: err}
+		if !errors.Is(err, fs.ErrNotExist) || try == maxTries {
+			return err
 		}
-		return wrap("put", key, err)
+		if _, gone := b.fs.Stat(b.root); gone != nil {
+			return err // unmounted, or removed
+		}
+		b.forget()
+		if try < eagerTries {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(mrand.N(maxPause)): // out of step with whoever deletes
+		}
 	}
 }
 
@@ -258,9 +287,6 @@ func (b *Bucket) put(ctx context.Context, key, final string, body io.ReaderAt, s
 		err = b.putNamed(ctx, final, body, size)
 	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrExist) {
-			b.prune(path.Dir(key)) // which may have been made for this
-		}
 		return err
 	}
 	if err := b.settle(way); !errors.Is(err, fs.ErrNotExist) {
@@ -713,11 +739,12 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	case err != nil:
 		return wrap("delete", key, err)
 	}
-	dir := b.prune(path.Dir(key))
-	if err := b.fs.SyncDir(b.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return wrap("delete", key, err)
+	// Somebody else may remove the folder that is left, and die before having synced that.
+	for dir := b.prune(path.Dir(key)); ; dir = path.Dir(dir) {
+		if err := b.fs.SyncDir(b.path(dir)); !errors.Is(err, fs.ErrNotExist) || dir == "." {
+			return wrap("delete", key, err)
+		}
 	}
-	return nil
 }
 
 // prune removes a folder and its parents below the root, as far as they are empty. It returns the first that stays.
