@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/durun/durun/runtime/serve"
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
 
 // commitOutput makes commits of a coroutine that waits, each with its output.
@@ -100,5 +102,67 @@ func TestOutputPastDamage(t *testing.T) {
 				t.Errorf("reported: %v", reported)
 			}
 		})
+	}
+}
+
+// TestRemoveDamaged removes coroutines that nobody can go on with, be it the manifest of the last commit that is damaged or the rest.
+func TestRemoveDamaged(t *testing.T) {
+	for name, at := range map[string]int{"manifest": 40, "digest": -1} {
+		t.Run(name, func(t *testing.T) {
+			b := bucket.NewMem()
+			config := newConfig(t, b)
+			store := config.Scheduler.Store()
+			h := serve.New(config)
+			for _, id := range []string{"p", "p.1", "q", "q.1"} {
+				commitOutput(t, store, id, "one\n", "two\n")
+				ask(t, h, 409, "DELETE", "/coroutines/"+id, "")
+			}
+			damage(t, b, "coroutines/p.1/", 0, at)
+			if got := ask(t, h, 409, "DELETE", "/coroutines/p.1", "").Body.String(); !strings.Contains(got, `"awaited"`) {
+				t.Errorf("one that may be the child of another that goes on: %s", got)
+			}
+			damage(t, b, "coroutines/p/", 0, at)
+			ask(t, h, 204, "DELETE", "/coroutines/p.1", "")
+			ask(t, h, 204, "DELETE", "/coroutines/p", "")
+			ask(t, h, 404, "GET", "/coroutines/p", "")
+			damage(t, b, "coroutines/q/", 1, at) // an earlier commit: it can go on
+			ask(t, h, 409, "DELETE", "/coroutines/q", "")
+			lease, err := store.Acquire(t.Context(), "q.1", snapshot.LeaseOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			damage(t, b, "coroutines/q.1/", 0, at)
+			damage(t, b, "coroutines/q/", 0, at)
+			if got := ask(t, h, 409, "DELETE", "/coroutines/q.1", "").Body.String(); !strings.Contains(got, `"busy"`) {
+				t.Errorf("one that somebody drives: %s", got)
+			}
+			if err := lease.Release(); err != nil {
+				t.Fatal(err)
+			}
+			ask(t, h, 204, "DELETE", "/coroutines/q.1", "")
+		})
+	}
+}
+
+// TestRemoveAnother: a coroutine that comes by the id of one that has ended, just before that is removed, stays.
+func TestRemoveAnother(t *testing.T) {
+	b := bucket.NewMem()
+	store := snapshot.NewStore(b)
+	replaced := false
+	config := newConfig(t, buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
+		if o.Name == "lock" && !replaced {
+			replaced = true
+			if err := store.Delete(t.Context(), "p"); err != nil {
+				t.Error(err)
+			}
+			commitOutput(t, store, "p", "new\n")
+		}
+		return buckettest.Fault{}
+	}))
+	commitOutput(t, store, "p", "old\n")
+	damage(t, b, "coroutines/p/", 0, 40)
+	ask(t, serve.New(config), 409, "DELETE", "/coroutines/p", "")
+	if c, err := store.Head(t.Context(), "p"); err != nil || c.Status != snapshot.Suspended || !replaced {
+		t.Errorf("the new one: %v, %v", c.Status, err)
 	}
 }

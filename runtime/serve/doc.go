@@ -32,7 +32,8 @@
 //
 // What takes GET takes HEAD as well. A start is answered when the coroutine is durable, and its header Location is where it
 // is; a message is, when it lies in the store; the request to end is a message, so the coroutine may go on for a while. One
-// that has not ended is not removed: cancel it, wait, then remove it.
+// that has not ended is not removed: cancel it, wait, then remove it. One whose last commit is damaged is, since nobody can go
+// on with it.
 //
 // # Answers
 //
