@@ -29,11 +29,14 @@ exit code is 75 then.
 
 Shared bases stay under the key that they were made with. They are named at the
 end: remove those with "durun base rm", and "durun run --base" makes them anew.
-Bundles are files of their own, and so are copies that somebody has made of the
-store: who has these and the old key can still read them.
+Messages that wait for a coroutine stay under the key that they were sent with,
+too: keep that key until the coroutine has received them. Bundles are files of
+their own, and so are copies that somebody has made of the store: who has these
+and the old key can still read them.
 
 The ids of what was encrypted are printed. JSON is an object with the keys
-rekeyed, busy (arrays of ids) and bases (an array of names).`,
+rekeyed, busy, messages (arrays of ids, the last of coroutines for which
+messages wait that are under another key) and bases (an array of names).`,
 		Example: "  (durun key new; cat old.key) > new.key\n  durun rekey --key-file new.key",
 		Args:    arguments(0, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,9 +50,10 @@ rekeyed, busy (arrays of ids) and bases (an array of names).`,
 
 // rekeyed is what rekey tells, as JSON.
 type rekeyed struct {
-	Rekeyed []string `json:"rekeyed"`
-	Busy    []string `json:"busy"`
-	Bases   []string `json:"bases"` // under another key
+	Rekeyed  []string `json:"rekeyed"`
+	Busy     []string `json:"busy"`
+	Messages []string `json:"messages"` // ids of those for which some wait that are under another key
+	Bases    []string `json:"bases"`    // under another key
 }
 
 func runRekey(ctx context.Context, a *app, f format, args []string) (err error) {
@@ -84,7 +88,7 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 			ids = append(ids, c.Coroutine)
 		}
 	}
-	told := rekeyed{Rekeyed: []string{}, Busy: []string{}, Bases: []string{}}
+	told := rekeyed{Rekeyed: []string{}, Busy: []string{}, Messages: []string{}, Bases: []string{}}
 	err = rekeyAll(ctx, a, store, f, ids, &told)
 	if err == nil {
 		err = otherBases(ctx, store, keys.IDs()[0], &told)
@@ -112,14 +116,22 @@ func rekeyAll(ctx context.Context, a *app, store *store, f format, ids []string,
 		switch {
 		case errors.Is(err, snapshot.ErrBusy):
 			told.Busy = append(told.Busy, id)
+			continue
 		case errors.Is(err, snapshot.ErrNotFound): // removed meanwhile
+			continue
 		case err != nil:
 			return err
-		case r.Done:
+		}
+		if r.Done {
 			told.Rekeyed = append(told.Rekeyed, id)
 			if f == formatText {
 				fmt.Fprintln(a.Stdout, id)
 			}
+		}
+		if r.Messages > 0 {
+			told.Messages = append(told.Messages, id)
+			fmt.Fprintf(a.Stderr, "durun: %s for %s, under another key than the first: keep that until %s has received them\n",
+				count(r.Messages, "message waits", "messages wait"), id, id)
 		}
 	}
 	return nil
