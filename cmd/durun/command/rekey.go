@@ -25,7 +25,8 @@ more, and the commits before it are dropped: its history is that one commit
 then, and its output stays whole. It no longer builds on a shared base, which
 takes more room. Stopped at any moment, rekey goes on when it is run again. A
 coroutine that somebody drives is passed over, and can be rekeyed later; the
-exit code is 75 then.
+exit code is 75 then. So is one that is damaged, or under a key that isn't
+there; then that is the error in the end.
 
 Shared bases stay under the key that they were made with. They are named at the
 end: remove those with "durun base rm", and "durun run --base" makes them anew.
@@ -89,7 +90,7 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 		}
 	}
 	told := rekeyed{Rekeyed: []string{}, Busy: []string{}, Messages: []string{}, Bases: []string{}}
-	err = rekeyAll(ctx, a, store, f, ids, &told)
+	failed, err := rekeyAll(ctx, a, store, f, ids, &told)
 	if err == nil {
 		err = otherBases(ctx, store, keys.IDs()[0], &told)
 	}
@@ -101,6 +102,9 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 	for _, name := range told.Bases {
 		fmt.Fprintf(a.Stderr, "durun: base %s is not under the first key; remove it with: %s\n", name, a.commandLine("base", "rm", name))
 	}
+	if err == nil && len(failed) > 0 {
+		err = fmt.Errorf("rekey: some coroutines stay as they are: %w", errors.Join(failed...))
+	}
 	if err == nil && len(told.Busy) > 0 {
 		err = &exitError{
 			code: exitBusy, err: fmt.Errorf("rekey: %s", count(len(told.Busy), "coroutine is driven by somebody", "coroutines are driven by somebody")),
@@ -110,17 +114,23 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 	return err
 }
 
-func rekeyAll(ctx context.Context, a *app, store *store, f format, ids []string, told *rekeyed) error {
+// rekeyAll rekeys coroutines. What keeps one of them as it is, and is no fault of the storage, does not stop it: it is in failed.
+func rekeyAll(ctx context.Context, a *app, store *store, f format, ids []string, told *rekeyed) (failed []error, err error) {
 	for _, id := range ids {
 		r, err := store.Rekey(ctx, id, snapshot.LeaseOptions{})
 		switch {
+		case err == nil:
 		case errors.Is(err, snapshot.ErrBusy):
 			told.Busy = append(told.Busy, id)
 			continue
 		case errors.Is(err, snapshot.ErrNotFound): // removed meanwhile
 			continue
-		case err != nil:
-			return err
+		case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrVersion), errors.Is(err, snapshot.ErrKey),
+			errors.Is(err, snapshot.ErrInvalid):
+			failed = append(failed, err)
+			continue
+		default:
+			return failed, err
 		}
 		if r.Done {
 			told.Rekeyed = append(told.Rekeyed, id)
@@ -134,7 +144,7 @@ func rekeyAll(ctx context.Context, a *app, store *store, f format, ids []string,
 				count(r.Messages, "message waits", "messages wait"), id, id)
 		}
 	}
-	return nil
+	return failed, nil
 }
 
 // otherBases notes the bases that are not under a key.
