@@ -107,7 +107,7 @@ func (a *app) interrupted(cause error) error {
 	a.mu.Lock()
 	p := a.driving
 	a.mu.Unlock()
-	code := classify(cause).code
+	code := a.classify(cause).code
 	switch {
 	case p.id == "":
 		return &exitError{code: code, err: cause}
@@ -178,7 +178,7 @@ func (a *app) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	e := classify(err)
+	e := a.classify(err)
 	if e.err == nil {
 		return e.code
 	}
