@@ -43,8 +43,9 @@ for the check is removed again; a store that isn't there is not made.
 
 The exit code is 0 without a fail, else 69. JSON is an array of objects with the
 keys name, status, detail and advice.`,
-		Example: "  durun doctor\n  durun doctor --store /mnt/shared/durun",
-		Args:    arguments(0, 0, ""),
+		Example:           "  durun doctor\n  durun doctor --store /mnt/shared/durun",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDoctor(cmd.Context(), a, o)
 		},

@@ -298,6 +298,7 @@ func newHelpCommand() *cobra.Command {
 			found.InitDefaultVersionFlag()
 			return found.Help()
 		},
+		ValidArgsFunction: completeCommands,
 	}
 }
 

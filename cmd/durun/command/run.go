@@ -57,7 +57,8 @@ that traps has exit code 134.
 
 With -d, durun returns when the program first waits, and prints the coroutine's
 id; what the program writes is then in "durun logs" only. If the program ends
-without waiting, its exit code is the command's with -d too.
+without waiting, its exit code is the command's with -d too. With -o json, what
+-d prints is an object with the keys of "durun ps".
 
 ` + syncHelp + `
 
