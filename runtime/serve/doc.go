@@ -55,7 +55,7 @@
 //
 // An error is a JSON object with the key error, an object with code and message:
 //
-//	400  invalid             the request makes no sense: a parameter, an id, a message's name
+//	400  invalid             the request makes no sense: its query, a parameter, an id, a message's name
 //	404  not_found           there is no such coroutine, or nothing at this path
 //	405  method_not_allowed  see the header Allow
 //	409  exists              a coroutine of that id

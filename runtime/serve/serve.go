@@ -76,6 +76,11 @@ func (s *server) routes() map[string]func(http.ResponseWriter, *http.Request) er
 
 // ServeHTTP implements [http.Handler].
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// What can't be read of a query would be left out: a start without its id, for example, makes one more each time.
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		s.fail(w, r, invalid("the query can't be read: "+err.Error()))
+		return
+	}
 	h, pattern := s.mux.Handler(r)
 	if pattern != "" {
 		s.mux.ServeHTTP(w, r)

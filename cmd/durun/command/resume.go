@@ -297,7 +297,7 @@ func restoreError(a *app, id string, err error) error {
 	if errors.As(err, new(*wasi.VolumeMountError)) {
 		return usageError("%w", err)
 	}
-	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
+	if a.classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}
 	return err
