@@ -389,8 +389,16 @@ func (a *abi) Await(w hostabi.Wait, p *hostabi.Pending) ([]uint32, *hostabi.Pend
 			Kind: hostabi.KindOperations, Detail: a.ops.describe(w.Ops), Quiet: !a.ops.waiting() && a.ops.timersOnly(w.Ops),
 			Ops: w.Ops, Min: w.Min, Success: w.Success, Cancellable: true,
 		}
+		missing := int(need) - len(ended)
+		if w.Success {
+			missing = int(need) - good
+		}
+		p.Until = a.ops.dueBy(w.Ops, missing)
 		if w.Timeout >= 0 {
-			p.Until = a.wall().Add(min(w.Timeout, maxTimer))
+			end := a.wall().Add(min(w.Timeout, maxTimer))
+			if p.Until.IsZero() || end.Before(p.Until) {
+				p.Until = end
+			}
 		}
 	}
 	return nil, p, nil
