@@ -331,6 +331,7 @@ type family struct {
 	store   *snapshot.Store
 	inbox   *snapshot.InboxWatcher
 	stdin   *wasi.Stdin
+	leases  sync.Map // a *sync.Mutex for each child, by id
 }
 
 // Spawn implements runtime.Children, for children of the parent's module.
@@ -339,7 +340,11 @@ func (f *family) Spawn(ctx context.Context, child runtime.Child, done func([]byt
 	if child.Args != nil {
 		args = append(slices.Clone(args[:1]), child.Args...)
 	}
+	lease, _ := f.leases.LoadOrStore(child.ID, &sync.Mutex{})
 	go func() {
+		// Who drove it in the parent's last life may be about to commit.
+		lease.(*sync.Mutex).Lock()
+		defer lease.(*sync.Mutex).Unlock()
 		end := f.drive(ctx, runtime.StartConfig{ID: child.ID, Entry: child.Target, Input: child.Input}, args)
 		switch {
 		case ctx.Err() != nil:
