@@ -312,7 +312,7 @@ func TestCheckLooksAgain(t *testing.T) {
 	if _, err := s.Retain(t.Context(), "p", Policy{Keep: 1}); err != nil {
 		t.Fatal(err)
 	}
-	const overtaken = 4
+	const overtaken = maxOvertaken
 	gone := 0
 	b := &forgetful{in: overtaken + 1, Bucket: buckettest.NewFaulty(mem, func(o buckettest.Op) buckettest.Fault {
 		if o.Name != "get" || !strings.HasPrefix(o.Key, logsPrefix) || gone == overtaken {

@@ -45,6 +45,10 @@ func (v *survey) uncount() {
 	v.Bytes -= v.counted.bytes
 }
 
+// maxOvertaken is how often a coroutine is looked at anew because what was listed is gone: how likely that is depends on how fast
+// it is driven, and it costs little, as it shows early.
+const maxOvertaken = 100
+
 // coroutine verifies a coroutine.
 func (c *checker) coroutine(ctx context.Context, id string) error {
 	for overtaken, missed := 0, 0; ; {
@@ -55,7 +59,7 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 			newest = h.newest()
 			err = v.all(ctx, h)
 		}
-		if errors.Is(err, errOvertaken) && overtaken < retries {
+		if errors.Is(err, errOvertaken) && overtaken < maxOvertaken {
 			overtaken++
 			v.uncount()
 			continue // commits were dropped meanwhile
