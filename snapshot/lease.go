@@ -23,6 +23,9 @@ const (
 	// lockPatience is how long a lock is tried for: Driven takes it for a moment, to see whether it is free.
 	lockPatience = 300 * time.Millisecond
 	lockInterval = 10 * time.Millisecond
+	// dyingPatience is how long it is tried for if its holder has been killed. The kernel gives back the memory of a process
+	// before its locks, which takes a while if that is large or the machine busy.
+	dyingPatience = 10 * time.Second
 	// overslept is how long after the lease's end a request that ends with it comes back if the process was paused.
 	overslept = time.Second
 	// releasePatience is how long Release may take to tell the store.
@@ -150,7 +153,10 @@ func (s *Store) lock(ctx context.Context, id string) (release func() error, err 
 		return nil, errors.ErrUnsupported
 	}
 	release, err = b.TryLock(ctx, leasesPrefix+id)
-	for deadline := time.Now().Add(lockPatience); errors.Is(err, bucket.ErrLocked) && time.Now().Before(deadline); {
+	for began := time.Now(); errors.Is(err, bucket.ErrLocked); {
+		if waited := time.Since(began); waited >= dyingPatience || waited >= lockPatience && !s.holderDies(id) {
+			break
+		}
 		if err := wait(ctx, lockInterval); err != nil {
 			return nil, err
 		}
