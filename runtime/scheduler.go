@@ -104,7 +104,8 @@ var ErrNotEnded = errors.New("the coroutine has not ended")
 // A coroutine is the scheduler's while it is in memory, or calls of it are carried out: then its lease is held. In between
 // anybody may go on with it; the scheduler finds out when it would have a turn here: when a time has come, a message, or, if
 // somebody else drives it at that moment, every few seconds from then on. Where messages are polled for, one that somebody else
-// receives in between is not seen here, and gives it no turn.
+// receives in between is not seen here, and gives it no turn. So it is looked now and then whether those have ended that
+// somebody waits for; how one has ended that nobody waits for may never come up here.
 //
 // The children of its coroutines are driven as they are, and outlive their parent's stay in memory.
 type Scheduler struct {
@@ -119,7 +120,8 @@ type Scheduler struct {
 	mu       sync.Mutex
 	tasks    map[string]*task
 	parents  map[string][]*func(ending) // of children that were given up, until those are resumed, or have ended elsewhere
-	looking  bool                       // it is looked for such ends, or will be
+	absent   map[*task]struct{}         // that are away, and that somebody waits for; perhaps some that are so no more
+	looking  bool                       // it is looked for the ends of both, or will be
 	looks    sync.WaitGroup
 	wards    map[string]map[*task]struct{} // children by the parent of whose end they hear, see relies
 	ready    queue
@@ -164,7 +166,7 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 	}
 	s := &Scheduler{
 		config: config, runtime: r, clock: config.Clock,
-		tasks: map[string]*task{}, parents: map[string][]*func(ending){},
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, absent: map[*task]struct{}{},
 		wards: map[string]map[*task]struct{}{}, armed: noAlarm, rested: make(chan struct{}), closed: make(chan struct{}),
 		modules: map[snapshot.Hash]*sharedModule{},
 	}
@@ -351,6 +353,7 @@ func (s *Scheduler) whenEnded(id string, f func(ending)) (forget func(), ok bool
 func (s *Scheduler) addEnd(t *task, f func(ending)) (forget func()) {
 	end := &f
 	t.ends = append(t.ends, end)
+	s.missAbsent(t)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
