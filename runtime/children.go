@@ -105,7 +105,7 @@ func (s *Scheduler) lookLater(d time.Duration) {
 		return
 	}
 	s.looking = true
-	s.clock.AfterFunc(d, s.lookForEnds)
+	s.unlook = s.clock.AfterFunc(d, s.lookForEnds)
 }
 
 // maxLookShare limits what looking for ends takes to one part in so many of the time.
@@ -121,7 +121,7 @@ func (s *Scheduler) lookForEnds() {
 	defer s.looks.Done()
 	ids := slices.Collect(maps.Keys(s.parents))
 	for t := range s.absent {
-		if !t.away || len(t.ends) == 0 {
+		if len(t.ends) == 0 {
 			delete(s.absent, t)
 			continue
 		}
@@ -248,9 +248,11 @@ func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outco
 	if err == nil {
 		c, err = s.start(ctx, t.module, p)
 	}
-	var unfit *ModuleError
-	if errors.As(err, &unfit) { // as it will be each time
+	switch { // as it will be each time
+	case errors.As(err, new(*ModuleError)):
 		err = refuse(hostabi.CodeFailed, "%v", err)
+	case errors.As(err, new(*LimitError)):
+		err = refuse(hostabi.CodeLimit, "%v", err)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -77,7 +77,11 @@ func (l *idle) remove(t *task) {
 
 // push puts a task at the end of the queue.
 func (s *Scheduler) push(t *task) {
-	t.state, t.woken, t.away = taskReady, false, false
+	t.state, t.woken = taskReady, false
+	if t.away {
+		t.away = false
+		delete(s.absent, t)
+	}
 	s.alarms.set(t, noAlarm)
 	if s.closing {
 		return

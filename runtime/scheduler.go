@@ -120,8 +120,9 @@ type Scheduler struct {
 	mu       sync.Mutex
 	tasks    map[string]*task
 	parents  map[string][]*func(ending) // of children that were given up, until those are resumed, or have ended elsewhere
-	absent   map[*task]struct{}         // that are away, and that somebody waits for; perhaps some that are so no more
+	absent   map[*task]struct{}         // that are away, and that somebody waits for, or has waited for
 	looking  bool                       // it is looked for the ends of both, or will be
+	unlook   func() bool                // of the clock: it is not, after all
 	looks    sync.WaitGroup
 	wards    map[string]map[*task]struct{} // children by the parent of whose end they hear, see relies
 	ready    queue
@@ -187,7 +188,7 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 // Start starts a coroutine, and returns its id when its first commit is made: at its first await, or its end. From then on it
 // outlives the process. If ctx is done before that, the coroutine may come to be all the same.
 //
-// Errors: those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or somebody
+// Errors: ctx's; those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or somebody
 // is about to start one; [ErrClosed]; those of the store.
 func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error) {
 	if p.ID == "" {
@@ -195,6 +196,12 @@ func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error)
 	}
 	if err := snapshot.ValidID(p.ID); err != nil {
 		return "", err
+	}
+	switch {
+	case p.Module == nil:
+		return "", fmt.Errorf("start coroutine %s: the program has no module", p.ID)
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("start coroutine %s: %w", p.ID, ctx.Err())
 	}
 	s.lendModule(p.Module)
 	b := &beginning{program: p, begun: make(chan error, 1)}
@@ -441,18 +448,22 @@ func (s *Scheduler) Drives(id string) bool {
 }
 
 // Close stops driving. Coroutines that run get to their next await, and their commit; when ctx is done, they are stopped at
-// their next host call or tick. All go on from their last commit when somebody resumes them.
+// their next host call or tick. All go on from their last commit when somebody resumes them. If it is closed already, or about to
+// be, Close waits for that, and returns nil. It must not be called by the functions of the [SchedulerConfig]: it waits for those.
 func (s *Scheduler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
+		defer context.AfterFunc(ctx, s.cancel)() // who closes it in the first place may have more time
 		<-s.closed
 		return nil
 	}
 	s.closing = true
 	defer close(s.closed)
-	if s.disarm != nil {
-		s.disarm()
+	for _, disarm := range []func() bool{s.disarm, s.unlook} {
+		if disarm != nil {
+			disarm()
+		}
 	}
 	s.running += s.ready.release()
 	if s.running == 0 {

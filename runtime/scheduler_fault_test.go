@@ -832,6 +832,33 @@ func TestChildModule(t *testing.T) {
 	}
 }
 
+// TestChildTooLarge starts a child of a module that needs more memory than there may be: the parent is told.
+func TestChildTooLarge(t *testing.T) {
+	store := snapshot.NewStore(bucket.NewMem())
+	hash, err := store.PutModule(t.Context(), waitersBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := scriptGuest(t) // without a memory
+	steps := []step{begin(hostabi.Spawn, "module:large/child", number32(21)), awaitAll(1), results(1)}
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Store: store, Limits: Limits{Memory: snapshot.WasmPageSize - 1},
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			return []hostabi.Instance{&scripted{steps: steps}}, nil
+		},
+	})
+	grants := []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "large", Value: hash.String()}}
+	if _, err := s.Start(t.Context(), Program{ID: "s", Module: m, Grants: grants}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "s"); o.Status != snapshot.Completed {
+		t.Fatalf("%+v", o)
+	}
+	if got, want := logsOf(t, store, "s"), `1: "" limit: start coroutine s.1: it has`; !strings.Contains(got, want) {
+		t.Errorf("no %s in\n%s", want, got)
+	}
+}
+
 // TestSchedulerTwoNodes has two schedulers drive the same coroutines: whoever has the lease does, and the other one watches.
 func TestSchedulerTwoNodes(t *testing.T) {
 	mem := bucket.NewMem()
