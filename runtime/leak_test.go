@@ -108,8 +108,8 @@ func TestNothingStays(t *testing.T) {
 	}
 }
 
-// TestSchedulerKeepsNothing has a scheduler drive coroutines of each sort to their end, one after the other and some at a time, and
-// compares what it holds then with what it held after some.
+// TestSchedulerKeepsNothing has a scheduler drive coroutines of each sort to their end, some at a time, and compares what it holds
+// then with what it held after some.
 func TestSchedulerKeepsNothing(t *testing.T) {
 	withoutRace(t)
 	m := waiters(t)

@@ -133,7 +133,7 @@ func (r *Runtime) Close(ctx context.Context) error {
 
 var errClosedRuntime = fmt.Errorf("the runtime is %w", ErrClosed)
 
-// checkOpen returns an error if the runtime is closed. It is asked when something has failed: that says nothing of the module then.
+// checkOpen returns an error if the runtime is closed, for when something has failed, which says nothing of the module then.
 func (r *Runtime) checkOpen() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

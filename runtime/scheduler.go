@@ -188,8 +188,8 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 // Start starts a coroutine, and returns its id when its first commit is made: at its first await, or its end. From then on it
 // outlives the process. If ctx is done before that, the coroutine may come to be all the same.
 //
-// Errors: ctx's; those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or somebody
-// is about to start one; [ErrClosed]; those of the store.
+// Errors: ctx's; those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or
+// somebody is about to start one; [ErrClosed]; those of the store.
 func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error) {
 	if p.ID == "" {
 		p.ID = snapshot.NewID()

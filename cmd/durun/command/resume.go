@@ -300,7 +300,7 @@ func restoreError(a *app, id string, err error) error {
 	if errors.As(err, new(*wasi.VolumeMountError)) {
 		return usageError("%w", err)
 	}
-	if errors.Is(err, hostabi.ErrState) || classify(err).code == exitBug { // whatever it is, it is in the snapshot
+	if errors.Is(err, hostabi.ErrState) || a.classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}
 	return err
