@@ -247,7 +247,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return err
 	}
 	defer closeInto(&err, func() error { return e.close(ctx) })
-	module, err := e.open(ctx, store.Store, s.Module)
+	module, err := e.open(ctx, store, s.Module)
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}

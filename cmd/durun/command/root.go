@@ -292,8 +292,11 @@ func newHelpCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
-			if err != nil || found == nil || (found == cmd.Root() && len(rest) > 0) {
+			switch {
+			case err != nil:
 				return unknownCommand(cmd.Root(), strings.Join(args, " "))
+			case len(rest) > 0:
+				return unknownCommand(found, rest[0])
 			}
 			found.InitDefaultHelpFlag()
 			found.InitDefaultVersionFlag()

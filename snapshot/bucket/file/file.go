@@ -35,6 +35,7 @@ type Bucket struct {
 	noSync bool
 
 	named atomic.Bool // files have to be made with a name here
+	spare sync.Once   // the spare lock file was looked after
 
 	mu       sync.Mutex
 	held     map[string]lockFile // by key
