@@ -106,6 +106,9 @@ const (
 // ErrStateVersion is returned by [Instance].Restore for a state of a version that it doesn't know: a newer durun has saved it.
 var ErrStateVersion = errors.New("state of a newer version")
 
+// ErrState is returned by [Instance].Restore for bytes that are no state: they are damaged, or made up.
+var ErrState = errors.New("damaged state of a host module")
+
 // Instance is the state of a [Module] for one coroutine. The runtime calls it from one goroutine at a time, except for
 // Wait, which may run beside nothing else but Close.
 type Instance interface {
@@ -114,7 +117,7 @@ type Instance interface {
 	// Save returns the state as bytes, the same bytes for the same state. It is called while the coroutine is
 	// suspended, and changes nothing. version is the encoding's.
 	Save() (version uint32, data []byte, err error)
-	// Restore takes over a saved state, in a fresh instance, before the guest runs. Bytes that don't decode are an error; a
+	// Restore takes over a saved state, in a fresh instance, before the guest runs. Bytes that don't decode are [ErrState]; a
 	// version that a later build of the module has saved, and this one doesn't know, is [ErrStateVersion].
 	Restore(version uint32, data []byte) error
 	// Wait blocks until p, returned by one of the module's functions, may complete, or ctx is done; then it returns

@@ -125,7 +125,7 @@ func (w *savedWait) save(ops []uint32) []byte {
 // RestoreParts implements hostabi.PartedInstance. What is in them is seen by Restore.
 func (a *abi) RestoreParts(version uint32, parts []hostabi.Part) error {
 	if len(parts) > 0 && version == abiVersionPlain {
-		return fmt.Errorf("version %d of its state has no parts, and here are some", version)
+		return fmt.Errorf("%w: version %d has no parts, and here are some", hostabi.ErrState, version)
 	}
 	a.parts = parts
 	return nil

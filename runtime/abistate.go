@@ -212,13 +212,13 @@ func (a *abi) Restore(version uint32, data []byte) error {
 	case abiVersionPlain:
 		var s abiState
 		if err := cbor.Unmarshal(data, &s); err != nil {
-			return fmt.Errorf("decode state: %w", err)
+			return fmt.Errorf("%w: %w", hostabi.ErrState, err)
 		}
 		a.input, a.result = s.Input, s.Result
 		return nil
 	case abiVersion:
 		if err := a.decode(data); err != nil {
-			return fmt.Errorf("decode state: %w", err)
+			return fmt.Errorf("%w: %w", hostabi.ErrState, err)
 		}
 		return nil
 	}

@@ -86,24 +86,34 @@ func (s *Scheduler) Spawn(ctx context.Context, c Child, done func(output []byte,
 func (s *Scheduler) whenTaken(id string, f *func(ending)) {
 	if t := s.tasks[id]; t != nil {
 		t.ends = append(t.ends, f)
+		s.missAbsent(t)
 		return
 	}
 	s.parents[id] = append(s.parents[id], f)
 	s.lookLater(lastLook)
 }
 
-// lookLater has it looked, when a time has passed, whether somebody else has driven a child to its end that was given up here and
-// that its parent waits for. With the lock held.
+// missAbsent has it looked now and then whether somebody else has driven a task to its end, if that may be and somebody waits for
+// it. With the lock held.
+func (s *Scheduler) missAbsent(t *task) {
+	if t.away && len(t.ends) > 0 {
+		s.absent[t] = struct{}{}
+		s.lookLater(lastLook)
+	}
+}
+
+// lookLater has it looked, when a time has passed, whether somebody else has driven a coroutine to its end: a child that was given
+// up here and that its parent waits for, or one that is absent. With the lock held.
 func (s *Scheduler) lookLater(d time.Duration) {
 	if s.looking || s.closing {
 		return
 	}
 	s.looking = true
-	s.clock.AfterFunc(d, s.lookForEnds)
+	s.unlook = s.clock.AfterFunc(d, s.lookForEnds)
 }
 
 // maxLookShare limits what looking for ends takes to one part in so many of the time.
-const maxLookShare = 4
+const maxLookShare = 20
 
 func (s *Scheduler) lookForEnds() {
 	s.mu.Lock()
@@ -114,6 +124,13 @@ func (s *Scheduler) lookForEnds() {
 	s.looks.Add(1)
 	defer s.looks.Done()
 	ids := slices.Collect(maps.Keys(s.parents))
+	for t := range s.absent {
+		if len(t.ends) == 0 {
+			delete(s.absent, t)
+			continue
+		}
+		ids = append(ids, t.id)
+	}
 	s.mu.Unlock()
 	begun := s.clock.Now()
 	for _, id := range ids {
@@ -121,15 +138,19 @@ func (s *Scheduler) lookForEnds() {
 			return
 		}
 		head, err := s.config.Store.Head(s.ctx, id)
-		if err == nil && head.Status.Ended() {
+		switch {
+		case err == nil && head.Status.Ended():
 			// What it has ended with is for its turn to find out.
 			_, _ = s.add(id, func() *task { return &task{id: id} }, false) // if there is no room, at the next look
+			s.wakeID(id)
+		case errors.Is(err, snapshot.ErrNotFound): // somebody has removed it
+			s.wakeID(id)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looking = false
-	if len(s.parents) > 0 {
+	if len(s.parents)+len(s.absent) > 0 {
 		s.lookLater(max(lastLook, maxLookShare*s.clock.Now().Sub(begun)))
 	}
 }
@@ -245,9 +266,11 @@ func (s *Scheduler) startChild(ctx context.Context, t *task) (*Coroutine, *Outco
 	if err == nil {
 		c, err = s.start(ctx, t.module, p)
 	}
-	var unfit *ModuleError
-	if errors.As(err, &unfit) { // as it will be each time
+	switch { // as it will be each time
+	case errors.As(err, new(*ModuleError)):
 		err = refuse(hostabi.CodeFailed, "%v", err)
+	case errors.As(err, new(*LimitError)):
+		err = refuse(hostabi.CodeLimit, "%v", err)
 	}
 	if err != nil {
 		return nil, nil, err

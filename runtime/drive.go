@@ -11,6 +11,8 @@ import (
 )
 
 // Driver drives a coroutine and commits a snapshot of it at its await points and at its end.
+//
+// Only Store must be set.
 type Driver struct {
 	Store *snapshot.Store
 	// Lease is the caller's hold on the coroutine, which stays the caller's to release; the coroutine's snapshot must have

@@ -162,6 +162,7 @@ func (s *Scheduler) settled(ctx context.Context, id string) error {
 	if !s.Drives(id) {
 		return nil
 	}
+	s.wakeID(id) // somebody else may have driven it there
 	_, err := s.Wait(ctx, id)
 	return err
 }

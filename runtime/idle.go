@@ -78,6 +78,10 @@ func (l *idle) remove(t *task) {
 // push puts a task at the end of the queue.
 func (s *Scheduler) push(t *task) {
 	t.state, t.woken = taskReady, false
+	if t.away {
+		t.away = false
+		delete(s.absent, t)
+	}
 	s.alarms.set(t, noAlarm)
 	if s.closing {
 		return
@@ -140,6 +144,15 @@ func (s *Scheduler) wake(t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rouse(t)
+}
+
+// wakeID wakes the task of a coroutine, if there is one.
+func (s *Scheduler) wakeID(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.tasks[id]; t != nil {
+		s.rouse(t)
+	}
 }
 
 // rouse is wake with the lock held.

@@ -3,11 +3,14 @@ package runtime
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,6 +105,94 @@ func TestNothingStays(t *testing.T) {
 				t.Error("memory stays")
 			}
 		})
+	}
+}
+
+// TestSchedulerKeepsNothing has a scheduler drive coroutines of each sort to their end, some at a time, and compares what it holds
+// then with what it held after some.
+func TestSchedulerKeepsNothing(t *testing.T) {
+	withoutRace(t)
+	m := waiters(t)
+	s := newTestScheduler(t, m, SchedulerConfig{Memory: 1 << 20, Handlers: echoing(answer)})
+	entries := []string{"steps", "parent", "approve", "fan"}
+	live := func(id, entry string) error {
+		input := number32(2)
+		if entry == "approve" {
+			input = nanoseconds(-1)
+		}
+		if _, err := s.Start(t.Context(), Program{ID: id, Module: m, Entry: entry, Input: input}); err != nil {
+			return err
+		}
+		if entry == "approve" {
+			if _, err := s.Send(t.Context(), id, snapshot.Message{Name: "approval"}); err != nil {
+				return err
+			}
+		}
+		if _, err := s.Wait(t.Context(), id); err != nil {
+			return err
+		}
+		return s.Remove(t.Context(), id)
+	}
+	liveAll := func(n int) {
+		var lives sync.WaitGroup
+		for i := range 16 {
+			lives.Go(func() {
+				for range n / 16 {
+					if err := live(fmt.Sprint("c", i), entries[i%len(entries)]); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		lives.Wait()
+	}
+	liveAll(480)
+	before := holds(t)
+	const n = 1600
+	liveAll(n)
+	after := holds(t)
+	t.Logf("%d lives; before %+v, after %+v", n, before, after)
+	if after.objects > before.objects+n/4 || after.heap > before.heap+512<<10 {
+		t.Error("memory stays")
+	}
+	if st := s.Stats(); st.Coroutines+st.Resident+st.Ready > 0 || st.Bytes > 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestRuntimeKeepsNothing makes and closes runtimes, with schedulers, and compares what the process holds then with what it held
+// after the first.
+func TestRuntimeKeepsNothing(t *testing.T) {
+	binary := waitersBinary(t)
+	ctx := t.Context()
+	cycle := func() {
+		r, err := New(ctx, NewConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.Compile(ctx, binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := NewScheduler(r, SchedulerConfig{Store: snapshot.NewStore(bucket.NewMem())})
+		if _, err := s.Start(ctx, Program{ID: "p", Module: m, Entry: "guardian"}); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(s.Close(ctx), r.Close(ctx)); err != nil {
+			t.Error(err)
+		}
+	}
+	cycle()
+	before := holds(t)
+	const n = 20
+	for range n {
+		cycle()
+	}
+	after := holds(t)
+	t.Logf("before %+v, after %+v", before, after)
+	// What ends may not be over yet of the last one.
+	if after.goroutines > before.goroutines+n/2 || after.descriptors > before.descriptors+n/2 {
+		t.Error("goroutines or descriptors stay")
 	}
 }
 

@@ -104,6 +104,9 @@ func (r *Runtime) open(ctx context.Context, hash snapshot.Hash, fetch func(conte
 	if m.code, err = m.compileRunning(ctx, p.shell, running); err != nil {
 		return nil, err
 	}
+	if err := r.opens(m); err != nil {
+		return nil, errors.Join(fmt.Errorf("compile module: %w", err), m.code.Close(ctx))
+	}
 	return m, nil
 }
 
@@ -149,6 +152,9 @@ func (m *Module) compileRunning(ctx context.Context, shell, running []byte) (waz
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("compile module: %w", ctx.Err())
+		}
+		if err := r.checkOpen(); err != nil {
+			return nil, fmt.Errorf("compile module: %w", err)
 		}
 		return nil, &ModuleError{Msg: "compile module", Err: err}
 	}
@@ -331,8 +337,9 @@ func (m *Module) original(ctx context.Context) (*wasm.Module, error) {
 // Hash returns the SHA-256 of the module's bytes.
 func (m *Module) Hash() snapshot.Hash { return m.hash }
 
-// Close releases the module's code. Its coroutines must have been closed.
+// Close releases the module's code and memory. Its coroutines must have been closed. To close it twice is nothing.
 func (m *Module) Close(ctx context.Context) error {
+	m.runtime.closes(m)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.resumes {
@@ -392,10 +399,13 @@ func (m *Module) instantiate(ctx context.Context, mem *linmem.Memory) (api.Modul
 		ctx = withMemory(ctx, mem)
 	}
 	inst, err := m.runtime.engine.InstantiateModule(ctx, m.code, instanceConfig)
-	if err != nil {
-		return nil, &ModuleError{Msg: "instantiate module", Err: err}
+	if err == nil {
+		return inst, nil
 	}
-	return inst, nil
+	if err := m.runtime.checkOpen(); err != nil {
+		return nil, fmt.Errorf("instantiate module: %w", err)
+	}
+	return nil, &ModuleError{Msg: "instantiate module", Err: err}
 }
 
 // resumeModule is a compiled module that rebuilds stacks of one shape.

@@ -477,7 +477,7 @@ func TestStateRoundTrip(t *testing.T) {
 		t.Errorf("attempts %+v, want %+v", got, want)
 	}
 	for n := range data {
-		if err := newABI("x", nil).Restore(version, data[:n]); err == nil {
+		if err := newABI("x", nil).Restore(version, data[:n]); !errors.Is(err, hostabi.ErrState) {
 			t.Errorf("the first %d bytes of %d are taken for the whole", n, len(data))
 		}
 	}

@@ -220,7 +220,8 @@ func (s *Scheduler) evict(t *task) {
 	}
 	_ = ss.c.Close()
 	missed := false // a message that came while this was going on, or may have
-	if t.outside == nil {
+	away := t.outside == nil
+	if away {
 		missed = ss.op.unseen || ss.op.missed || ss.op.unread.holding
 		_ = t.lease.Release()
 		t.lease = nil
@@ -232,6 +233,8 @@ func (s *Scheduler) evict(t *task) {
 		s.push(t)
 		return
 	}
+	t.away = away
+	s.missAbsent(t)
 	// What its alarm was set for may have been a commit alone.
 	until := noAlarm
 	if !due.IsZero() {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	goruntime "runtime"
 	"slices"
@@ -36,6 +37,10 @@ type Runtime struct {
 	ticking bool               // guests tick wherever they count, in tests
 
 	codeMu sync.Mutex // held while the cache of compiled code is used
+
+	mu     sync.Mutex
+	closed bool
+	opened map[*Module]struct{} // and not closed
 }
 
 // New returns a runtime. It fails if the cache folder can't be used.
@@ -44,6 +49,7 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	r := &Runtime{
 		config:  config,
 		modules: append([]*hostabi.Module{abiModule}, config.modules...),
+		opened:  map[*Module]struct{}{},
 	}
 	if config.cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(r.codeDir())
@@ -101,18 +107,58 @@ func hostFunction(mi, fi int, f *hostabi.Function) api.GoModuleFunc {
 	}
 }
 
-// Close releases the runtime's compiled code and closes its coroutines. None of them may be running.
+// Close closes the runtime's modules, and releases what it holds. Its coroutines must have been closed, and schedulers that use
+// it. To compile or start something afterwards is [ErrClosed]; to close it twice is nothing.
 func (r *Runtime) Close(ctx context.Context) error {
-	err := r.engine.Close(ctx)
-	if r.cache != nil {
-		if cerr := r.cache.Close(ctx); err == nil {
-			err = cerr
-		}
+	r.mu.Lock()
+	opened, closed := r.opened, r.closed
+	r.opened, r.closed = nil, true
+	r.mu.Unlock()
+	if closed {
+		return nil
 	}
-	if err != nil {
+	var errs []error
+	for m := range opened {
+		errs = append(errs, m.Close(ctx))
+	}
+	errs = append(errs, r.engine.Close(ctx))
+	if r.cache != nil {
+		errs = append(errs, r.cache.Close(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close runtime: %w", err)
 	}
 	return nil
+}
+
+var errClosedRuntime = fmt.Errorf("the runtime is %w", ErrClosed)
+
+// checkOpen returns an error if the runtime is closed, for when something has failed, which says nothing of the module then.
+func (r *Runtime) checkOpen() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return errClosedRuntime
+	}
+	return nil
+}
+
+// opens notes a module, which the runtime closes if nobody else does.
+func (r *Runtime) opens(m *Module) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return errClosedRuntime
+	}
+	r.opened[m] = struct{}{}
+	return nil
+}
+
+// closes notes that a module is closed.
+func (r *Runtime) closes(m *Module) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.opened, m)
 }
 
 // compileContext returns the context for compiling: with as many workers as there are processors, but at least two: wazero looks

@@ -104,7 +104,8 @@ var ErrNotEnded = errors.New("the coroutine has not ended")
 // A coroutine is the scheduler's while it is in memory, or calls of it are carried out: then its lease is held. In between
 // anybody may go on with it; the scheduler finds out when it would have a turn here: when a time has come, a message, or, if
 // somebody else drives it at that moment, every few seconds from then on. Where messages are polled for, one that somebody else
-// receives in between is not seen here, and gives it no turn.
+// receives in between is not seen here, and gives it no turn. So it is looked now and then whether those have ended that
+// somebody waits for; how one has ended that nobody waits for may never come up here.
 //
 // The children of its coroutines are driven as they are, and outlive their parent's stay in memory.
 type Scheduler struct {
@@ -119,7 +120,9 @@ type Scheduler struct {
 	mu       sync.Mutex
 	tasks    map[string]*task
 	parents  map[string][]*func(ending) // of children that were given up, until those are resumed, or have ended elsewhere
-	looking  bool                       // it is looked for such ends, or will be
+	absent   map[*task]struct{}         // that are away, and that somebody waits for, or has waited for
+	looking  bool                       // it is looked for the ends of both, or will be
+	unlook   func() bool                // of the clock: it is not, after all
 	looks    sync.WaitGroup
 	wards    map[string]map[*task]struct{} // children by the parent of whose end they hear, see relies
 	ready    queue
@@ -164,7 +167,7 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 	}
 	s := &Scheduler{
 		config: config, runtime: r, clock: config.Clock,
-		tasks: map[string]*task{}, parents: map[string][]*func(ending){},
+		tasks: map[string]*task{}, parents: map[string][]*func(ending){}, absent: map[*task]struct{}{},
 		wards: map[string]map[*task]struct{}{}, armed: noAlarm, rested: make(chan struct{}), closed: make(chan struct{}),
 		modules: map[snapshot.Hash]*sharedModule{},
 	}
@@ -185,14 +188,20 @@ func NewScheduler(r *Runtime, config SchedulerConfig) *Scheduler {
 // Start starts a coroutine, and returns its id when its first commit is made: at its first await, or its end. From then on it
 // outlives the process. If ctx is done before that, the coroutine may come to be all the same.
 //
-// Errors: those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or somebody
-// is about to start one; [ErrClosed]; those of the store.
+// Errors: ctx's; those of [Module.Start]; [snapshot.ErrExist] and [snapshot.ErrBusy] if there is a coroutine of that id, or
+// somebody is about to start one; [ErrClosed]; those of the store.
 func (s *Scheduler) Start(ctx context.Context, p Program) (id string, err error) {
 	if p.ID == "" {
 		p.ID = snapshot.NewID()
 	}
 	if err := snapshot.ValidID(p.ID); err != nil {
 		return "", err
+	}
+	switch {
+	case p.Module == nil:
+		return "", fmt.Errorf("start coroutine %s: the program has no module", p.ID)
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("start coroutine %s: %w", p.ID, ctx.Err())
 	}
 	s.lendModule(p.Module)
 	b := &beginning{program: p, begun: make(chan error, 1)}
@@ -351,6 +360,7 @@ func (s *Scheduler) whenEnded(id string, f func(ending)) (forget func(), ok bool
 func (s *Scheduler) addEnd(t *task, f func(ending)) (forget func()) {
 	end := &f
 	t.ends = append(t.ends, end)
+	s.missAbsent(t)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -438,18 +448,22 @@ func (s *Scheduler) Drives(id string) bool {
 }
 
 // Close stops driving. Coroutines that run get to their next await, and their commit; when ctx is done, they are stopped at
-// their next host call or tick. All go on from their last commit when somebody resumes them.
+// their next host call or tick. All go on from their last commit when somebody resumes them. If it is closed already, or about to
+// be, Close waits for that, and returns nil. It must not be called by the functions of the [SchedulerConfig]: it waits for those.
 func (s *Scheduler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
+		defer context.AfterFunc(ctx, s.cancel)() // who closes it in the first place may have more time
 		<-s.closed
 		return nil
 	}
 	s.closing = true
 	defer close(s.closed)
-	if s.disarm != nil {
-		s.disarm()
+	for _, disarm := range []func() bool{s.disarm, s.unlook} {
+		if disarm != nil {
+			disarm()
+		}
 	}
 	s.running += s.ready.release()
 	if s.running == 0 {

@@ -556,6 +556,67 @@ func TestChildEndedElsewhere(t *testing.T) {
 	}
 }
 
+// TestEndedUnseen has coroutines leave memory, and another scheduler drive them to their end, with messages of which the first does
+// not hear: it notices nevertheless if somebody waits for them, or they are to be removed.
+func TestEndedUnseen(t *testing.T) {
+	m := waiters(t)
+	mem := bucket.NewMem()
+	store := snapshot.NewStore(struct{ bucket.Bucket }{mem}) // tells of nothing
+	deaf := snapshot.NewInboxWatcher(store, snapshot.InboxWatcherOptions{Interval: time.Hour})
+	defer deaf.Close()
+	here := newTestScheduler(t, m, SchedulerConfig{Store: store, Memory: 1, Clock: newFastClock(1000), Inbox: deaf})
+	there := newTestScheduler(t, m, SchedulerConfig{Store: store})
+	for id, entry := range map[string]string{"waited": "approve", "later": "approve", "removed": "approve", "p": "guardian"} {
+		if _, err := here.Start(t.Context(), Program{ID: id, Module: m, Entry: entry, Input: nanoseconds(-1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	outcome := make(chan ending, 1)
+	if _, ok := here.whenEnded("waited", func(e ending) { outcome <- e }); !ok { // perhaps before it leaves memory
+		t.Fatal("nobody drives it")
+	}
+	for _, id := range []string{"waited", "later", "removed", "p.1"} {
+		for {
+			lease, err := store.Acquire(t.Context(), id, snapshot.LeaseOptions{})
+			if err == nil {
+				_, err = store.Head(t.Context(), id)
+				if rerr := lease.Release(); rerr != nil {
+					t.Fatal(rerr)
+				}
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, snapshot.ErrBusy) && !errors.Is(err, snapshot.ErrNotFound) { // it has not left memory, or not begun
+				t.Fatal(err)
+			}
+		}
+		if err := there.Resume(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := there.Send(t.Context(), id, snapshot.Message{Name: "approval", Data: []byte("yes")}); err != nil {
+			t.Fatal(err)
+		}
+		if o := ends(t, there, id); o.Status != snapshot.Completed {
+			t.Fatalf("%s: %+v", id, o)
+		}
+	}
+	if e := <-outcome; e.Status != snapshot.Completed {
+		t.Errorf("%+v", e)
+	}
+	for _, id := range []string{"later", "p"} {
+		if o := ends(t, here, id); o.Status != snapshot.Completed || string(o.Result) != "yes" {
+			t.Errorf("%s: %+v", id, o)
+		}
+	}
+	if err := here.Remove(t.Context(), "removed"); err != nil {
+		t.Error(err)
+	}
+	if n := here.Stats().Coroutines; n > 0 {
+		t.Errorf("%d coroutines stay", n)
+	}
+}
+
 // fewLocks is a bucket with a number of locks that can be held at a time, as files can be open.
 type fewLocks struct {
 	*bucket.Mem
@@ -774,6 +835,33 @@ func TestChildModule(t *testing.T) {
 	}
 	if _, err := store.Head(t.Context(), "s.3"); !errors.Is(err, snapshot.ErrNotFound) {
 		t.Errorf("the child that can't be started: %v", err)
+	}
+}
+
+// TestChildTooLarge starts a child of a module that needs more memory than there may be: the parent is told.
+func TestChildTooLarge(t *testing.T) {
+	store := snapshot.NewStore(bucket.NewMem())
+	hash, err := store.PutModule(t.Context(), waitersBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := scriptGuest(t) // without a memory
+	steps := []step{begin(hostabi.Spawn, "module:large/child", number32(21)), awaitAll(1), results(1)}
+	s := newTestScheduler(t, m, SchedulerConfig{
+		Store: store, Limits: Limits{Memory: snapshot.WasmPageSize - 1},
+		Hosts: func(_ context.Context, r HostsRequest) ([]hostabi.Instance, error) {
+			return []hostabi.Instance{&scripted{steps: steps}}, nil
+		},
+	})
+	grants := []snapshot.Grant{{Kind: snapshot.GrantModule, Name: "large", Value: hash.String()}}
+	if _, err := s.Start(t.Context(), Program{ID: "s", Module: m, Grants: grants}); err != nil {
+		t.Fatal(err)
+	}
+	if o := ends(t, s, "s"); o.Status != snapshot.Completed {
+		t.Fatalf("%+v", o)
+	}
+	if got, want := logsOf(t, store, "s"), `1: "" limit: start coroutine s.1: it has`; !strings.Contains(got, want) {
+		t.Errorf("no %s in\n%s", want, got)
 	}
 }
 

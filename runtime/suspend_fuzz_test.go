@@ -95,7 +95,7 @@ func (l *lab) Save() (uint32, []byte, error) {
 
 func (l *lab) Restore(version uint32, data []byte) error {
 	if version != 1 || len(data) != 8 {
-		return fmt.Errorf("version %d with %d bytes", version, len(data))
+		return fmt.Errorf("%w: version %d with %d bytes", hostabi.ErrState, version, len(data))
 	}
 	l.hash = binary.LittleEndian.Uint64(data)
 	return nil

@@ -46,6 +46,7 @@ type task struct {
 	due    int64
 	size   int64 // that is counted for it
 	counts bool  // among those in memory
+	away   bool  // asleep without a lease: anybody may go on with it
 
 	older, newer *task // in the idle list
 	ends         []*func(ending)

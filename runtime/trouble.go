@@ -99,6 +99,7 @@ func (s *Scheduler) leave(ctx context.Context, t *task) error {
 		b.begun <- errClosedScheduler
 	}
 	s.mu.Lock()
+	s.count(t, 0)
 	ends := t.ends
 	t.ends = nil
 	s.mu.Unlock()

@@ -91,6 +91,20 @@ func (l *Lease) note() {
 
 // noted returns who holds a coroutine's lock, as far as its note says.
 func (s *Store) noted(id string) Holder {
+	if h := s.lastNote(id); !h.gone() {
+		return h
+	}
+	return Holder{} // left by one that has died, and the next has not written its own yet
+}
+
+// holderDies reports whether the process that has a coroutine's lock, or had it last, is known to have been killed.
+func (s *Store) holderDies(id string) bool {
+	h := s.lastNote(id)
+	return h.dies()
+}
+
+// lastNote returns who has left a note with a coroutine's lock, as far as that is known.
+func (s *Store) lastNote(id string) Holder {
 	b, ok := s.b.(bucket.Noter)
 	if !ok {
 		return Holder{}
@@ -100,9 +114,7 @@ func (s *Store) noted(id string) Holder {
 		return Holder{}
 	}
 	h := decodeHolder(note)
-	if h.TTL = 0; h.gone() {
-		return Holder{} // left by one that has died, and the next has not written its own yet
-	}
+	h.TTL = 0
 	return h
 }
 

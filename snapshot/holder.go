@@ -84,10 +84,18 @@ func decodeHolder(data []byte) Holder {
 }
 
 // gone reports whether the holder is known to have ended: it ran on this machine, and its process is no more.
-func (h *Holder) gone() bool {
+func (h *Holder) gone() bool { return h.isHere() && ended(h.PID, h.process.Start) }
+
+// dies reports whether the holder is known to have ended, or to be about to: its process has been killed.
+func (h *Holder) dies() bool {
+	return h.isHere() && (dying(h.PID, h.process.Start) || ended(h.PID, h.process.Start))
+}
+
+// isHere reports whether the holder is known to be a process whose id means the same to this one.
+func (h *Holder) isHere() bool {
 	me := self()
 	return me.Boot != "" && me.PIDs != "" && h.process.Start != "" && h.PID > 0 &&
-		h.process.Boot == me.Boot && h.process.PIDs == me.PIDs && ended(h.PID, h.process.Start)
+		h.process.Boot == me.Boot && h.process.PIDs == me.PIDs
 }
 
 // String names the holder in a message.

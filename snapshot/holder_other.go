@@ -6,3 +6,5 @@ package snapshot
 func self() process { return process{} }
 
 func ended(int, string) bool { return false }
+
+func dying(int, string) bool { return false }

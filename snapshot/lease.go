@@ -23,6 +23,9 @@ const (
 	// lockPatience is how long a lock is tried for: Driven takes it for a moment, to see whether it is free.
 	lockPatience = 300 * time.Millisecond
 	lockInterval = 10 * time.Millisecond
+	// dyingPatience is how long it is tried for if its holder has been killed. The kernel gives back the memory of a process
+	// before its locks, which takes a while if that is large or the machine busy.
+	dyingPatience = 10 * time.Second
 	// overslept is how long after the lease's end a request that ends with it comes back if the process was paused.
 	overslept = time.Second
 	// releasePatience is how long Release may take to tell the store.
@@ -149,15 +152,17 @@ func (s *Store) lock(ctx context.Context, id string) (release func() error, err 
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}
-	for deadline := time.Now().Add(lockPatience); ; {
-		release, err = b.TryLock(ctx, leasesPrefix+id)
-		if !errors.Is(err, bucket.ErrLocked) || time.Now().After(deadline) {
-			return release, err
+	release, err = b.TryLock(ctx, leasesPrefix+id)
+	for began := time.Now(); errors.Is(err, bucket.ErrLocked); {
+		if waited := time.Since(began); waited >= dyingPatience || waited >= lockPatience && !s.holderDies(id) {
+			break
 		}
 		if err := wait(ctx, lockInterval); err != nil {
 			return nil, err
 		}
+		release, err = b.TryLock(ctx, leasesPrefix+id)
 	}
+	return release, err
 }
 
 // wait returns after a time, or with the error of a context that is done before.

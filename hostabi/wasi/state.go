@@ -305,20 +305,21 @@ func decodeState(version uint32, data []byte) (*state, error) {
 		return nil, fmt.Errorf("restore WASI state: %w: %d, this durun reads up to %d", hostabi.ErrStateVersion, version, StateVersion)
 	}
 	if len(data) > maxState {
-		return nil, fmt.Errorf("restore WASI state: %d bytes, more than %d", len(data), maxState)
+		return nil, fmt.Errorf("restore WASI state: %w: %d bytes, more than %d", hostabi.ErrState, len(data), maxState)
 	}
 	var s state
 	if err := decMode.Unmarshal(data, &s); err != nil {
-		return nil, fmt.Errorf("restore WASI state: %w", err)
+		return nil, fmt.Errorf("restore WASI state: %w: %w", hostabi.ErrState, err)
 	}
 	if err := s.check(); err != nil {
-		return nil, fmt.Errorf("restore WASI state: %w", err)
+		return nil, fmt.Errorf("restore WASI state: %w: %w", hostabi.ErrState, err)
 	}
 	return &s, nil
 }
 
-// Restore takes over a saved state; see [hostabi.Instance]. It fails on bytes that don't decode, and with a
-// *[MissingMountError] if the Config lacks mounts that the state refers to, or a *[VolumeMountError]. A file that can't be opened any more is no error here: it is EIO to the guest.
+// Restore takes over a saved state; see [hostabi.Instance]. It fails with [hostabi.ErrState] on bytes that don't decode, with a
+// *[MissingMountError] if the Config lacks mounts that the state refers to, and with a *[VolumeMountError]. A file that can't be
+// opened any more is no error here: it is EIO to the guest.
 func (i *Instance) Restore(version uint32, data []byte) error {
 	s, err := decodeState(version, data)
 	if err != nil {
@@ -388,7 +389,7 @@ func (i *Instance) restoreVolumes(volumes []volumeState) ([]*mount, error) {
 		number, name, _ := strings.Cut(p.Name, ".")
 		n, err := strconv.Atoi(number)
 		if err != nil || n < 0 || n >= len(volumes) || strconv.Itoa(n) != number {
-			return nil, fmt.Errorf("restore WASI state: part %q is of no volume", p.Name)
+			return nil, fmt.Errorf("restore WASI state: %w: part %q is of no volume", hostabi.ErrState, p.Name)
 		}
 		parts[n] = append(parts[n], hostabi.Part{Name: name, Data: p.Data})
 	}
@@ -400,7 +401,7 @@ func (i *Instance) restoreVolumes(volumes []volumeState) ([]*mount, error) {
 		}
 		v := newMemVolume(n, s.Limit, i.clock.wall)
 		if err := v.restore(parts[n]); err != nil {
-			return nil, fmt.Errorf("restore WASI state: volume %s: %w", guest, err)
+			return nil, fmt.Errorf("restore WASI state: %w: volume %s: %w", hostabi.ErrState, guest, err)
 		}
 		all = append(all, &mount{guest: guest, fs: v})
 	}

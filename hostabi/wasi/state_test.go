@@ -294,8 +294,8 @@ func TestRestoreBad(t *testing.T) {
 		t.Errorf("unknown version: %v", err)
 	}
 	for n := range data {
-		if err := g.newInstance().Restore(StateVersion, data[:n]); err == nil {
-			t.Fatalf("first %d bytes of %d: no error", n, len(data))
+		if err := g.newInstance().Restore(StateVersion, data[:n]); !errors.Is(err, hostabi.ErrState) {
+			t.Fatalf("first %d bytes of %d: %v", n, len(data), err)
 		}
 	}
 	if err := g.newInstance().Restore(StateVersion, append(bytes.Clone(data), 0)); err == nil {

@@ -141,7 +141,7 @@ func (a *app) classify(err error) *exitError {
 		e.code, e.advice = exitUnavailable, "go on without the cache of prepared modules: --no-cache, or set "+cacheVariable+" to another folder"
 	case errors.As(err, &capture):
 		e.code, e.advice = exitData, captureAdvice
-	case errors.As(err, &module), errors.Is(err, runtime.ErrMismatch),
+	case errors.As(err, &module), errors.Is(err, runtime.ErrMismatch), errors.Is(err, hostabi.ErrState),
 		errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrInvalid):
 		e.code = exitData
 	case errors.Is(err, snapshot.ErrID), errors.Is(err, snapshot.ErrAmbiguous), errors.Is(err, snapshot.ErrExist),

@@ -231,7 +231,10 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return err
 	}
 	err = missingHandlers(s, grants, "resume "+id, func(flags ...string) string { return a.commandLine("resume", append(flags, id)...) })
-	if err != nil {
+	switch {
+	case errors.Is(err, hostabi.ErrState):
+		return restoreError(a, id, err)
+	case err != nil:
 		return err
 	}
 	handlers, err := newHandlers(grants, a.Stderr)
@@ -297,7 +300,7 @@ func restoreError(a *app, id string, err error) error {
 	if errors.As(err, new(*wasi.VolumeMountError)) {
 		return usageError("%w", err)
 	}
-	if a.classify(err).code == exitBug { // whatever it is, it is in the snapshot
+	if errors.Is(err, hostabi.ErrState) || a.classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}
 	return err

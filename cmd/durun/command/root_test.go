@@ -35,6 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{&snapshot.FormatError{Section: "header", Err: snapshot.ErrCorrupt}, 65},
 		{snapshot.ErrVersion, 65},
 		{fmt.Errorf("operations: %w: 9", hostabi.ErrStateVersion), 65},
+		{fmt.Errorf("operations: %w: a number", hostabi.ErrState), 65},
 		{&snapshot.KeyError{}, 64},
 		{snapshot.ErrNotFound, 66},
 		{snapshot.ErrID, 64},
