@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +15,9 @@ import (
 // drives them, again and again. Each is driven to its end, once, and their sum is right.
 func TestFamilyKilled(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "store"), 0o777); err != nil { // the first process may be killed before it makes one
+		t.Fatal(err)
+	}
 	guest := filepath.Join("..", "..", "testdata", "wat", "coroutines.wasm")
 	args := []string{"run", "--id", "family", "--entry", "tree", "--input", "@" + filepath.Join("testdata", "six"), guest}
 	kills := 0
