@@ -23,7 +23,8 @@ const (
 	FuncWait = "wait"
 	// FuncResult is result(op i32, buf i32, cap i32) -> len i32, or a negated [Code]: copy an operation's result.
 	FuncResult = "result"
-	// FuncMessage is message(op i32, buf i32, cap i32) -> len i32, or a negated [Code]: copy why an operation failed.
+	// FuncMessage is message(op i32, buf i32, cap i32) -> len i32, or a negated [Code]: copy why an operation failed, or, with
+	// 0 for its number, why the last begin did.
 	FuncMessage = "message"
 	// FuncCancel is cancel(op i32) -> i32, 0 or a negated [Code]: give an operation up.
 	FuncCancel = "cancel"

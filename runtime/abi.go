@@ -34,6 +34,8 @@ type abi struct {
 	parts    []hostabi.Part  // of a state that is to be restored
 	waited   savedWait
 
+	refused error // of the last begin of the import module, until the coroutine suspends
+
 	// What the coroutine gives and gets while it is driven; nil for none.
 
 	pending func() *hostabi.Pending
@@ -116,11 +118,14 @@ var abiModule = &hostabi.Module{
 			Call: func(_ context.Context, g *hostabi.Guest, i hostabi.Instance, stack []uint64) {
 				name := guestBytes(g, hostabi.FuncBegin, uint32(stack[1]), uint32(stack[2]))
 				body := guestBytes(g, hostabi.FuncBegin, uint32(stack[3]), uint32(stack[4]))
-				if len(name) > hostabi.MaxSpawnName {
-					stack[0] = negated(hostabi.CodeLimit) // not to be copied
+				a := i.(*abi)
+				if len(name) > hostabi.MaxSpawnName { // not to be copied
+					a.refused = refuse(hostabi.CodeLimit, "a name of %d bytes, at most %d are allowed", len(name), hostabi.MaxSpawnName)
+					stack[0] = negated(hostabi.CodeLimit)
 					return
 				}
-				op, err := i.(*abi).Begin(hostabi.OperationKind(uint32(stack[0])), string(name), body)
+				op, err := a.Begin(hostabi.OperationKind(uint32(stack[0])), string(name), body)
+				a.refused = err
 				stack[0] = uint64(op)
 				if err != nil {
 					stack[0] = negated(codeOf(err))
@@ -164,7 +169,11 @@ var abiModule = &hostabi.Module{
 		{
 			Name: hostabi.FuncMessage, Params: []api.ValueType{i32, i32, i32}, Results: []api.ValueType{i32},
 			Call: func(_ context.Context, g *hostabi.Guest, i hostabi.Instance, stack []uint64) {
-				_, err := i.(*abi).Result(uint32(stack[0]))
+				a := i.(*abi)
+				err := a.refused
+				if number := uint32(stack[0]); number != 0 {
+					_, err = a.Result(number)
+				}
 				var failure *hostabi.OperationError
 				if errors.As(err, &failure) && (failure.Code == hostabi.CodeUnknown || failure.Code == hostabi.CodePending) {
 					stack[0] = negated(failure.Code)
@@ -380,8 +389,16 @@ func (a *abi) Await(w hostabi.Wait, p *hostabi.Pending) ([]uint32, *hostabi.Pend
 			Kind: hostabi.KindOperations, Detail: a.ops.describe(w.Ops), Quiet: !a.ops.waiting() && a.ops.timersOnly(w.Ops),
 			Ops: w.Ops, Min: w.Min, Success: w.Success, Cancellable: true,
 		}
+		missing := int(need) - len(ended)
+		if w.Success {
+			missing = int(need) - good
+		}
+		p.Until = a.ops.dueBy(w.Ops, missing)
 		if w.Timeout >= 0 {
-			p.Until = a.wall().Add(min(w.Timeout, maxTimer))
+			end := a.wall().Add(min(w.Timeout, maxTimer))
+			if p.Until.IsZero() || end.Before(p.Until) {
+				p.Until = end
+			}
 		}
 	}
 	return nil, p, nil

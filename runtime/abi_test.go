@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/durun/durun/hostabi"
+	"github.com/durun/durun/snapshot"
 )
 
 // types writes value types as ABI.md does.
@@ -137,5 +139,48 @@ func TestSetOutput(t *testing.T) {
 	c.abi.SetOutput(value[:2])
 	if got := c.Result(); string(got) != "xb" || string(given) != "abc" {
 		t.Errorf("results %q and %q, want abc and xb", given, got)
+	}
+}
+
+// TestRefusedBegin has a guest ask why it could not begin an operation: at once, after one that could, and after it has suspended.
+func TestRefusedBegin(t *testing.T) {
+	const buf, size = 4096, 64
+	why := abiCall(hostabi.FuncMessage, 0, buf, size)
+	tooLong := abiCall(hostabi.FuncBegin, uint32(hostabi.Recv), 0, hostabi.MaxSpawnName-10, 0, 0)
+	for _, test := range []struct {
+		name  string
+		calls [][]byte
+		want  string
+	}{
+		{"nothing", [][]byte{why}, ""},
+		{"kind", [][]byte{abiCall(hostabi.FuncBegin, 77, 0, 0, 0, 0), why}, "operations of kind 77 are not known"},
+		{"length", [][]byte{tooLong, why}, "a name of 65526 bytes, at most 256 are allowed"},
+		{"none", [][]byte{tooLong, abiCall(hostabi.FuncBegin, uint32(hostabi.Timer), 0, 0, 0, 8), why}, ""},
+		{"suspended", [][]byte{tooLong, abiCall(hostabi.FuncCheckpoint), why}, ""},
+	} {
+		script := slices.Concat(test.calls...)
+		length := 4 * uint32(len(script)/24-1) // where the guest keeps it
+		script = slices.Concat(script, abiCall(hostabi.FuncYield, length, 4), abiCall(hostabi.FuncYield, buf, size))
+		c := start(t, testRuntime(t), abiCalls(script), StartConfig{})
+		var yielded []string
+		for {
+			status, err := c.Resume(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status != snapshot.Suspended {
+				break
+			}
+			if value, is := c.Yielded(); is {
+				yielded = append(yielded, string(value))
+			}
+		}
+		want := []string{
+			string(binary.LittleEndian.AppendUint32(nil, uint32(len(test.want)))),
+			test.want + strings.Repeat("\x00", size-len(test.want)),
+		}
+		if diff := cmp.Diff(want, yielded); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
 	}
 }

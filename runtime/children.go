@@ -1,12 +1,16 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/durun/durun/hostabi"
 	"github.com/durun/durun/snapshot"
@@ -172,7 +176,11 @@ func (e *ending) asChild(id string) (output []byte, err error, ended bool) {
 	case e.Status == snapshot.Completed && e.ExitCode == 0:
 		return e.Result, nil, true
 	case e.Status == snapshot.Completed:
-		return nil, refuse(hostabi.CodeFailed, "child %s: exit code %d", id, e.ExitCode), true
+		why := fmt.Sprintf("child %s: exit code %d", id, e.ExitCode)
+		if report := e.report(); report != "" {
+			why += ": " + report
+		}
+		return nil, refuse(hostabi.CodeFailed, "%s", why), true
 	case e.Status == snapshot.Cancelled:
 		return nil, refuse(hostabi.CodeCancelled, "child %s was cancelled", id), true
 	case e.Status == snapshot.Failed:
@@ -181,6 +189,16 @@ func (e *ending) asChild(id string) (output []byte, err error, ended bool) {
 		return nil, failure, true
 	}
 	return nil, nil, false
+}
+
+// report is what a child that has failed by its exit code says of it: its output, if that is text.
+func (e *ending) report() string {
+	binary := func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }
+	if !utf8.Valid(e.Result) || bytes.ContainsFunc(e.Result, binary) {
+		return ""
+	}
+	text := e.Result[:min(len(e.Result), maxMessage+utf8.UTFMax)] // more is not kept
+	return strings.TrimSpace(limitText(string(text), maxMessage))
 }
 
 // notChild is the error for a coroutine that has a child's id, and is something else.

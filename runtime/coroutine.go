@@ -466,6 +466,7 @@ func (c *Coroutine) await(ctx context.Context, mi, fi int, f *hostabi.Function, 
 		return
 	}
 	c.pending = &pending{host: hostImport{mi, fi}, args: args, what: c.abi.ops.named(what)}
+	c.abi.refused = nil // as it is after a restore
 	c.native = experimental.GetSnapshotter(ctx).Snapshot()
 	c.natives++
 	c.stack.reset()

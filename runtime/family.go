@@ -54,11 +54,7 @@ func Descendants(ctx context.Context, store *snapshot.Store, id string) (ids []s
 
 // recordedParent returns the id of the coroutine that has started one, empty for none.
 func recordedParent(ctx context.Context, store *snapshot.Store, id string) (string, error) {
-	chain, err := store.Chain(ctx, id, 0, nil)
-	if err != nil {
-		return "", err
-	}
-	state, err := chain.State()
+	state, err := lastState(ctx, store, id)
 	if err != nil {
 		return "", err
 	}
@@ -66,12 +62,21 @@ func recordedParent(ctx context.Context, store *snapshot.Store, id string) (stri
 	return parent, err
 }
 
+// lastState returns what a coroutine's last commit says, without pages.
+func lastState(ctx context.Context, store *snapshot.Store, id string) (*snapshot.Snapshot, error) {
+	chain, err := store.Chain(ctx, id, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	return chain.State()
+}
+
 // ErrAwaited is returned by [Scheduler.Remove] for a child whose parent has not ended: that may wait for the child, and would
 // start it anew.
 var ErrAwaited = errors.New("the coroutine is a child, and its parent has not ended")
 
-// Remove removes a coroutine that has ended from the store, with its children, and theirs, if those have ended, too. Who has
-// driven it does not matter.
+// Remove removes a coroutine from the store that has ended, or that nobody can go on with, as its last commit is damaged; with
+// its children, and theirs, if the same is true of those. Who has driven it does not matter.
 //
 // Errors: [ErrNotEnded], of the coroutine or a child; [ErrAwaited]; [snapshot.ErrNotFound]; [snapshot.ErrBusy] if somebody
 // holds the lease of one of them, for a moment; [ErrClosed]; of a coroutine that may be a child and can't be read those of
@@ -93,22 +98,18 @@ func (s *Scheduler) remove(ctx context.Context, id string) (err error) {
 		}
 	}()
 	take := func(id string) error {
-		head, err := store.Head(ctx, id)
-		if err == nil && !head.Status.Ended() {
-			err = ErrNotEnded
+		if err := s.removable(ctx, id); err != nil {
+			return err
 		}
-		if err == nil {
-			err = s.settled(ctx, id)
+		if err := s.settled(ctx, id); err != nil {
+			return err
 		}
-		var lease *snapshot.Lease
-		if err == nil {
-			lease, err = store.Acquire(ctx, id, snapshot.LeaseOptions{TTL: s.config.Lease})
-		}
+		lease, err := store.Acquire(ctx, id, snapshot.LeaseOptions{TTL: s.config.Lease})
 		if err != nil {
 			return err
 		}
 		leases = append(leases, lease)
-		return nil
+		return s.removable(ctx, id) // another one may have come by its id before the lease was had
 	}
 	if err := take(id); err != nil {
 		return err
@@ -135,6 +136,27 @@ func (s *Scheduler) remove(ctx context.Context, id string) (err error) {
 	return nil
 }
 
+// removable returns nil for a coroutine that has ended, or that nobody can go on with, as its last commit is damaged. Of
+// any other it is [ErrNotEnded].
+func (s *Scheduler) removable(ctx context.Context, id string) error {
+	head, err := s.config.Store.Head(ctx, id)
+	if err == nil {
+		if head.Status.Ended() {
+			return nil
+		}
+		if _, err = lastState(ctx, s.config.Store, id); !errors.Is(err, snapshot.ErrCorrupt) {
+			return ErrNotEnded
+		}
+	}
+	switch {
+	case !errors.Is(err, snapshot.ErrCorrupt):
+		return err
+	case s.Drives(id): // it may have all that it needs in memory
+		return ErrNotEnded
+	}
+	return nil
+}
+
 // settled waits until the scheduler has done with a coroutine whose last commit says that it has ended.
 func (s *Scheduler) settled(ctx context.Context, id string) error {
 	if !s.Drives(id) {
@@ -144,20 +166,24 @@ func (s *Scheduler) settled(ctx context.Context, id string) error {
 	return err
 }
 
-// notAwaited returns [ErrAwaited] for a child whose parent has not ended.
+// notAwaited returns [ErrAwaited] for a child whose parent may wait for it. One that is damaged is a child as its id goes.
 func (s *Scheduler) notAwaited(ctx context.Context, id string) error {
-	if _, _, ok := ParentID(id); !ok {
+	named, _, ok := ParentID(id)
+	if !ok {
 		return nil
 	}
 	parent, err := recordedParent(ctx, s.config.Store, id)
-	if err != nil || parent == "" {
+	switch {
+	case errors.Is(err, snapshot.ErrCorrupt):
+		parent = named
+	case err != nil || parent == "":
 		return err
 	}
-	head, err := s.config.Store.Head(ctx, parent)
+	err = s.removable(ctx, parent)
 	switch {
 	case errors.Is(err, snapshot.ErrNotFound):
 		return nil
-	case err == nil && !head.Status.Ended():
+	case errors.Is(err, ErrNotEnded):
 		return fmt.Errorf("%w: %s", ErrAwaited, parent)
 	}
 	return err

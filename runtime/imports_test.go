@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -254,5 +255,22 @@ func TestInternalise(t *testing.T) {
 	want := []wasm.GlobalType{{Type: wasm.F32, Mutable: true}, {Type: wasm.I32}, {Type: wasm.I32}}
 	if len(out.Imports) != 1 || !slices.Equal(env.Globals, want) || len(env.Memories) != 1 || env.NumImportedMemories != 0 {
 		t.Errorf("imports %+v, globals %+v, memories %+v", out.Imports, env.Globals, env.Memories)
+	}
+}
+
+// TestManyMissing loads a module that wants much that nobody provides: the error names some of it.
+func TestManyMissing(t *testing.T) {
+	for n, want := range map[int]string{
+		maxMissing:     `"env"."7" (a global of type i32); here it can`,
+		maxMissing + 3: `"env"."7" (a global of type i32), and 3 more; here it can`,
+	} {
+		var imports []wasm.Import
+		for i := range n {
+			imports = append(imports, importGlobal(strconv.Itoa(i), wasm.I32, false))
+		}
+		binary := importing(nil, imports).Encode()
+		if _, err := testRuntime(t).Compile(t.Context(), binary); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d imports: %v, want %s", n, err, want)
+		}
 	}
 }

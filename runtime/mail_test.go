@@ -344,6 +344,46 @@ func TestWallClock(t *testing.T) {
 	}
 }
 
+// TestUntil has a guest wait for timers and others, and looks at when that is over at the latest: it is what listings show.
+func TestUntil(t *testing.T) {
+	a := newABI("x", nil)
+	for i := range 3 { // 1, 2 and 3: hours; 4: a message
+		if _, err := a.Begin(hostabi.Timer, "", nanoseconds(time.Duration(3-i)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Begin(hostabi.Recv, "m", nil); err != nil {
+		t.Fatal(err)
+	}
+	three, two, one := a.ops.get(1).due, a.ops.get(2).due, a.ops.get(3).due
+	for _, test := range []struct {
+		name string
+		wait hostabi.Wait
+		want time.Time
+	}{
+		{"one", hostabi.Wait{Ops: []uint32{1}, Min: 1, Timeout: -1}, three},
+		{"the first of all", hostabi.Wait{Ops: []uint32{1, 2, 3, 4}, Min: 1, Timeout: -1}, one},
+		{"two of all", hostabi.Wait{Ops: []uint32{1, 2, 3, 4}, Min: 2, Timeout: -1}, two},
+		{"two successes", hostabi.Wait{Ops: []uint32{1, 2, 4}, Min: 2, Success: true, Timeout: -1}, three},
+		{"all", hostabi.Wait{Ops: []uint32{1, 2, 3, 4}, Min: 4, Timeout: -1}, time.Time{}},
+		{"a message", hostabi.Wait{Ops: []uint32{4}, Min: 1, Timeout: -1}, time.Time{}},
+		{"a timer before the time-out", hostabi.Wait{Ops: []uint32{3, 4}, Min: 1, Timeout: 100 * time.Hour}, one},
+	} {
+		_, p, err := a.Await(test.wait, nil)
+		if err != nil || p == nil || p.Until != test.want {
+			t.Errorf("%s: %v, %v; want %v", test.name, p, err, test.want)
+		}
+	}
+	_, p, err := a.Await(hostabi.Wait{Ops: []uint32{1, 4}, Min: 1, Timeout: time.Minute}, nil)
+	if err != nil || p == nil || !p.Until.Before(one) {
+		t.Errorf("a time-out before the timer: %v, %v", p, err)
+	}
+	a.ops.end(4, 0, "", nil)
+	if _, p, err = a.Await(hostabi.Wait{Ops: []uint32{1, 2, 4}, Min: 2, Timeout: -1}, nil); err != nil || p == nil || p.Until != two {
+		t.Errorf("with a message received: %v, %v; want %v", p, err, two)
+	}
+}
+
 // TestMailStorm sends messages, some twice, to a coroutine that leaves memory whenever it waits, by a store that fails now and then, while
 // its scheduler is stopped again and again. Each is received once, and in order.
 func TestMailStorm(t *testing.T) {

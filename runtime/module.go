@@ -200,11 +200,17 @@ func (m *Module) resolveImports(decoded *wasm.Module) error {
 		for _, h := range m.runtime.modules {
 			names = append(names, h.Name)
 		}
+		if n := len(missing) - maxMissing; n > 0 {
+			missing = append(missing[:maxMissing], fmt.Sprintf("and %d more", n))
+		}
 		return &ModuleError{Msg: fmt.Sprintf("the module imports what nobody provides: %s; here it can import from %s",
 			strings.Join(missing, ", "), strings.Join(names, ", "))}
 	}
 	return nil
 }
+
+// maxMissing is how many imports an error names that nobody provides.
+const maxMissing = 8
 
 func missingGlobal(im *wasm.Import) string {
 	switch {

@@ -336,6 +336,21 @@ func (t *operations) timersOnly(numbers []uint32) bool {
 	return !slices.ContainsFunc(numbers, func(n uint32) bool { return t.get(n).kind != hostabi.Timer })
 }
 
+// dueBy returns when n of these operations will have ended as they are timers, zero if there are fewer.
+func (t *operations) dueBy(numbers []uint32, n int) time.Time {
+	var due []time.Time
+	for _, number := range numbers {
+		if o := t.get(number); o.kind == hostabi.Timer && !o.ended {
+			due = append(due, o.due)
+		}
+	}
+	if len(due) < n {
+		return time.Time{}
+	}
+	slices.SortFunc(due, time.Time.Compare)
+	return due[n-1]
+}
+
 // opsWait counts what is still to come for a wait to be over, so that each end costs the same however many it waits for.
 type opsWait struct {
 	need    int // ends, or successes, still to come

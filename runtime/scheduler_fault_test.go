@@ -339,11 +339,17 @@ func TestChildRefused(t *testing.T) {
 
 // TestChildFailure looks at what a parent is told of a child that didn't end well: it names the child.
 func TestChildFailure(t *testing.T) {
+	long := bytes.Repeat([]byte("ä"), maxMessage)
 	for want, o := range map[string]Outcome{
 		"failed: child p.1: exit code 3":       {Status: snapshot.Completed, ExitCode: 3},
+		"failed: child p.1: exit code 2: why":  {Status: snapshot.Completed, ExitCode: 2, Result: []byte("why\n")},
+		"failed: child p.1: exit code 1":       {Status: snapshot.Completed, ExitCode: 1, Result: []byte("no text \xff")},
+		"failed: child p.1: exit code 5":       {Status: snapshot.Completed, ExitCode: 5, Result: []byte("\x07\x00\x00\x00")},
 		"cancelled: child p.1 was cancelled":   {Status: snapshot.Cancelled, ExitCode: 1},
 		"failed: child p.1: unreachable":       {Status: snapshot.Failed, Err: errors.New("unreachable")},
 		"denied: the run was given no program": {Err: refuse(hostabi.CodeDenied, "the run was given no program")},
+
+		"failed: child p.1: exit code 4: " + string(long[:maxMessage]) + "…": {Status: snapshot.Completed, ExitCode: 4, Result: long},
 	} {
 		e := &ending{Outcome: o}
 		if _, err, ended := e.asChild("p.1"); !ended || err == nil || err.Error() != want {

@@ -344,7 +344,8 @@ func (f *family) Spawn(ctx context.Context, child runtime.Child, done func([]byt
 		switch {
 		case ctx.Err() != nil:
 		case end.status != snapshot.Completed || end.exit != 0:
-			done(nil, &hostabi.OperationError{Code: hostabi.CodeFailed, Message: end.logs})
+			message := fmt.Sprintf("child %s: exit code %d: %s", child.ID, end.exit, end.result)
+			done(nil, &hostabi.OperationError{Code: hostabi.CodeFailed, Message: message})
 		default:
 			done([]byte(end.result), nil)
 		}

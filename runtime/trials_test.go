@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,9 +45,10 @@ func TestFailedAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := snapshot.NewStore(bucket.NewMem())
 		begun := time.Now()
-		var mu sync.Mutex
+		var mu sync.Mutex // that time has passed orders nothing by itself
 		var attempts []handler.Call
 		var starts []time.Time
+		var commits []time.Duration
 		set := &handler.Set{}
 		set.Handle("work", func(_ context.Context, c handler.Call) ([]byte, error) {
 			mu.Lock()
@@ -57,10 +59,23 @@ func TestFailedAttempts(t *testing.T) {
 			}
 			return []byte("done"), nil
 		}, handler.Policy{MaxBackoff: 10 * time.Second})
-		var commits []time.Duration
+		attempted := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(attempts)
+		}
+		committed := func() []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(commits)
+		}
 		drive := func(ctx context.Context, c *Coroutine) (snapshot.Status, error) {
 			defer c.Close()
-			d := Driver{Store: store, Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) { commits = append(commits, time.Since(begun)) }}
+			d := Driver{Store: store, Outside: &Outside{Handlers: set}, OnCommit: func(snapshot.Commit) {
+				mu.Lock()
+				defer mu.Unlock()
+				commits = append(commits, time.Since(begun))
+			}}
 			return d.Drive(ctx, c)
 		}
 		c, err := m.Start(t.Context(), StartConfig{ID: "s", Hosts: calling()})
@@ -81,10 +96,10 @@ func TestFailedAttempts(t *testing.T) {
 			t.Errorf("after 2 s: %+v, waiting for %s", p, detail)
 		}
 		pass(30 * time.Minute)
-		if n := len(commits); n < 30 || n > 40 || commits[n-1] < 28*time.Minute {
-			t.Errorf("%d attempts, commits after %v", len(attempts), commits)
+		if c := committed(); len(c) < 30 || len(c) > 40 || c[len(c)-1] < 28*time.Minute {
+			t.Errorf("%d attempts, commits after %v", attempted(), c)
 		}
-		for p, _ := progressOf(t, store, "s"); p.Attempt == len(attempts); { // until an attempt has failed that no commit has
+		for p, _ := progressOf(t, store, "s"); p.Attempt == attempted(); { // until an attempt has failed that no commit has
 			pass(time.Second)
 		}
 		cancel()

@@ -41,7 +41,7 @@ type Problem struct {
 	Err       error  // what is wrong
 	// Resumable is the newest commit of the coroutine that is whole, with all that it needs: module, base, chain. If it is
 	// Newest, the coroutine can be resumed; if it is older, it can be exported, and imported again, since the output up to
-	// there is whole, too. 0 if there is none.
+	// there is whole, too. 0 if there is none. Modules from which children may be started don't count here.
 	Resumable uint64
 	Newest    uint64 // the coroutine's newest commit, 0 if it has none
 }

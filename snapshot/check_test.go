@@ -225,6 +225,30 @@ func checkDamage(t *testing.T, s *Store, key, what string) {
 	}
 }
 
+// TestCheckGrantedModules: a module from which children may be started is needed, though the coroutine can be resumed without.
+func TestCheckGrantedModules(t *testing.T) {
+	b := bucket.NewMem()
+	s := storeWith(t, b, "p", 0)
+	tool := []byte("what its children are started from")
+	snap := commitOf("p", 1)
+	snap.Grants = []Grant{{Kind: GrantModule, Name: "tool", Value: HashOf(tool).String()}}
+	commit(t, s, snap)
+	want := []string{moduleKey(HashOf(tool)) + " p 0 1/1"}
+	for _, ids := range [][]string{nil, {"p"}} {
+		if got := problems(t, s, ids...); !slices.Equal(got, want) {
+			t.Errorf("missing, check of %v: %v, want %v", ids, got, want)
+		}
+	}
+	if err := bucket.PutBytes(t.Context(), b, moduleKey(HashOf(tool)), []byte("something else")); err != nil {
+		t.Fatal(err)
+	}
+	for _, ids := range [][]string{nil, {"p"}} {
+		if got := problems(t, s, ids...); !slices.Equal(got, want) {
+			t.Errorf("damaged, check of %v: %v, want %v", ids, got, want)
+		}
+	}
+}
+
 // TestCheckMoved finds commits that are sound in themselves, and in the wrong place.
 func TestCheckMoved(t *testing.T) {
 	for name, c := range map[string]struct {

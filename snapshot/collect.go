@@ -348,7 +348,7 @@ func (c *collector) shared(ctx context.Context) error {
 	}
 	var fresh, ripe []sharedObject
 	for _, o := range objects {
-		condemned := o.mark.nonce != ""
+		condemned := !o.mark.made.IsZero() // though the mark be damaged
 		switch {
 		case refs.keys[o.Key]:
 			if condemned && !c.o.DryRun {

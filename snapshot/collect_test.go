@@ -128,6 +128,27 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestEmptyMark: a mark of which a loss of power has taken the content away condemns as well.
+func TestEmptyMark(t *testing.T) {
+	b := bucket.NewMem()
+	s := NewStore(b)
+	h, err := s.PutModule(t.Context(), wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s, CollectOptions{Grace: time.Hour})
+	replace(t, b, markKey(moduleKey(h)), nil)
+	if c := collect(t, s, CollectOptions{Grace: time.Hour}); len(c.Condemned) != 1 {
+		t.Errorf("before the time is over: %+v", c)
+	}
+	if c := collect(t, NewStore(later{b, 61 * time.Minute}), CollectOptions{Grace: time.Hour}); sums(c)[ObjectModule] != 1 {
+		t.Errorf("after it: %+v", c)
+	}
+	if left := keys(t, b, ""); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 // TestRescue uses a module and a base that are condemned.
 func TestRescue(t *testing.T) {
 	ctx := t.Context()

@@ -64,7 +64,10 @@ func (s *Store) mark(ctx context.Context, key string) (mark, error) {
 	}
 	// A mark that was put in the place of this one meanwhile is younger than the time says; its nonce counts.
 	data, err := bucket.ReadAll(ctx, s.b, markKey(key), 1024)
-	return mark{string(data), e.ModTime}, err
+	if err != nil {
+		return mark{}, err
+	}
+	return mark{string(data), e.ModTime}, nil
 }
 
 // sweep deletes a condemned object that nobody is known to need, as of some time after the mark was put. It reports

@@ -40,7 +40,8 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 }
 
 // bury puts the tombstone. On a full disk there may be no room for it: then the oldest commit makes some. Should
-// the next attempt not come to pass, the newest state is still whole, and Logs tells of the output that is missing.
+// the next attempt not come to pass, the coroutine lacks that commit, which newer ones may need, and its output: Check and
+// Logs tell.
 func (s *Store) bury(ctx context.Context, id string) error {
 	for {
 		err := s.b.Put(ctx, coroutinePrefix(id)+tombstone, bucket.Bytes(nil), 0)

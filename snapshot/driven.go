@@ -14,8 +14,12 @@ import (
 func (s *Store) Driven(ctx context.Context) (func(id string) (Holder, bool), error) {
 	if _, ok := s.b.(bucket.Locker); ok {
 		return func(id string) (Holder, bool) {
+			abandoned := s.hasNote(id)
 			release, err := s.b.(bucket.Locker).TryLock(ctx, leasesPrefix+id)
 			if err == nil {
+				if abandoned { // the next one doesn't see that any more
+					_ = s.settle(ctx, id)
+				}
 				_ = release()
 			}
 			if !errors.Is(err, bucket.ErrLocked) {
@@ -70,7 +74,8 @@ func (l *Lease) saying() []byte {
 	return h.encode()
 }
 
-// note writes that to the lock, where the bucket's locks have notes. It is for people: nothing depends on it.
+// note writes that to the lock, where the bucket's locks have notes. What it says is for people; that it is there when the lock is
+// free says that somebody has died with it.
 func (l *Lease) note() {
 	b, ok := l.s.b.(bucket.Noter)
 	if !ok {
@@ -99,4 +104,42 @@ func (s *Store) noted(id string) Holder {
 		return Holder{} // left by one that has died, and the next has not written its own yet
 	}
 	return h
+}
+
+// hasNote reports whether a coroutine's lock has a note, which one that is released has not: its holder is there, or has died.
+func (s *Store) hasNote(id string) bool {
+	b, ok := s.b.(bucket.Noter)
+	if !ok {
+		return false
+	}
+	note, err := b.Note(leasesPrefix+id, 1)
+	return err == nil && len(note) > 0
+}
+
+// settle makes the newest commit of a coroutine durable, and the last log: whoever died may have put either, and not have
+// come to see that it is. What is done for a commit that can be read has to be done after it.
+func (s *Store) settle(ctx context.Context, id string) error {
+	b, ok := s.b.(bucket.Syncer)
+	if !ok {
+		return nil
+	}
+	var keys []string
+	if e, ok, err := s.first(ctx, id); err != nil {
+		return err
+	} else if ok {
+		keys = append(keys, e.Key)
+	}
+	logs, _, err := s.listLogs(ctx, id)
+	if err != nil {
+		return err
+	}
+	if n := len(logs); n > 0 {
+		keys = append(keys, logs[n-1].Key)
+	}
+	for _, key := range keys {
+		if err := b.Sync(ctx, key); err != nil && !errors.Is(err, bucket.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

@@ -385,6 +385,37 @@ func TestRekey(t *testing.T) {
 	}
 }
 
+// TestRekeyMessages: messages that wait stay under the key that they have, and are counted.
+func TestRekeyMessages(t *testing.T) {
+	ctx := t.Context()
+	b := bucket.NewMem()
+	plain, old := storeWith(t, b, "p", 1), NewStore(b).WithKeys(ringOf(0))
+	both := NewStore(b).WithKeys(ringOf(9, 0))
+	for _, send := range []struct {
+		s   *Store
+		key string
+	}{{plain, ""}, {old, ""}, {old, "mine"}, {both, ""}} {
+		if _, err := send.s.Send(ctx, "p", Message{Name: "m", Key: send.key, Data: []byte("data")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damaged := messagesPrefix("p") + NewMessageKey()
+	if err := bucket.PutBytes(ctx, b, damaged, []byte("no message")); err != nil {
+		t.Fatal(err)
+	}
+	for _, done := range []bool{true, false} {
+		if r, err := both.Rekey(ctx, "p", LeaseOptions{}); err != nil || r.Done != done || r.Messages != 3 {
+			t.Errorf("%+v, %v; want 3 messages", r, err)
+		}
+	}
+	if r, err := NewStore(b).WithKeys(ringOf(9)).Rekey(ctx, "p", LeaseOptions{}); err != nil || r.Messages != 3 {
+		t.Errorf("without the old key: %+v, %v; want 3 messages", r, err)
+	}
+	if list, _, err := both.Inbox(ctx, "p"); err != nil || len(list) != 5 {
+		t.Errorf("inbox: %d messages, %v", len(list), err)
+	}
+}
+
 // TestRekeyCrash stops at each request: the coroutine stays whole, and another Rekey completes it.
 func TestRekeyCrash(t *testing.T) {
 	ctx := t.Context()

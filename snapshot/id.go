@@ -5,12 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"unicode/utf8"
 )
 
 // MaxID is the longest coroutine id, in bytes.
 const MaxID = 128
 
-// ValidID returns nil if id can name a coroutine: 1 to [MaxID] letters, digits, '.', '_' and '-', the first of them
+// ValidID returns nil if id can name a coroutine: 1 to [MaxID] ASCII letters, digits, '.', '_' and '-', the first of them
 // neither '.' nor '-'. Else the error is an [ErrID] that says why. Ids that differ only in case are different, but a
 // store on a file system that ignores case can't hold both.
 func ValidID(id string) error {
@@ -22,9 +23,10 @@ func ValidID(id string) error {
 	case id[0] == '.' || id[0] == '-':
 		return fmt.Errorf("%w: %q starts with %q", ErrID, id, id[:1])
 	}
-	for i := range len(id) {
-		if !idByte(id[i]) {
-			return fmt.Errorf("%w: %q has the byte %#02x; letters, digits, '.', '_' and '-' are allowed", ErrID, id, id[i])
+	for i, r := range id {
+		if r >= utf8.RuneSelf || !idByte(byte(r)) {
+			_, n := utf8.DecodeRuneInString(id[i:])
+			return fmt.Errorf("%w: %q has %q; ASCII letters, digits, '.', '_' and '-' are allowed", ErrID, id, id[i:i+n])
 		}
 	}
 	return nil

@@ -107,7 +107,13 @@ func (s *Store) Acquire(ctx context.Context, id string, o LeaseOptions) (*Lease,
 	if o.TTL < MinLease || o.TTL > MaxLease {
 		return nil, fmt.Errorf("a lease of %v: it can be from %v to %v", o.TTL, MinLease, MaxLease)
 	}
+	abandoned := s.hasNote(id)
 	release, err := s.lock(ctx, id)
+	if err == nil && abandoned {
+		if err = s.settle(ctx, id); err != nil {
+			err = errors.Join(err, release())
+		}
+	}
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 	case errors.Is(err, bucket.ErrLocked):

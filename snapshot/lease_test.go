@@ -859,3 +859,66 @@ func TestSuspendedMachine(t *testing.T) {
 		})
 	}
 }
+
+// noting is a bucket whose locks have notes, and which notes what is to be made durable.
+type noting struct {
+	*bucket.Mem
+	note   []byte
+	synced []string
+	err    error // of Sync
+}
+
+func (b *noting) SetNote(string, []byte) error { return nil }
+
+func (b *noting) Note(_ string, most int) ([]byte, error) {
+	return b.note[:min(most, len(b.note))], nil
+}
+
+func (b *noting) Sync(_ context.Context, key string) error {
+	b.synced = append(b.synced, key)
+	return b.err
+}
+
+// TestAcquireAfterDeath takes the lock of a holder that has died with it: what that put last is made durable first.
+func TestAcquireAfterDeath(t *testing.T) {
+	b := &noting{Mem: bucket.NewMem()}
+	s := storeWith(t, b, "p", 5)
+	if _, err := s.Retain(t.Context(), "p", Policy{Keep: 2}); err != nil {
+		t.Fatal(err)
+	}
+	last := []string{commitKey("p", 5), logKey("p", 3)}
+	for _, c := range []struct {
+		id, note string
+		err      error
+		synced   []string
+	}{
+		{"p", "", nil, nil},
+		{"p", "left", nil, last},
+		{"none", "left", nil, nil},
+		{"p", "left", &bucket.Error{Op: "sync", Kind: bucket.ErrNotExist}, last}, // dropped meanwhile
+		{"p", "left", &bucket.Error{Op: "sync", Kind: bucket.ErrUnavailable}, last[:1]},
+		{"p", "", nil, nil}, // the lock is free after all
+	} {
+		b.note, b.err, b.synced = []byte(c.note), c.err, nil
+		driven, err := s.Driven(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, is := driven(c.id); is || !slices.Equal(b.synced, c.synced) {
+			t.Errorf("%+v: driven: %v; made durable: %v", c, is, b.synced)
+		}
+		b.synced = nil
+		l, err := s.Acquire(t.Context(), c.id, LeaseOptions{})
+		if fails := errors.Is(c.err, bucket.ErrUnavailable); fails != errors.Is(err, bucket.ErrUnavailable) || !fails && err != nil {
+			t.Fatalf("%+v: %v", c, err)
+		}
+		if !slices.Equal(b.synced, c.synced) {
+			t.Errorf("%+v: made durable: %v", c, b.synced)
+		}
+		if err == nil {
+			if err := l.Release(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -16,6 +16,15 @@ const firstRead = 4096
 // Head returns a coroutine's newest commit, from its manifest alone; its Hash is not set. Errors: [ErrNotFound],
 // [ErrCorrupt], [ErrVersion].
 func (s *Store) Head(ctx context.Context, id string) (Commit, error) {
+	c, err := s.peekNewest(ctx, id)
+	if err == nil && c.Err != nil {
+		err = fmt.Errorf("commit %d of coroutine %s: %w", c.Seq, id, c.Err)
+	}
+	return c, err
+}
+
+// peekNewest reads the manifest of a coroutine's newest commit. What is wrong with the commit itself is in its Err.
+func (s *Store) peekNewest(ctx context.Context, id string) (Commit, error) {
 	for try := 0; ; try++ {
 		e, seq, err := s.newest(ctx, id)
 		if err != nil {
@@ -23,10 +32,7 @@ func (s *Store) Head(ctx context.Context, id string) (Commit, error) {
 		}
 		c, err := s.peek(ctx, id, seq, e.Key)
 		if errors.Is(err, ErrNotFound) && try < retries && ctx.Err() == nil {
-			continue
-		}
-		if err == nil && c.Err != nil {
-			err = fmt.Errorf("commit %d of coroutine %s: %w", seq, id, c.Err)
+			continue // dropped meanwhile: there is a newer one, or none
 		}
 		return c, err
 	}
@@ -82,11 +88,7 @@ type head struct {
 }
 
 func (s *Store) listHead(ctx context.Context, id string) head {
-	e, seq, err := s.newest(ctx, id)
-	var c Commit
-	if err == nil {
-		c, err = s.peek(ctx, id, seq, e.Key)
-	}
+	c, err := s.peekNewest(ctx, id)
 	if errors.Is(err, ErrCorrupt) {
 		c, err = Commit{Manifest: Manifest{Coroutine: id}, Err: err}, nil
 	}

@@ -2,10 +2,12 @@ package snapshot
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/durun/durun/snapshot/bucket"
+	"github.com/durun/durun/snapshot/bucket/buckettest"
 )
 
 // TestListAfter goes on with a listing after ids that are there, and after ones that are not.
@@ -42,4 +44,29 @@ func TestListAfter(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestListBesideDropping lists a coroutine whose newest commit is dropped, since there is a newer one, before it is read.
+func TestListBesideDropping(t *testing.T) {
+	b := bucket.NewMem()
+	s := storeWith(t, b, "p", 1)
+	dropped := false
+	slow := NewStore(buckettest.NewFaulty(b, func(o buckettest.Op) buckettest.Fault {
+		if o.Name == "get" && !dropped {
+			dropped = true
+			commit(t, s, commitOf("p", 2))
+			fold(t, s, "p", 1, 1, true)
+		}
+		return buckettest.Fault{}
+	}))
+	var seqs []uint64
+	for c, err := range slow.List(t.Context()) {
+		if err != nil || c.Err != nil {
+			t.Fatal(err, c.Err)
+		}
+		seqs = append(seqs, c.Seq)
+	}
+	if !slices.Equal(seqs, []uint64{2}) {
+		t.Errorf("listed: commits %v, want 2", seqs)
+	}
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -189,9 +190,15 @@ func (w *wireLog) isLog(id, key string) error {
 	return nil
 }
 
+// maxLog is the most bytes of a log's object that are read: its output, what sealing adds to that, and what precedes it.
+const maxLog = MaxOutput + MaxOutput/sealChunk*tagSize + maxManifest + 1<<16
+
 // readLog reads and verifies a log.
 func (s *Store) readLog(ctx context.Context, id, key string) (*wireLog, []entry, error) {
-	data, err := bucket.ReadAll(ctx, s.b, key, math.MaxInt64)
+	data, err := bucket.ReadAll(ctx, s.b, key, maxLog)
+	if errors.Is(err, bucket.ErrTooLarge) {
+		err = corrupt("header", 16, "%v", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

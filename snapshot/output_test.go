@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/durun/durun/snapshot/bucket"
@@ -97,5 +99,35 @@ func TestSalvageLogs(t *testing.T) {
 	commit(t, sealed, commitOf("p", 4))
 	if err := s.SalvageLogs(t.Context(), "p", nil, nil, none); !errors.Is(err, ErrKey) {
 		t.Errorf("without the key: %v", err)
+	}
+}
+
+// giant is a bucket in which an object is said to be larger than any memory, as a sparse file is.
+type giant struct {
+	bucket.Bucket
+	key string
+}
+
+func (b giant) Get(ctx context.Context, key string, offset, length int64) (*bucket.Object, error) {
+	if key != b.key || length >= 0 {
+		return b.Bucket.Get(ctx, key, offset, length)
+	}
+	return &bucket.Object{Body: io.NopCloser(strings.NewReader("")), Size: 1 << 50}, nil
+}
+
+// TestGiantLog: an object in a log's place that no log can be as large as is damage, and no memory is asked for to hold it.
+func TestGiantLog(t *testing.T) {
+	b := bucket.NewMem()
+	s := storeWith(t, b, "p", 3)
+	fold(t, s, "p", 1, 2, true)
+	s = NewStore(giant{b, logKey("p", 2)})
+	if err := s.Logs(t.Context(), "p", io.Discard, io.Discard); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("logs: %v", err)
+	}
+	var out strings.Builder
+	var lost []Lost
+	err := s.SalvageLogs(t.Context(), "p", &out, &out, func(l Lost) { lost = append(lost, l) })
+	if err != nil || out.String() != outputOf(3, 3) || len(lost) != 1 || lost[0].First != 1 || lost[0].Last != 2 {
+		t.Errorf("salvaged %q, lost %v, %v", out.String(), lost, err)
 	}
 }

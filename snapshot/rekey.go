@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/durun/durun/snapshot/bucket"
 )
 
 // Rekeyed is what [Store.Rekey] did.
@@ -12,12 +14,16 @@ type Rekeyed struct {
 	Done     bool     // false: all was under the first key already
 	Commit   Commit   // the coroutine's newest
 	Retained Retained // of the commits before
+	// Messages is how many messages wait for the coroutine that are not under the first key: those stay as they are, and their
+	// key is needed until the coroutine has received them.
+	Messages int
 }
 
 // Rekey brings a coroutine under the first of the store's keys, whatever key it was under or if it was plain. Objects never
 // change, so its state becomes a further commit: a full one, which needs neither earlier ones nor a shared base. The commits
 // before it are dropped, and all the output goes into one log. So the history ends up with one commit, the output stays
-// whole, and a crash anywhere leaves a coroutine that is whole, under both keys perhaps, and that Rekey goes on with.
+// whole, and a crash anywhere leaves a coroutine that is whole, under both keys perhaps, and that Rekey goes on with. Messages
+// that wait for it stay as they are.
 //
 // It acquires the coroutine meanwhile, and holds its state and output in memory.
 //
@@ -46,6 +52,11 @@ func (s *Store) rekey(ctx context.Context, id string, o LeaseOptions) (r Rekeyed
 		return r, err
 	}
 	r.Commit = old.newest
+	if !old.newest.Status.Ended() {
+		if r.Messages, err = s.otherMessages(ctx, id); err != nil {
+			return r, err
+		}
+	}
 	if !old.any() {
 		// What an earlier one has left that was cut short, under the old key.
 		r.Retained, err = s.Retain(ctx, id, Policy{})
@@ -126,4 +137,30 @@ func (s *Store) otherKeys(ctx context.Context, id string) (*otherKeys, error) {
 		o.logs = o.logs || w.Seal == nil || KeyID(w.Seal.Key) != first
 	}
 	return o, nil
+}
+
+// otherMessages counts the messages that wait for a coroutine and are not under the first key.
+func (s *Store) otherMessages(ctx context.Context, id string) (int, error) {
+	objects, err := s.messageObjects(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, e := range objects {
+		h, data, _, err := s.head(ctx, e.Key)
+		var m *parsedMessage
+		if err == nil {
+			m, err = parseMessage(h, data, s.keys)
+		}
+		switch {
+		case m != nil: // though its key be missing
+			if m.key == nil || m.key.id != s.keys.first() {
+				n++
+			}
+		case errors.Is(err, bucket.ErrNotExist), isDamage(err): // nobody will read it under any key
+		default:
+			return 0, err
+		}
+	}
+	return n, nil
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -45,14 +47,30 @@ func (s *Store) encode(ctx context.Context, snap *Snapshot, key *objectKey) (*en
 	defer e.release()
 	f, err := s.tempFile()
 	if err != nil {
-		return nil, fmt.Errorf("make a temporary file: %w", err)
+		return nil, fmt.Errorf("make a temporary file: %w", spoolFailure(err))
 	}
 	out, err := e.spool(ctx, f)
 	if err != nil {
 		f.close()
-		return nil, err
+		return nil, spoolFailure(err)
 	}
 	return out, nil
+}
+
+// spoolFailure makes an error of the temporary file one of the bucket, to which nothing can be put without that: it may
+// go well another time, when there is room for example.
+func spoolFailure(err error) error {
+	if errors.As(err, new(*bucket.Error)) || !errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	kind := bucket.ErrUnavailable
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		kind = bucket.ErrFull
+	case errors.Is(err, fs.ErrPermission):
+		kind = bucket.ErrPermission
+	}
+	return &bucket.Error{Op: "put", Kind: kind, Err: err}
 }
 
 // tempFile is a file that is gone once it is closed, or its process dead.

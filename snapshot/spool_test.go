@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	goruntime "runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -85,6 +87,54 @@ func (p *Parent) string() string {
 		return ""
 	}
 	return p.Hash.String()
+}
+
+// spooling is a bucket with a place for temporary files.
+type spooling struct {
+	bucket.Bucket
+	dir string
+}
+
+func (b spooling) TempDir() (string, error) { return b.dir, nil }
+
+// TestSpoolWithoutRoom: that the temporary file can't be made or written is an error of the bucket, as if it was that which had
+// no room: who drives coroutines tries again.
+func TestSpoolWithoutRoom(t *testing.T) {
+	dir := t.TempDir()
+	s := NewStore(spooling{bucket.NewMem(), dir + "/gone"})
+	s.large = -1
+	snap := samples()["full"]
+	if _, err := s.Commit(t.Context(), snap); !errors.Is(err, bucket.ErrUnavailable) || !errors.As(err, new(*bucket.Error)) {
+		t.Errorf("no place: %v", err)
+	}
+	for cause, want := range map[error]error{
+		syscall.ENOSPC: bucket.ErrFull, syscall.EDQUOT: bucket.ErrFull, syscall.EACCES: bucket.ErrPermission, syscall.EIO: bucket.ErrUnavailable,
+	} {
+		if err := spoolFailure(&fs.PathError{Op: "write", Path: dir, Err: cause}); !errors.Is(err, want) || !errors.As(err, new(*bucket.Error)) {
+			t.Errorf("%v became %v", cause, err)
+		}
+	}
+	for _, err := range []error{context.Canceled, &bucket.Error{Op: "put", Kind: bucket.ErrFull}} {
+		if got := spoolFailure(err); got != err { //nolint:errorlint // itself
+			t.Errorf("%v became %v", err, got)
+		}
+	}
+	if goruntime.GOOS != "linux" {
+		return // there is no device that is always full
+	}
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	e, err := snap.encoding(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.release()
+	if _, err := e.spool(t.Context(), tempFile{full, false}); !errors.Is(spoolFailure(err), bucket.ErrFull) {
+		t.Errorf("a full disk: %v", err)
+	}
 }
 
 // TestSpoolFails encodes invalid snapshots, and under a context that ends; nothing is left.

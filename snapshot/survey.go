@@ -240,6 +240,15 @@ func (v *survey) commit(ctx context.Context, at listed, o *object) error {
 	} else if whole {
 		v.whole[at.seq] = true
 	}
+	for _, h := range o.commit.Modules { // it can be resumed without, and not start children from them
+		m, err := v.module(ctx, h)
+		if err != nil {
+			return err
+		}
+		if m.wrong != nil {
+			v.share(moduleKey(h), m)
+		}
+	}
 	return nil
 }
 

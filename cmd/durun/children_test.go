@@ -15,7 +15,7 @@ import (
 // drives them, again and again. Each is driven to its end, once, and their sum is right.
 func TestFamilyKilled(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "store"), 0o777); err != nil { // the first process may be killed before it makes one
+	if err := os.Mkdir(filepath.Join(dir, "store"), 0o700); err != nil { // a first process may be killed before it has made one
 		t.Fatal(err)
 	}
 	guest := filepath.Join("..", "..", "testdata", "wat", "coroutines.wasm")

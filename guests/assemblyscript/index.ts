@@ -7,5 +7,5 @@
 export { Code, codeName } from "./assembly/code";
 export { Duration, MILLISECOND, SECOND, FOREVER, Operation, call, cancelled, recv, sleep, spawn, timer } from "./assembly/operation";
 export { all, allSettled, any, race, some } from "./assembly/join";
-export { checkpoint, id, input, output, yieldValue } from "./assembly/coroutine";
+export { checkpoint, id, input, output, parent, yieldValue } from "./assembly/coroutine";
 export { args, exit, readLine } from "./assembly/wasi";

@@ -104,7 +104,8 @@ DURUN_IMPORT("wait") int32_t durun_wait(const durun_op *ops, size_t n, uint32_t 
 /* Copies at most cap bytes of the operation's result to buf, and returns its full length; or why there is none, negated. */
 DURUN_IMPORT("result") int32_t durun_result(durun_op op, void *buf, size_t cap);
 
-/* Copies at most cap bytes of a text that says why the operation failed, and returns its full length: 0 if it has not. */
+/* Copies at most cap bytes of a text that says why the operation failed, and returns its full length: 0 if it has not. For 0 it
+   says why the last operation that was begun could not begin, until the program next waits. */
 DURUN_IMPORT("message") int32_t durun_message(durun_op op, char *buf, size_t cap);
 
 /* Gives an operation up that has not ended. It ends with DURUN_CANCELLED; a child when it has ended, which it may do well. */
@@ -154,7 +155,8 @@ static inline durun_op durun_recv(const char *name) {
 }
 
 /* Starts a child, with len bytes as its input; its output is the result. The target is "" for this program, else a function that
-   it exports, "module:NAME" or "module:NAME/EXPORT". The child has this program's arguments. */
+   it exports, "module:NAME" or "module:NAME/EXPORT". The child has this program's arguments. One that exits with another code than
+   0 has failed, and its output, if that is text, is part of the message. */
 static inline durun_op durun_spawn(const char *target, const void *input, size_t len) {
 	return durun_begin(DURUN_KIND_SPAWN, target, strlen(target), input, len);
 }
@@ -285,7 +287,7 @@ static inline int32_t durun_result_alloc(durun_op op, char **data) {
 	return len;
 }
 
-/* Why an operation failed, for people. Empty if it has not. */
+/* Why an operation failed, for people; for 0, why the last one could not begin, see durun_message. Empty if it has not. */
 static inline int32_t durun_message_alloc(durun_op op, char **data) {
 	*data = NULL;
 	if (op < 0) return op;

@@ -50,7 +50,7 @@ def plain():
     e = raised(durun.OperationError, durun.call("no such handler").result)
     want(e.code, "denied", "denied")
     e = raised(durun.OperationError, durun.call, "")
-    want(e.code, "invalid", "no name")
+    want((e.code, str(e)), ("invalid", "call: invalid: a call without a name"), "no name")
     raised(ValueError, durun.call, "echo", x=float("nan"))
     raised(ValueError, durun.sleep, float("nan"))
     raised(TypeError, durun.call, "echo", x=object())
@@ -253,7 +253,7 @@ async def cube(n):
 
 
 def breaks():
-    raise ValueError("broken child")
+    raise ValueError("broken child \ud800")
 
 
 def about():
@@ -271,6 +271,7 @@ async def spawned():
         want("no failure", "a failure", "a child that breaks")
     except durun.OperationError as e:
         want(e.code, "failed", "a child that breaks")
+        want(e.message.endswith(r": exit code 1: ValueError: broken child \ud800"), True, e.message)
     raised(TypeError, durun.spawn, lambda: 1)
     raised(TypeError, durun.spawn, "x", y=1)
 

@@ -36,33 +36,49 @@ func FuzzCall(f *testing.F) {
 		panic(n)
 	}
 	ptr := func(n uint16) []byte { return []byte{0xc2, byte(n), byte(n >> 8)} }
+	// The first descriptors of a guest: the folder, the volume, /durun; and the first two that it opens.
+	const folder, volume, durun, first, second = 3, 4, 5, 6, 7
 	// Open "d/g" at 1024+2*32 for reading and writing, write and read, suspend.
-	seed([]byte{name("path_open"), 3, 1}, ptr(1024+64), []byte{3, 1, 66, 0, 0}, ptr(512),
-		[]byte{name("fd_write"), 4}, ptr(1024), []byte{0, 8},
+	seed([]byte{name("path_open"), folder, 1}, ptr(1024+64), []byte{3, 1, 66, 0, 0}, ptr(512),
+		[]byte{name("fd_write"), first}, ptr(1024), []byte{0, 8},
 		[]byte{name("fd_read"), 0}, ptr(1000), []byte{2}, ptr(520),
-		[]byte{name("fd_readdir"), 3}, ptr(16), ptr(200), []byte{0}, ptr(528))
-	seed([]byte{name("path_open"), 3, 1}, ptr(1024+4*32), []byte{9, 0, 2, 0, 0}, ptr(512))
-	seed([]byte{name("path_open"), 3, 1}, ptr(1024+3*32), []byte{2, at(oflagDirectory), 2, 0, 0}, ptr(512),
-		[]byte{name("fd_readdir"), 4}, ptr(16), ptr(200), []byte{0}, ptr(528))
+		[]byte{name("fd_readdir"), folder}, ptr(16), ptr(200), []byte{0}, ptr(528))
+	seed([]byte{name("path_open"), folder, 1}, ptr(1024+4*32), []byte{9, 0, 2, 0, 0}, ptr(512))
+	seed([]byte{name("path_open"), folder, 1}, ptr(1024+32), []byte{1, at(oflagDirectory), 2, 0, 0}, ptr(512),
+		[]byte{name("fd_readdir"), first}, ptr(16), ptr(200), []byte{0}, ptr(528))
 	// Open /durun/rpc and /durun/events, ask what is at 0, and read both.
 	rpc := bytes.Join([][]byte{
-		{name("path_open"), 4, 1},
+		{name("path_open"), durun, 1},
 		ptr(1024 + 16*32),
 		{3, 0, 66, 0, 0},
 		ptr(512),
-		{name("path_open"), 4, 1},
+		{name("path_open"), durun, 1},
 		ptr(1024 + 17*32),
 		{6, 0, 66, 0, 0},
 		ptr(512),
-		{name("fd_write"), 5},
+		{name("fd_write"), first},
 		ptr(1000),
 		{1},
 		ptr(512),
-		{name("fd_read"), 5},
+		{name("fd_read"), first},
 		ptr(1008),
 		{1},
 		ptr(512),
-		{name("fd_read"), 6},
+		{name("fd_read"), second},
+		ptr(1008),
+		{1},
+		ptr(512),
+		// One over the other, of which a response is left.
+		{name("fd_write"), first},
+		ptr(1000),
+		{1},
+		ptr(512),
+		{name("fd_read"), first},
+		ptr(1016),
+		{1},
+		ptr(512),
+		{name("fd_renumber"), second, first},
+		{name("fd_read"), first},
 		ptr(1008),
 		{1},
 		ptr(512),
@@ -73,14 +89,16 @@ func FuzzCall(f *testing.F) {
 		le.PutUint32(memory[1004:], uint32(len(request)))
 		le.PutUint32(memory[1008:], 600)
 		le.PutUint32(memory[1012:], 100)
+		le.PutUint32(memory[1016:], 600)
+		le.PutUint32(memory[1020:], 1)
 		f.Add(memory, rpc)
 	}
-	seed([]byte{name("path_rename"), 3}, ptr(1024+32), []byte{1, 3}, ptr(1024+320), []byte{3})
-	// The same in the volume, which is descriptor 4.
-	seed([]byte{name("path_open"), 4, 1}, ptr(1024+10*32), []byte{3, 1, 66, 0, 0}, ptr(512),
-		[]byte{name("fd_write"), 5}, ptr(1024), []byte{0, 8},
-		[]byte{name("path_unlink_file"), 4}, ptr(1024+10*32), []byte{3}, []byte{name("sched_yield")},
-		[]byte{name("path_create_directory"), 4}, ptr(1024+32), []byte{1}, []byte{name("fd_allocate"), 5}, ptr(1000), ptr(9000))
+	seed([]byte{name("path_rename"), folder}, ptr(1024+32), []byte{1, folder}, ptr(1024+320), []byte{3})
+	// The same in the volume.
+	seed([]byte{name("path_open"), volume, 1}, ptr(1024+10*32), []byte{3, 1, 66, 0, 0}, ptr(512),
+		[]byte{name("fd_write"), first}, ptr(1024), []byte{0, 8},
+		[]byte{name("path_unlink_file"), volume}, ptr(1024+10*32), []byte{3}, []byte{name("sched_yield")},
+		[]byte{name("path_create_directory"), volume}, ptr(1024+32), []byte{1}, []byte{name("fd_allocate"), first}, ptr(1000), ptr(9000))
 	seed([]byte{name("poll_oneoff"), 0}, ptr(512), []byte{4, 8})
 	seed([]byte{name("proc_exit"), 3})
 	far := make([]byte, subscriptionSize) // an absolute time, as late as can be
@@ -111,7 +129,8 @@ func FuzzCall(f *testing.F) {
 		}
 		config := Config{
 			Args: []string{"a"}, Env: []string{"A=1"}, Clock: newFakeClock(), Random: testRandom(1), CheckpointOnYield: true,
-			Stdin: NewStdin(strings.NewReader("some input\nand more\n")), Mounts: []Mount{{Host: in}, {Memory: true, Guest: "/volume", Limit: 1 << 20}},
+			Stdin: NewStdin(strings.NewReader("some input\nand more\n")), Durun: true,
+			Mounts: []Mount{{Host: in}, {Memory: true, Guest: "/volume", Limit: 1 << 20}},
 		}
 		i, err := New(config)
 		if err != nil {
@@ -133,6 +152,7 @@ func FuzzCall(f *testing.F) {
 			if i, ended = fuzzCall(t, ctx, config, g, i, fn, args); ended {
 				break
 			}
+			checkDevices(t, i)
 		}
 		if bytes.Contains(mem.Bytes, []byte(fuzzSecret)) {
 			t.Error("the guest has the secret")
@@ -149,6 +169,27 @@ func FuzzCall(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkDevices checks what is counted of the devices under /durun by the descriptors that there are.
+func checkDevices(t *testing.T, i *Instance) {
+	t.Helper()
+	devices, held := 0, 0
+	for _, d := range i.fds.fds {
+		if d == nil || d.kind != kindDevice {
+			continue
+		}
+		devices++
+		switch f := d.file.(type) {
+		case *rpcFile:
+			held += len(f.request) + len(f.unread)
+		case *eventsFile:
+			held += len(f.unread)
+		}
+	}
+	if f := i.durun; f.devices != devices || f.buffered != held {
+		t.Fatalf("%d devices hold %d bytes, but %d and %d are counted", devices, held, f.devices, f.buffered)
+	}
 }
 
 func fuzzArg(b []byte) (uint64, []byte) {

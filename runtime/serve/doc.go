@@ -26,12 +26,14 @@
 //	                                  time, which is cut off at [Config].MaxWait. A result is then 409 not_ended
 //	             If-None-Match        the ETag of an earlier answer: 304 if nothing has changed; also for a page of the list
 //	result       Accept               with application/json a result that is JSON comes as that; else bytes are bytes
-//	output       stream=STREAM        stdout, stderr or all
+//	output       stream=STREAM        stdout, stderr or all. What is damaged or missing in the store is left out; the answer is then
+//	                                  cut off at its end, in a way that HTTP shows
 //	message      Idempotency-Key      of several with one key the coroutine receives the first; the answer has key and duplicate
 //
 // What takes GET takes HEAD as well. A start is answered when the coroutine is durable, and its header Location is where it
 // is; a message is, when it lies in the store; the request to end is a message, so the coroutine may go on for a while. One
-// that has not ended is not removed: cancel it, wait, then remove it.
+// that has not ended is not removed: cancel it, wait, then remove it. One whose last commit is damaged is, since nobody can go
+// on with it.
 //
 // # Answers
 //
@@ -53,7 +55,7 @@
 //
 // An error is a JSON object with the key error, an object with code and message:
 //
-//	400  invalid             the request makes no sense: a parameter, an id, a message's name
+//	400  invalid             the request makes no sense: its query, a parameter, an id, a message's name
 //	404  not_found           there is no such coroutine, or nothing at this path
 //	405  method_not_allowed  see the header Allow
 //	409  exists              a coroutine of that id

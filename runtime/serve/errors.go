@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/durun/durun/runtime"
 	"github.com/durun/durun/snapshot"
@@ -32,7 +33,8 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if e.status == http.StatusServiceUnavailable || e.code == "busy" {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, e.status, map[string]any{"error": map[string]string{"code": e.code, "message": e.message}})
+	message := strings.ReplaceAll(e.message, " in "+s.store.Bucket().URL(), "") // where the store is concerns no client
+	writeJSON(w, e.status, map[string]any{"error": map[string]string{"code": e.code, "message": message}})
 }
 
 func (s *server) report(r *http.Request, err error) {

@@ -76,6 +76,11 @@ func (s *server) routes() map[string]func(http.ResponseWriter, *http.Request) er
 
 // ServeHTTP implements [http.Handler].
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// What can't be read of a query would be left out: a start without its id, for example, makes one more each time.
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		s.fail(w, r, invalid("the query can't be read: "+err.Error()))
+		return
+	}
 	h, pattern := s.mux.Handler(r)
 	if pattern != "" {
 		s.mux.ServeHTTP(w, r)
@@ -181,7 +186,8 @@ func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return invalid(fmt.Sprintf("stream=%q: give stdout, stderr or all", stream))
 	}
-	if _, err := s.store.Head(r.Context(), id); err != nil {
+	// What was written before can be read though the newest commit can't.
+	if _, err := s.store.Head(r.Context(), id); err != nil && !isDamage(err) {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -189,11 +195,43 @@ func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	if err := s.store.Logs(r.Context(), id, stdout, stderr); err != nil {
+	var lost losses
+	err := s.store.SalvageLogs(r.Context(), id, stdout, stderr, lost.add)
+	if err == nil {
+		err = lost.err(id)
+	}
+	if err != nil {
 		s.report(r, err)
-		panic(http.ErrAbortHandler) // some of it may have been sent
+		_ = http.NewResponseController(w).Flush() // what there is reaches the client
+		panic(http.ErrAbortHandler)               // and does not look whole
 	}
 	return nil
+}
+
+// losses is what of a coroutine's output can't be read.
+type losses struct {
+	commits uint64
+	first   snapshot.Lost
+}
+
+func (l *losses) add(lost snapshot.Lost) {
+	if l.commits == 0 {
+		l.first = lost
+	}
+	l.commits += lost.Last - lost.First + 1
+}
+
+// err is the error for it, nil if all could be read.
+func (l *losses) err(id string) error {
+	if l.commits == 0 {
+		return nil
+	}
+	return fmt.Errorf("output of coroutine %s: that of %d commits is lost, from commit %d on: %w", id, l.commits, l.first.First, l.first.Err)
+}
+
+// isDamage tells what is wrong with the coroutine in the store from what is wrong with a request or the storage.
+func isDamage(err error) bool {
+	return errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, snapshot.ErrVersion)
 }
 
 func (s *server) send(w http.ResponseWriter, r *http.Request) error {

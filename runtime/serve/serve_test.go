@@ -82,7 +82,7 @@ func TestServe(t *testing.T) {
 		want               string
 	}{
 		{"GET", "/coroutines", "", "", 200, "[]"},
-		{"GET", "/coroutines/a", "", "", 404, `"not_found"`},
+		{"GET", "/coroutines/a", "", "", 404, `{"code":"not_found","message":"coroutine a: not found"}`},
 		{"GET", "/coroutines/a/result", "", "", 404, `"not_found"`},
 		{"GET", "/coroutines/a/output", "", "", 404, `"not_found"`},
 		{"GET", "/coroutines/a?wait=1m", "", "", 404, `"not_found"`},
@@ -92,6 +92,9 @@ func TestServe(t *testing.T) {
 		{"POST", "/coroutines?program=nothing", "", "", 400, `there is no program \"nothing\"`},
 		{"POST", "/coroutines?program=none", "", "", 400, `"invalid"`},
 		{"POST", "/coroutines?program=approve&id=.", "", "", 400, `"invalid"`},
+		{"POST", "/coroutines?program=approve&id=%zz", "", "", 400, `the query can't be read`},
+		{"POST", "/coroutines?program=approve;id=a", "", "", 400, `the query can't be read`},
+		{"GET", "/coroutines", "", "", 200, "[]"}, // and nothing was started
 		{"POST", "/coroutines?program=approve&id=a", strings.Repeat("x", 101), "", 413, `"too_large"`},
 		{"POST", "/coroutines?program=approve&id=a", forEver, "", 201, `"status":"running"`},
 		{"POST", "/coroutines?program=approve&id=a", forEver, "", 409, `"exists"`},

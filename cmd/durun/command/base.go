@@ -43,7 +43,7 @@ func (a *app) makeBase(ctx context.Context, store *store, name string, p *progra
 		ID: name, ModuleName: p.name, Entry: p.entry, Hosts: []hostabi.Instance{system}, Limits: p.limits,
 	})
 	if err != nil {
-		return startError(p.name, p.entry, err)
+		return a.startError(p.name, p.entry, err)
 	}
 	defer closeInto(&err, c.Close)
 	status, err := c.Resume(ctx)

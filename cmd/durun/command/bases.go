@@ -32,8 +32,9 @@ PAGES the number of 4 KiB memory pages in it, AWAIT what the program waits for.
 JSON is an array of objects with the keys name, module (SHA-256), module_name,
 bytes, pages, time, await (an object with kind, detail and until) and, for a
 base that can't be read, error; time and await are null then.`,
-		Example: "  durun base ls",
-		Args:    arguments(0, 0, ""),
+		Example:           "  durun base ls",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runBaseLs(cmd.Context(), a, o.format)
 		},

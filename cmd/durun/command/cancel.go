@@ -83,10 +83,10 @@ func cancelOne(ctx context.Context, a *app, o resumeOptions, store *store, id st
 		return nil
 	case errors.As(err, &status) && status.err == nil:
 		return nil // the guest's exit code
-	case err != nil && ctx.Err() == nil && classify(err).code != exitTrap:
+	case err != nil && ctx.Err() == nil && a.classify(err).code != exitTrap:
 		return fmt.Errorf("cancel: %w", &exitError{
-			code: classify(err).code, err: err,
-			advice: classify(err).advice + "\nto end it as it stands, without running it: " + a.commandLine("cancel", "--force", id),
+			code: a.classify(err).code, err: err,
+			advice: a.classify(err).advice + "\nto end it as it stands, without running it: " + a.commandLine("cancel", "--force", id),
 		})
 	}
 	return err

@@ -24,7 +24,7 @@ func newCompletionCommand(a *app) *cobra.Command {
 is in the store: the ids of coroutines, their commits (after ID@), the messages
 that they wait for, their handlers, shared bases.
 
-  bash        source <(durun completion bash)
+  bash        source <(durun completion bash)   (with bash-completion installed)
   zsh         durun completion zsh > "${fpath[1]}/_durun"
   fish        durun completion fish > ~/.config/fish/completions/durun.fish
   powershell  durun completion powershell | Out-String | Invoke-Expression`,
@@ -72,6 +72,21 @@ func beforeCompletion(cmd *cobra.Command, _ []string) {
 		}
 	}
 	walk(cmd.Root())
+}
+
+// completeCommands completes a command's name, word by word.
+func completeCommands(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	parent, rest, err := cmd.Root().Find(args)
+	if err != nil || len(rest) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var found []string
+	for _, c := range parent.Commands() {
+		if c.IsAvailableCommand() && strings.HasPrefix(c.Name(), prefix) {
+			found = append(found, cobra.CompletionWithDesc(c.Name(), c.Short))
+		}
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeFolders completes folders.

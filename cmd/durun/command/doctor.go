@@ -43,8 +43,9 @@ for the check is removed again; a store that isn't there is not made.
 
 The exit code is 0 without a fail, else 69. JSON is an array of objects with the
 keys name, status, detail and advice.`,
-		Example: "  durun doctor\n  durun doctor --store /mnt/shared/durun",
-		Args:    arguments(0, 0, ""),
+		Example:           "  durun doctor\n  durun doctor --store /mnt/shared/durun",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDoctor(cmd.Context(), a, o)
 		},
@@ -215,7 +216,7 @@ const slowWrite = 50 * time.Millisecond
 func checkStore(ctx context.Context, a *app) []finding {
 	found := finding{Name: "store", Status: checkOK}
 	fail := func(err error) []finding {
-		return []finding{{found.Name, checkFail, err.Error(), classify(err).advice}}
+		return []finding{{found.Name, checkFail, err.Error(), a.classify(err).advice}}
 	}
 	name, given, err := a.storeName()
 	if err != nil {
@@ -244,7 +245,11 @@ func checkStore(ctx context.Context, a *app) []finding {
 	}
 	findings := append([]finding{found}, a.checkKeys()...)
 	if _, _, err := bucket.First(ctx, b, bucket.ListOptions{Prefix: "coroutines/"}); err != nil {
-		return append(findings, finding{"store read", checkFail, err.Error(), "check that the store exists and that you may read it"})
+		advice := "check that the store exists and that you may read it"
+		if errors.Is(err, bucket.ErrUnavailable) {
+			advice = "check that the service can be reached, that the bucket exists, and its name"
+		}
+		return append(findings, finding{"store read", checkFail, err.Error(), advice})
 	}
 	findings = append(findings, checkWrite(ctx, b), checkCondition(ctx, b), checkLock(ctx, b))
 	if c, ok := b.(bucket.Clock); ok {
@@ -278,18 +283,28 @@ func (a *app) openBeside(ctx context.Context, folder string) (_ bucket.Bucket, r
 	return b, remove, err
 }
 
+const mayWrite = "check that you may write to the store"
+
+// writeAdvice says what to do about a store that can't be written to: otherwise, if the error doesn't tell.
+func writeAdvice(err error, otherwise string) string {
+	switch {
+	case errors.Is(err, bucket.ErrFull):
+		return "make room"
+	case errors.Is(err, bucket.ErrPermission):
+		return mayWrite
+	}
+	return otherwise
+}
+
 // checkWrite writes a few small objects, reads one and removes them.
 func checkWrite(ctx context.Context, b bucket.Bucket) finding {
 	f := finding{Name: "store write"}
 	fail := func(err error) finding {
-		f.Status, f.Detail = checkFail, err.Error()
-		f.Advice = "check that you may write to the store"
-		switch {
-		case errors.Is(err, bucket.ErrFull):
-			f.Advice = "make room"
-		case errors.Is(err, errors.ErrUnsupported):
-			f.Advice = "use another store"
+		otherwise := mayWrite
+		if errors.Is(err, errors.ErrUnsupported) {
+			otherwise = "use another store"
 		}
+		f.Status, f.Detail, f.Advice = checkFail, err.Error(), writeAdvice(err, otherwise)
 		return f
 	}
 	body := bytes.Repeat([]byte("durun doctor\n"), 316) // about a page
@@ -338,10 +353,7 @@ func checkCondition(ctx context.Context, b bucket.Bucket) finding {
 		case err == nil:
 			made++
 		case !errors.Is(err, bucket.ErrExist):
-			f.Detail, f.Advice = err.Error(), "check that you may write to the store"
-			if errors.Is(err, bucket.ErrFull) {
-				f.Advice = "make room"
-			}
+			f.Detail, f.Advice = err.Error(), writeAdvice(err, mayWrite)
 		}
 	}
 	if f.Detail != "" {
@@ -359,7 +371,7 @@ func (a *app) checkKeys() []finding {
 	keys, err := a.keyring()
 	switch ids := keys.IDs(); {
 	case err != nil:
-		return []finding{{"store key", checkFail, err.Error(), classify(err).advice}}
+		return []finding{{"store key", checkFail, err.Error(), a.classify(err).advice}}
 	case len(ids) > 0:
 		return []finding{{"store key", checkOK, fmt.Sprintf("%v encrypts; %s", ids[0], count(len(ids), "key decrypts", "keys decrypt")), ""}}
 	}
@@ -410,7 +422,7 @@ func checkLock(ctx context.Context, b bucket.Bucket) finding {
 		return f
 	}
 	fail := func(err error) finding {
-		f.Status, f.Detail, f.Advice = checkFail, err.Error(), "use a store on a file system with locks"
+		f.Status, f.Detail, f.Advice = checkFail, err.Error(), writeAdvice(err, "use a store on a file system with locks")
 		return f
 	}
 	if err != nil {

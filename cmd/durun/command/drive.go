@@ -231,7 +231,7 @@ func (d *drive) position() position { return position{id: d.id, seq: d.seq, try:
 
 // stopped adds to the error of a drive where the coroutine stands now.
 func (d *drive) stopped(err error) error {
-	e := classify(err)
+	e := d.app.classify(err)
 	if e.advice != "" {
 		e.advice += "\n"
 	}

@@ -70,7 +70,7 @@ func (e *engine) compile(ctx context.Context, file *moduleFile) (*runtime.Module
 }
 
 // open compiles a module that the store has, which is read only if the cache lacks what was made of it.
-func (e *engine) open(ctx context.Context, store *snapshot.Store, module snapshot.Hash) (*runtime.Module, error) {
+func (e *engine) open(ctx context.Context, store *store, module snapshot.Hash) (*runtime.Module, error) {
 	return e.prepared(e.Open(ctx, module, func(ctx context.Context) ([]byte, error) { return store.Module(ctx, module) }))
 }
 

@@ -101,7 +101,7 @@ func guestExit(code uint32) int {
 
 // classify gives any error an exit code, and advice where the reader may not know what to do. An error that fits no
 // class is one that nobody expected: a bug.
-func classify(err error) *exitError {
+func (a *app) classify(err error) *exitError {
 	e := &exitError{err: err}
 	if known := (*exitError)(nil); errors.As(err, &known) {
 		e.code, e.advice = known.code, known.advice
@@ -157,7 +157,7 @@ func classify(err error) *exitError {
 		case errors.Is(err, bucket.ErrFull):
 			e.advice = "what was committed before is safe; make room and repeat the command"
 		default:
-			e.advice = `"durun doctor" checks the store`
+			e.advice = `"` + a.commandLine("doctor") + `" checks the store`
 		}
 	case errors.As(err, &path):
 		e.code = exitUnavailable

@@ -31,8 +31,9 @@ FILE appears whole or not at all; - is standard output. What the run was given
 outside is not in it (folders, handlers, modules for children, limits): the one
 who resumes the copy decides about that. What the program knows is: its memory,
 arguments and environment variables, secrets included. So FILE is a secret, also
-where the store is encrypted; with --encrypt it is encrypted itself, under the
-first of the keys ("durun help key"), and who imports it needs that key.`,
+where the store is encrypted, and only its owner may read it; with --encrypt it
+is encrypted itself, under the first of the keys ("durun help key"), and who
+imports it needs that key.`,
 		Example: "  durun export job -o job.durun\n  durun export job@3 -o - | ssh host durun import -",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,7 +65,7 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) (err er
 	if err != nil {
 		return err
 	}
-	return writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
+	return writeOut(ctx, o.out, 0o600, a.Stdout, func(w io.Writer) error {
 		ctx, progressEnd := a.withSnapshotProgress(ctx, r.id)
 		defer progressEnd()
 		export := store.Export

@@ -50,8 +50,9 @@ JSON is an object with the keys reclaimed (an array of objects with kind,
 objects and bytes, which is negative where more was written than removed),
 condemned (an array of objects with kind, name, bytes, since and after, from
 when on it may be removed), unreadable and skipped (arrays of messages).`,
-		Example: "  durun gc\n  durun gc --keep 100 --keep-for 168h --dry-run",
-		Args:    arguments(0, 0, ""),
+		Example:           "  durun gc\n  durun gc --keep 100 --keep-for 168h --dry-run",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runGC(cmd.Context(), a, o)
 		},

@@ -80,7 +80,7 @@ func TestOutsideFlags(t *testing.T) {
 	} {
 		if _, err := bad.read(); err == nil {
 			t.Errorf("%q: no error", bad)
-		} else if c := classify(err).code; c != exitUsage {
+		} else if c := new(app).classify(err).code; c != exitUsage {
 			t.Errorf("%q: exit code %d for %v", bad, c, err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestNewHandlersOfBadGrants(t *testing.T) {
 		{snapshot.Grant{Kind: grantHandler, Name: "a", Value: "exec:cat", Flags: filepath.Join(t.TempDir(), "nosuch")}, "--handler a: "},
 		{snapshot.Grant{Kind: grantPolicy, Name: "a", Value: "rate=fast"}, "--limit a: "},
 	} {
-		if _, err := newHandlers([]snapshot.Grant{c.grant}, nil); err == nil || classify(err).code != exitUsage || !strings.Contains(err.Error(), c.flag) {
+		if _, err := newHandlers([]snapshot.Grant{c.grant}, nil); err == nil || new(app).classify(err).code != exitUsage || !strings.Contains(err.Error(), c.flag) {
 			t.Errorf("%v: error %v", c.grant, err)
 		}
 	}

@@ -32,7 +32,9 @@ the key; what is stored is encrypted if there are keys.
 
 What the run was given outside has stayed behind: folders, handlers, modules for
 children, limits. "durun resume" asks for what the program can't do without; the
-limits it doesn't ask for, so give --max-memory and --max-cpu again.`,
+limits it doesn't ask for, so give --max-memory and --max-cpu again.
+
+JSON is an object with the keys of "durun ps".`,
 		Example: "  durun import job.durun\n  durun import --id again job.durun",
 		Args:    arguments(1, 1, "FILE, which durun export wrote,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -31,21 +31,26 @@ it is made of. "durun stack" prints its call stack.
 
 JSON is an object with the keys of "durun ps" and driver (an object with host,
 pid and since, or null if nobody drives it or the store doesn't say who), entry,
-args, results, kind, bytes, hash, key (the id of the key that it is encrypted
-under, or empty), parent, chain (of a delta: an object with base, what it is
-against, root, the full snapshot that it goes back to, and objects, how many are
-read to restore it; else null), in_start, frames, memory, globals, tables,
-dropped_data, dropped_elements, host, operations (an array of objects with
-number, kind, name, key, begun, due, attempts, throttled, last_attempt,
-last_error, next_attempt, status, message and bytes; due is null where there is
-none, and status is pending, ok or why it failed; attempts is the number of a
-call's last attempt, throttled how often those of that number were, last_attempt
-when it started, last_error why the last that has ended failed, and next_attempt
-when there is another, or null while one is under way; that an attempt failed is
-in a commit some seconds later, or a minute, when many have), result (its length
-in bytes), messages (an array of objects with name, key, sent, bytes and
-problem, why it can't be read, or empty; those that wait now, if this is the
-last commit), output and grants.`,
+args and results (arrays of objects with type and bits), kind, bytes, hash, key
+(the id of the key that it is encrypted under, or empty), parent, chain (of a
+delta: an object with base, what it is against, root, the full snapshot that it
+goes back to, and objects, how many are read to restore it; else null),
+in_start, frames, memory (an object with bytes, max, 0 for none, and pages, how
+many of 4 KiB are in the commit), globals, tables (an array of objects with
+index and elements), dropped_data, dropped_elements, host (an array of objects
+with name, version and bytes), operations (an array of objects with number,
+kind, name, key, begun, due, attempts, throttled, last_attempt, last_error,
+next_attempt, status, message and bytes; due is null where there is none, and
+status is pending, ok or why it failed; attempts is the number of a call's last
+attempt, throttled how often those of that number were, last_attempt when it
+started, last_error why the last that has ended failed, and next_attempt when
+there is another, or null while one is under way; that an attempt failed is in a
+commit some seconds later, or a minute, when many have), result (its length in
+bytes), messages (an array of objects with name, key, sent, bytes and problem,
+why it can't be read, or empty; those that wait now, if this is the last
+commit), output (an object with stdout and stderr, the bytes written since the
+commit before) and grants (what the run was given: an array of objects with
+kind, name, value and flags).`,
 		Example: "  durun inspect job\n  durun inspect job@3 -o json",
 		Args:    arguments(1, 1, "a coroutine's ID, or ID@SEQ,"),
 		RunE: func(cmd *cobra.Command, args []string) error {

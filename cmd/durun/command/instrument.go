@@ -77,7 +77,7 @@ func runInstrument(ctx context.Context, a *app, o instrumentOptions, in string) 
 		return fmt.Errorf("instrument %s: %w", in, err)
 	}
 	took := time.Since(began)
-	if err := writeOut(ctx, o.out, a.Stdout, func(w io.Writer) error {
+	if err := writeOut(ctx, o.out, 0o666, a.Stdout, func(w io.Writer) error {
 		_, err := w.Write(out)
 		return err
 	}); err != nil {

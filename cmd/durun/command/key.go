@@ -98,8 +98,9 @@ one that encrypts first: those that messages name, "durun inspect" and "durun
 history -o json".
 
 JSON is an array of objects with the key id.`,
-		Example: "  durun key ls --key-file durun.key",
-		Args:    arguments(0, 0, ""),
+		Example:           "  durun key ls --key-file durun.key",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			return runKeyLs(a, f)
 		},

@@ -30,7 +30,7 @@ func TestParseMount(t *testing.T) {
 	for _, in := range []string{"", ":", ":/x", ".:", ".::ro", ".:/a:/b", "nosuch", filepath.Join(dir, "nosuch") + ":/x"} {
 		if g, err := parseMount(in); err == nil {
 			t.Errorf("%q is %v, not an error", in, g)
-		} else if c := classify(err).code; c != exitUsage {
+		} else if c := new(app).classify(err).code; c != exitUsage {
 			t.Errorf("%q: exit code %d for %v", in, c, err)
 		}
 	}

@@ -25,8 +25,8 @@ func checkOut(verb, out string, stdout io.Writer) error {
 }
 
 // writeOut has write produce the file out, or standard output for "-". The file appears whole or not at all, and
-// replaces what was there.
-func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.Writer) error) (err error) {
+// replaces what was there. It has the mode perm, less the umask.
+func writeOut(ctx context.Context, out string, perm fs.FileMode, stdout io.Writer, write func(io.Writer) error) (err error) {
 	if out == "-" {
 		w := bufio.NewWriter(stdout)
 		if err := write(&contextWriter{ctx, w}); err != nil {
@@ -52,7 +52,7 @@ func writeOut(ctx context.Context, out string, stdout io.Writer, write func(io.W
 		out = target
 	}
 	temporary := filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+"."+snapshot.NewID()+".tmp")
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) // less the umask, which CreateTemp ignores
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm) // less the umask, which CreateTemp ignores
 	if err != nil {
 		return outputError(fmt.Errorf("write %s: %w", out, cause(err)), "")
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -30,6 +31,16 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
+// columnsOf returns how wide a terminal is, 0 if that isn't known.
+func columnsOf(stream any) int {
+	if f, ok := stream.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
 // progress tells a person what takes so long: work on a module, or a wait for somebody else. On a terminal it is a line that counts the seconds and goes away after;
 // elsewhere it is one line, once, and only for long work. It writes nothing about work that is quickly done.
 type progress struct {
@@ -37,6 +48,7 @@ type progress struct {
 	text     func() string // what goes on
 	later    string        // what to add where it is told once
 	terminal bool
+	columns  func() int    // how wide the terminal is, 0 if that isn't known
 	patience time.Duration // where it is no terminal
 	clock    func(time.Duration) <-chan time.Time
 
@@ -48,7 +60,8 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, text func() string) *progress {
-	return &progress{w: w, text: text, terminal: isTerminal(w), patience: patiencePlain, clock: time.After}
+	columns := func() int { return columnsOf(w) }
+	return &progress{w: w, text: text, terminal: isTerminal(w), columns: columns, patience: patiencePlain, clock: time.After}
 }
 
 // newProgress is for work of the command's own; a message to come takes its line away.
@@ -123,9 +136,9 @@ func (p *progress) show(start time.Time, stop, done chan struct{}) {
 	}
 	const wheel = `|/-\`
 	for width, n := 0, 0; ; n++ {
-		line := fmt.Sprintf("%c %s %.1f s", wheel[n%len(wheel)], p.text(), time.Since(start).Seconds())
+		line := oneRow(fmt.Sprintf("%c ", wheel[n%len(wheel)]), p.text(), fmt.Sprintf(" %.1f s", time.Since(start).Seconds()), p.columns())
 		fmt.Fprintf(p.w, "\r%-*s", width, line)
-		width = max(width, len(line))
+		width = max(width, utf8.RuneCountInString(line))
 		select {
 		case <-stop:
 			fmt.Fprintf(p.w, "\r%s\r", strings.Repeat(" ", width))
@@ -133,6 +146,17 @@ func (p *progress) show(start time.Time, stop, done chan struct{}) {
 		case <-p.clock(spinInterval):
 		}
 	}
+}
+
+// oneRow is a line that fits into a row of a terminal, 0 columns for one of any width: a longer one would go on in the next row, and
+// what comes after a carriage return would leave the first row as it is. Of text a part is left out if need be. The last column
+// stays empty.
+func oneRow(before, text, after string, columns int) string {
+	room := columns - 1 - utf8.RuneCountInString(before) - utf8.RuneCountInString(after)
+	if runes := []rune(text); columns > 0 && len(runes) > room {
+		text = string(runes[:max(room-1, 0)]) + "…"
+	}
+	return before + text + after
 }
 
 // withSnapshotProgress returns a context in which work on a large snapshot of coroutine id is shown, while it goes on. The

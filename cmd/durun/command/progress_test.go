@@ -129,3 +129,21 @@ func (l lines) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+func TestOneRow(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		columns int
+		want    string
+	}{
+		{0, "| größer.wasm: compiling 1.2 s"},
+		{31, "| größer.wasm: compiling 1.2 s"},
+		{30, "| größer.wasm: compili… 1.2 s"},
+		{12, "| gr… 1.2 s"},
+		{3, "| … 1.2 s"},
+	} {
+		if got := oneRow("| ", "größer.wasm: compiling", " 1.2 s", test.columns); got != test.want {
+			t.Errorf("%d columns: %q, want %q", test.columns, got, test.want)
+		}
+	}
+}

@@ -45,8 +45,9 @@ JSON is an array of objects with the keys id, status, module (SHA-256),
 module_name, seq, waiting (an object with kind, detail and until, or null),
 computing (since when, or null), exit_code (null until the end), updated (null
 if unreadable) and, where there is one, parent (the parent's id) and error.`,
-		Example: "  durun ps\n  durun ps -a --tree\n  durun ps -a -o json",
-		Args:    arguments(0, 0, ""),
+		Example:           "  durun ps\n  durun ps -a --tree\n  durun ps -a -o json",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runPs(cmd.Context(), a, o)
 		},

@@ -25,15 +25,19 @@ more, and the commits before it are dropped: its history is that one commit
 then, and its output stays whole. It no longer builds on a shared base, which
 takes more room. Stopped at any moment, rekey goes on when it is run again. A
 coroutine that somebody drives is passed over, and can be rekeyed later; the
-exit code is 75 then.
+exit code is 75 then. So is one that is damaged, or under a key that isn't
+there; then that is the error in the end.
 
 Shared bases stay under the key that they were made with. They are named at the
 end: remove those with "durun base rm", and "durun run --base" makes them anew.
-Bundles are files of their own, and so are copies that somebody has made of the
-store: who has these and the old key can still read them.
+Messages that wait for a coroutine stay under the key that they were sent with,
+too: keep that key until the coroutine has received them. Bundles are files of
+their own, and so are copies that somebody has made of the store: who has these
+and the old key can still read them.
 
 The ids of what was encrypted are printed. JSON is an object with the keys
-rekeyed, busy (arrays of ids) and bases (an array of names).`,
+rekeyed, busy, messages (arrays of ids, the last of coroutines for which
+messages wait that are under another key) and bases (an array of names).`,
 		Example: "  (durun key new; cat old.key) > new.key\n  durun rekey --key-file new.key",
 		Args:    arguments(0, -1, "a coroutine's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,9 +51,10 @@ rekeyed, busy (arrays of ids) and bases (an array of names).`,
 
 // rekeyed is what rekey tells, as JSON.
 type rekeyed struct {
-	Rekeyed []string `json:"rekeyed"`
-	Busy    []string `json:"busy"`
-	Bases   []string `json:"bases"` // under another key
+	Rekeyed  []string `json:"rekeyed"`
+	Busy     []string `json:"busy"`
+	Messages []string `json:"messages"` // ids of those for which some wait that are under another key
+	Bases    []string `json:"bases"`    // under another key
 }
 
 func runRekey(ctx context.Context, a *app, f format, args []string) (err error) {
@@ -84,8 +89,8 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 			ids = append(ids, c.Coroutine)
 		}
 	}
-	told := rekeyed{Rekeyed: []string{}, Busy: []string{}, Bases: []string{}}
-	err = rekeyAll(ctx, a, store, f, ids, &told)
+	told := rekeyed{Rekeyed: []string{}, Busy: []string{}, Messages: []string{}, Bases: []string{}}
+	failed, err := rekeyAll(ctx, a, store, f, ids, &told)
 	if err == nil {
 		err = otherBases(ctx, store, keys.IDs()[0], &told)
 	}
@@ -97,6 +102,9 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 	for _, name := range told.Bases {
 		fmt.Fprintf(a.Stderr, "durun: base %s is not under the first key; remove it with: %s\n", name, a.commandLine("base", "rm", name))
 	}
+	if err == nil && len(failed) > 0 {
+		err = fmt.Errorf("rekey: some coroutines stay as they are: %w", errors.Join(failed...))
+	}
 	if err == nil && len(told.Busy) > 0 {
 		err = &exitError{
 			code: exitBusy, err: fmt.Errorf("rekey: %s", count(len(told.Busy), "coroutine is driven by somebody", "coroutines are driven by somebody")),
@@ -106,23 +114,37 @@ func runRekey(ctx context.Context, a *app, f format, args []string) (err error) 
 	return err
 }
 
-func rekeyAll(ctx context.Context, a *app, store *store, f format, ids []string, told *rekeyed) error {
+// rekeyAll rekeys coroutines. What keeps one of them as it is, and is no fault of the storage, does not stop it: it is in failed.
+func rekeyAll(ctx context.Context, a *app, store *store, f format, ids []string, told *rekeyed) (failed []error, err error) {
 	for _, id := range ids {
 		r, err := store.Rekey(ctx, id, snapshot.LeaseOptions{})
 		switch {
+		case err == nil:
 		case errors.Is(err, snapshot.ErrBusy):
 			told.Busy = append(told.Busy, id)
+			continue
 		case errors.Is(err, snapshot.ErrNotFound): // removed meanwhile
-		case err != nil:
-			return err
-		case r.Done:
+			continue
+		case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrVersion), errors.Is(err, snapshot.ErrKey),
+			errors.Is(err, snapshot.ErrInvalid):
+			failed = append(failed, err)
+			continue
+		default:
+			return failed, err
+		}
+		if r.Done {
 			told.Rekeyed = append(told.Rekeyed, id)
 			if f == formatText {
 				fmt.Fprintln(a.Stdout, id)
 			}
 		}
+		if r.Messages > 0 {
+			told.Messages = append(told.Messages, id)
+			fmt.Fprintf(a.Stderr, "durun: %s for %s, under another key than the first: keep that until %s has received them\n",
+				count(r.Messages, "message waits", "messages wait"), id, id)
+		}
 	}
-	return nil
+	return failed, nil
 }
 
 // otherBases notes the bases that are not under a key.

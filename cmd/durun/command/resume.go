@@ -244,7 +244,7 @@ func resumeLatest(ctx context.Context, a *app, o resumeOptions, store *store, le
 		return err
 	}
 	defer closeInto(&err, func() error { return e.close(ctx) })
-	module, err := e.open(ctx, store.Store, s.Module)
+	module, err := e.open(ctx, store, s.Module)
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
 	}
@@ -297,7 +297,7 @@ func restoreError(a *app, id string, err error) error {
 	if errors.As(err, new(*wasi.VolumeMountError)) {
 		return usageError("%w", err)
 	}
-	if classify(err).code == exitBug { // whatever it is, it is in the snapshot
+	if a.classify(err).code == exitBug { // whatever it is, it is in the snapshot
 		return dataError(err, a.earlierCommit(id))
 	}
 	return err

@@ -27,7 +27,8 @@ children of a coroutine are removed with it.
 
 A coroutine that somebody drives is not removed, nor is one with such a child:
 stop the driver first (exit code 75). All ids are looked up before the first is
-removed. The ids of what was removed are printed.
+removed. The ids of what was removed are printed; JSON is an array of objects
+with the key id.
 
 An ID has to be whole here. A prefix would be another coroutine's, once the one
 that was meant is gone: that of its child, for example.`,

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/durun/durun/snapshot"
 	"github.com/durun/durun/snapshot/bucket"
@@ -107,7 +108,7 @@ func (a *app) interrupted(cause error) error {
 	a.mu.Lock()
 	p := a.driving
 	a.mu.Unlock()
-	code := classify(cause).code
+	code := a.classify(cause).code
 	switch {
 	case p.id == "":
 		return &exitError{code: code, err: cause}
@@ -178,7 +179,7 @@ func (a *app) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	e := classify(err)
+	e := a.classify(err)
 	if e.err == nil {
 		return e.code
 	}
@@ -255,7 +256,7 @@ only one id begins with it; "rm" takes whole ids.
 	root.SetErr(a.Stderr)
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages", fmt.Sprintf("Flags.FlagUsagesWrapped %d", helpWidth)))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{code: exitUsage, err: err, advice: seeHelp(cmd)}
+		return &exitError{code: exitUsage, err: flagError(err), advice: seeHelp(cmd)}
 	})
 	root.PersistentFlags().StringVar(&a.storeURL, "store", "", "`URL` or folder of the store (default: $"+storeVariable+", else a folder of the user's)")
 	_ = root.RegisterFlagCompletionFunc("store", completeFolders)
@@ -291,13 +292,17 @@ func newHelpCommand() *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
-			if err != nil || found == nil || (found == cmd.Root() && len(rest) > 0) {
+			switch {
+			case err != nil:
 				return unknownCommand(cmd.Root(), strings.Join(args, " "))
+			case len(rest) > 0:
+				return unknownCommand(found, rest[0])
 			}
 			found.InitDefaultHelpFlag()
 			found.InitDefaultVersionFlag()
 			return found.Help()
 		},
+		ValidArgsFunction: completeCommands,
 	}
 }
 
@@ -327,17 +332,36 @@ func unknownCommand(parent *cobra.Command, name string) error {
 	return &exitError{code: exitUsage, err: fmt.Errorf("unknown command %q", name), advice: advice}
 }
 
+// flagError says what is wrong with a flag, and what its value can be. What Go's packages say of numbers is for programmers.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	name, value := invalid.GetFlag().Name, invalid.GetValue()
+	switch invalid.GetFlag().Value.Type() {
+	case "duration":
+		return fmt.Errorf("--%s %q: give a time with its unit, such as 30s, 5m or 24h", name, value)
+	case "int":
+		return fmt.Errorf("--%s %q: give a whole number", name, value)
+	case "bool":
+		return fmt.Errorf("--%s=%s: give true or false", name, value)
+	}
+	return fmt.Errorf("--%s: %w", name, invalid.Unwrap())
+}
+
 func seeHelp(cmd *cobra.Command) string { return "see: " + cmd.CommandPath() + " --help" }
 
 // arguments returns a validator for a command that takes at least min and at most max arguments, max < 0 for any number.
 // what names them.
 func arguments(min, max int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		name := strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 		switch {
 		case len(args) < min:
-			return &exitError{code: exitUsage, err: fmt.Errorf("%s: %s is missing", cmd.Name(), what), advice: seeHelp(cmd)}
+			return &exitError{code: exitUsage, err: fmt.Errorf("%s: %s is missing", name, what), advice: seeHelp(cmd)}
 		case max >= 0 && len(args) > max:
-			return &exitError{code: exitUsage, err: fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[max]), advice: seeHelp(cmd)}
+			return &exitError{code: exitUsage, err: fmt.Errorf("%s: unexpected argument %q", name, args[max]), advice: seeHelp(cmd)}
 		}
 		return nil
 	}

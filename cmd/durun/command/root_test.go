@@ -54,7 +54,7 @@ func TestExitCodes(t *testing.T) {
 		{syscall.EPIPE, 141},
 		{errors.New("nobody expected this"), 70},
 	} {
-		if got := classify(fmt.Errorf("do this: %w", test.err)).code; got != test.code {
+		if got := new(app).classify(fmt.Errorf("do this: %w", test.err)).code; got != test.code {
 			t.Errorf("%T %v: exit code %d, want %d", test.err, test.err, got, test.code)
 		}
 	}

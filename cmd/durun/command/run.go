@@ -57,7 +57,8 @@ that traps has exit code 134.
 
 With -d, durun returns when the program first waits, and prints the coroutine's
 id; what the program writes is then in "durun logs" only. If the program ends
-without waiting, its exit code is the command's with -d too.
+without waiting, its exit code is the command's with -d too. With -o json, what
+-d prints is an object with the keys of "durun ps".
 
 ` + syncHelp + `
 
@@ -298,7 +299,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 		Base:       base,
 	})
 	if err != nil {
-		return startError(p.name, p.entry, err)
+		return a.startError(p.name, p.entry, err)
 	}
 	d := drive{
 		driveFlags: o.driveFlags, app: a, store: store.Store, lease: lease, id: o.id, output: out, once: o.detach, ensure: p.ensure(store, base),
@@ -328,7 +329,7 @@ func runRun(ctx context.Context, a *app, o runOptions, path string, args []strin
 }
 
 // startError explains why a module can't be started. What is wrong with an entry that was asked for is the caller's.
-func startError(name, entry string, err error) error {
+func (a *app) startError(name, entry string, err error) error {
 	err = fmt.Errorf("start %s: %w", name, err)
 	if missing := (*wasi.MissingMountError)(nil); errors.As(err, &missing) {
 		return usageError("%w; the base was made with it: give it with --dir HOST:GUEST", err)
@@ -336,7 +337,7 @@ func startError(name, entry string, err error) error {
 	if module := (*runtime.ModuleError)(nil); entry != "" && errors.As(err, &module) {
 		return usageError("--entry %s: %w", entry, err)
 	}
-	if classify(err).code == exitBug {
+	if a.classify(err).code == exitBug {
 		return usageError("%w", err)
 	}
 	return err

@@ -148,7 +148,7 @@ func (a *app) sendLines(ctx context.Context, store *store, id string, m snapshot
 		}
 		s, err := a.send(ctx, store, id, m)
 		if err != nil {
-			e := classify(err)
+			e := a.classify(err)
 			e.err = fmt.Errorf("send: line %d: %w", number, e.err)
 			return e
 		}

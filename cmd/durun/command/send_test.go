@@ -46,7 +46,7 @@ func TestMessageLines(t *testing.T) {
 
 	in.r = bufio.NewReader(strings.NewReader("a\n" + strings.Repeat("x", snapshot.MaxMessageData+1)))
 	err = in.lines(func(int, []byte) error { return nil })
-	if err == nil || classify(err).code != exitUsage || !strings.Contains(err.Error(), "line 2") {
+	if err == nil || new(app).classify(err).code != exitUsage || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("a line that is too long: %v", err)
 	}
 }

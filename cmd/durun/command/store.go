@@ -152,6 +152,15 @@ func (b unmadeBucket) URL() string {
 	return u.String()
 }
 
+// Module returns the bytes of a module. It says what to do about one that is missing.
+func (s *store) Module(ctx context.Context, hash snapshot.Hash) ([]byte, error) {
+	b, err := s.Store.Module(ctx, hash)
+	if errors.Is(err, snapshot.ErrNotFound) {
+		return nil, inputError(err, "to start any coroutine of the same file puts it back: "+s.app.commandLine("run", "-d", "FILE"))
+	}
+	return b, err
+}
+
 // load returns the snapshot that an argument ID[@SEQ] means, without its pages.
 func (s *store) load(ctx context.Context, arg string) (*snapshot.Snapshot, snapshot.Commit, error) {
 	fail := func(err error) (*snapshot.Snapshot, snapshot.Commit, error) { return nil, snapshot.Commit{}, err }

@@ -31,7 +31,7 @@ func TestSyncFlag(t *testing.T) {
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("--sync=%s of %s: %q, %v; want %q", c.flag, c.store, got, err, c.want)
 		}
-		if err != nil && c.flag == "false" && classify(err).code != exitUsage {
+		if err != nil && c.flag == "false" && new(app).classify(err).code != exitUsage {
 			t.Errorf("--sync=%s of %s: %v is not about the usage", c.flag, c.store, err)
 		}
 	}

@@ -71,9 +71,14 @@ func newVersionCommand(a *app) *cobra.Command {
 		Short: "Print the versions of durun and of what it is built with",
 		Long: `Print the versions of durun, of the Go and wazero it is built with, and of the
 snapshot format it writes. A snapshot of an older format is always readable by a
-newer durun.`,
-		Example: "  durun version\n  durun version -o json",
-		Args:    arguments(0, 0, ""),
+newer durun.
+
+JSON is an object with the keys version, revision and modified (of the source,
+where they are known; modified, if it is true), go, platform, wazero and
+snapshot_format.`,
+		Example:           "  durun version\n  durun version -o json",
+		Args:              arguments(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			return runVersion(a.Stdout, o)
 		},

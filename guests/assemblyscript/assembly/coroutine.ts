@@ -1,5 +1,6 @@
 import * as abi from "./abi";
 import { decode, encode } from "./bytes";
+import { environ } from "./wasi";
 
 /**
  * The current value: the program's input at first, and after each `yieldValue` what that received. T is what it is read as, a
@@ -34,4 +35,13 @@ export function id(): string {
   const text = new Uint8Array(abi.id(0, 0));
   abi.id(text.dataStart, text.length);
   return decode<string>(text);
+}
+
+/** The id of the coroutine that spawned this one; null if none did. */
+export function parent(): string | null {
+  const name = "DURUN_PARENT=", list = environ();
+  for (let i = 0; i < list.length; i++) {
+    if (list[i].length > name.length && list[i].startsWith(name)) return list[i].slice(name.length);
+  }
+  return null;
 }

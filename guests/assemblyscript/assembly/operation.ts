@@ -27,6 +27,15 @@ export function waitFor(ops: StaticArray<i32>, min: u32, timeout: Duration): i32
   return ended;
 }
 
+/** Why an operation failed; of 0, why the last one could not begin. */
+function messageOf(op: i32): string {
+  const len = abi.message(op, 0, 0);
+  if (len <= 0) return "";
+  const text = new Uint8Array(len);
+  abi.message(op, text.dataStart, len);
+  return decode<string>(text);
+}
+
 /** The kinds of operations, by their numbers. */
 const KINDS = ["", "timer", "call", "spawn", "recv"];
 
@@ -44,7 +53,7 @@ export class Operation<T> {
     this.what = (KINDS[kind] + " " + name.split("\0")[0]).trimEnd();
     const text = String.UTF8.encode(name);
     this.number = abi.begin(kind, changetype<usize>(text), text.byteLength, body.dataStart, body.length);
-    if (this.number < 0) throw new Error(this.what + ": " + codeName(-this.number));
+    if (this.number < 0) throw new Error(this.failure(-this.number, messageOf(0)));
   }
 
   /** How it ended: `Code.Pending` if it hasn't. */
@@ -55,20 +64,17 @@ export class Operation<T> {
 
   /** Why it failed, for people. Empty if it has not. */
   get message(): string {
-    const len = abi.message(this.number, 0, 0);
-    if (len <= 0) return "";
-    const text = new Uint8Array(len);
-    abi.message(this.number, text.dataStart, len);
-    return decode<string>(text);
+    return messageOf(this.number);
+  }
+
+  private failure(code: Code, message: string): string {
+    return this.what + ": " + codeName(code) + (message.length > 0 ? ": " + message : "");
   }
 
   /** The result of one that succeeded. Throws for others, which ends the program: look at `code` first. */
   get value(): T {
     const code = this.code;
-    if (code != Code.Ok) {
-      const message = this.message;
-      throw new Error(this.what + ": " + codeName(code) + (message.length > 0 ? ": " + message : ""));
-    }
+    if (code != Code.Ok) throw new Error(this.failure(code, this.message));
     const data = new Uint8Array(abi.result(this.number, 0, 0));
     abi.result(this.number, data.dataStart, data.length);
     return decode<T>(data);
@@ -115,7 +121,8 @@ export function call<T>(name: string, body: T): Operation<T> {
 
 /**
  * Starts a child, with snapshots of its own; its output is the result, and read as what the input is. The target is a function that
- * this program exports, "" for `_start`; or "module:NAME" or "module:NAME/EXPORT". Without arguments it has this program's.
+ * this program exports, "" for `_start`; or "module:NAME" or "module:NAME/EXPORT". Without arguments it has this program's. One that
+ * exits with another code than 0 has failed, and its output, if that is text, is part of the message.
  */
 export function spawn<T>(target: string, input: T, args: string[] = []): Operation<T> {
   let name = target;

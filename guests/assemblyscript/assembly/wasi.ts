@@ -9,6 +9,14 @@ declare function args_sizes_get(count: usize, size: usize): u16;
 declare function args_get(pointers: usize, texts: usize): u16;
 
 // @ts-ignore: decorator
+@external("wasi_snapshot_preview1", "environ_sizes_get")
+declare function environ_sizes_get(count: usize, size: usize): u16;
+
+// @ts-ignore: decorator
+@external("wasi_snapshot_preview1", "environ_get")
+declare function environ_get(pointers: usize, texts: usize): u16;
+
+// @ts-ignore: decorator
 @external("wasi_snapshot_preview1", "fd_read")
 declare function fd_read(fd: u32, iovecs: usize, count: usize, read: usize): u16;
 
@@ -26,11 +34,25 @@ export function args(): string[] {
   const sizes = memory.data(8);
   if (args_sizes_get(sizes, sizes + 4) != 0) return [];
   const pointers = new StaticArray<u32>(load<u32>(sizes)), texts = new Uint8Array(load<u32>(sizes, 4));
+  if (args_get(changetype<usize>(pointers), texts.dataStart) != 0) return [];
+  return strings(pointers);
+}
+
+/** The program's environment: each string is a name, an equals sign, and the value. */
+export function environ(): string[] {
+  const sizes = memory.data(8);
+  if (environ_sizes_get(sizes, sizes + 4) != 0) return [];
+  const pointers = new StaticArray<u32>(load<u32>(sizes)), texts = new Uint8Array(load<u32>(sizes, 4));
+  if (environ_get(changetype<usize>(pointers), texts.dataStart) != 0) return [];
+  return strings(pointers);
+}
+
+/** Reads strings in UTF-8, each with a NUL after it. */
+function strings(pointers: StaticArray<u32>): string[] {
   const list: string[] = [];
-  if (args_get(changetype<usize>(pointers), texts.dataStart) != 0) return list;
   for (let i = 0; i < pointers.length; i++) {
     let end: usize = pointers[i];
-    while (load<u8>(end) != 0) end++; // each has a NUL after it
+    while (load<u8>(end) != 0) end++;
     list.push(String.UTF8.decodeUnsafe(pointers[i], end - pointers[i]));
   }
   return list;

@@ -1,8 +1,8 @@
 // All ways to wait for several operations, and all ways in which operations end. It asks for the handlers "echo", which answers with
 // its argument, "fail", which fails, and "stop", which has this program cancelled.
 import {
-  Code, FOREVER, MILLISECOND, Operation, SECOND, all, allSettled, any, args, call, cancelled, checkpoint, codeName, id, output, race,
-  readLine, sleep, some, timer,
+  Code, FOREVER, MILLISECOND, Operation, SECOND, all, allSettled, any, args, call, cancelled, checkpoint, codeName, id, output, parent,
+  race, readLine, sleep, some, spawn, timer,
 } from "durun";
 
 function show(what: string, code: Code): void {
@@ -50,9 +50,16 @@ function calls(): void {
   console.log("bytes: " + call("echo", bytes).result().toString());
 }
 
+export function child(): void {
+  const mother = parent();
+  output(mother === null ? "nobody" : mother);
+}
+
 export function _start(): void {
   console.log("id: " + id() + ", arguments: " + args().join(" "));
   for (let line = readLine(); line !== null; line = readLine()) console.log("line: " + line);
+  console.log("no parent: " + (parent() === null).toString());
+  console.log("a child's: " + spawn("child", "").result());
   timers();
   calls();
   checkpoint();

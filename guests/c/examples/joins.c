@@ -52,6 +52,9 @@ static void calls(void) {
 static void mistakes(void) {
 	durun_op ops[] = {durun_timer(0), durun_call("", NULL, 0)};
 	show("begin", ops[1]);
+	char *text;
+	if (durun_message_alloc(0, &text) >= 0) printf("why: %s\n", text);
+	free(text);
 	show("await", durun_await(ops[1], DURUN_FOREVER));
 	show("all settled", durun_all_settled(ops, 2, DURUN_FOREVER));
 	show("any", durun_any(ops, 2, DURUN_FOREVER));

@@ -94,6 +94,7 @@ func abiResult(number uint32) ([]byte, Code) {
 	return result, 0
 }
 
+// abiMessage returns why an operation failed; of 0, why the last one could not begin.
 func abiMessage(number uint32) string {
 	return string(sized(func(buf []byte) int32 {
 		p, n := pointer(buf)

@@ -54,7 +54,7 @@ func Recv(name string) *Op { return begin(recv, name, name, nil) }
 // Spawn begins a child: a coroutine of its own. The target is [Self] for this program, the name of an export of its module, or
 // "module:NAME" or "module:NAME/EXPORT" for a module that the run was given (--module). The child finds input with [Input], and
 // args after its program's name; without args it has this program's. Its [SetOutput] is the operation's result. A child that
-// exits with another code than 0 is [ErrFailed].
+// exits with another code than 0 is [ErrFailed], and its output, if that is text, is part of the error's message.
 //
 // Children of a program that ends are cancelled.
 func Spawn(target string, input []byte, args ...string) *Op {
@@ -73,7 +73,7 @@ func begin(k kind, name, shown string, body []byte) *Op {
 	op := &Op{kind: k, name: shown, done: make(chan struct{})}
 	n := abiBegin(k, name, body)
 	if n < 0 {
-		op.err = op.failure(Code(-n), "")
+		op.err = op.failure(Code(-n), abiMessage(0))
 		close(op.done)
 		return op
 	}

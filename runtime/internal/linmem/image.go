@@ -72,7 +72,6 @@ func newImage(t tracking, size uint64, initial *Image, fill func(mem []byte) err
 		return nil, err
 	}
 	i := &Image{file: -1, initial: initial}
-	i.refs.Store(1)
 	whole := func(mem []byte) error {
 		if initial != nil {
 			initial.copyTo(mem)
@@ -98,6 +97,7 @@ func newImage(t tracking, size uint64, initial *Image, fill func(mem []byte) err
 	if initial != nil {
 		initial.Retain()
 	}
+	i.refs.Store(1) // here, since a file that can't be made leaves the image as new
 	return i, nil
 }
 

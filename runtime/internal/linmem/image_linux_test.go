@@ -46,3 +46,30 @@ func TestSeal(t *testing.T) {
 		t.Errorf("it has %d in it, want 1", i.bytes[0])
 	}
 }
+
+// TestImageWithoutFile makes an image where the process may not have files of that size, as with ulimit -f. It is on the heap
+// then, and is used and released as any other.
+func TestImageWithoutFile(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: PageSize, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	i, err := newImage(compare, wasmPageSize, nil, func(mem []byte) error {
+		mem[PageSize] = 1
+		return nil
+	})
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.file >= 0 || i.Page(1)[0] != 1 {
+		t.Errorf("it has the file %d, and %d in it; want none, and 1", i.file, i.Page(1)[0])
+	}
+	i.Retain().Release()
+	i.Release()
+}

@@ -4,6 +4,7 @@
 //	<root>/coroutines/p/fffffffffffffffe   an object; its key is its path
 //	<root>/.durun/tmp/<random>             an object that is being written, locked by its writer
 //	<root>/.durun/locks/<key>              a lock, held by whoever has it flocked, and its note
+//	<root>/.durun/locks/.spare             a lock's file for when there is no room to make one
 //
 // An object is created in four steps, so that neither a crash of the process nor of the machine leaves half of one, and
 // so that of several writers one wins:

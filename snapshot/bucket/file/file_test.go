@@ -758,6 +758,86 @@ func TestPutTakenAtOnce(t *testing.T) {
 	}
 }
 
+// vanishingFS has somebody else remove a folder, each time that it has just been made.
+type vanishingFS struct {
+	*memFS
+	folder string
+	times  int
+}
+
+func (f *vanishingFS) Mkdir(name string) error {
+	if err := f.memFS.Mkdir(name); err != nil {
+		return err
+	}
+	if name == f.folder && f.times > 0 {
+		f.times--
+		return f.Remove(name)
+	}
+	return nil
+}
+
+// TestFoldersVanish puts an object while others go on emptying and removing its folder: it gets there. A bucket that has gone
+// itself is not waited for.
+func TestFoldersVanish(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		m := newMemFS()
+		m.named = named
+		f := &vanishingFS{memFS: m, folder: "/store/inbox/p", times: 10 * eagerTries}
+		b, err := open(f, "/store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x")); err != nil || f.times != 0 {
+			t.Errorf("put: %v, after %d of %d removals", err, 10*eagerTries-f.times, 10*eagerTries)
+		}
+		if err := b.Delete(t.Context(), "inbox/p/k"); err != nil {
+			t.Error(err)
+		}
+		f.times = maxTries + 1
+		err = bucket.PutBytes(t.Context(), b, "inbox/p/k", []byte("x"))
+		if !errors.Is(err, bucket.ErrUnavailable) {
+			t.Errorf("put into a folder that can't be: %v", err)
+		}
+		if _, err := m.Stat("/store/inbox"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after it the folder above is there: %v", err)
+		}
+	}
+}
+
+// TestDeleteWhileFoldersVanish holds that a deletion is durable though somebody else removes the folder that it left, and
+// dies before having synced that.
+func TestDeleteWhileFoldersVanish(t *testing.T) {
+	m := newMemFS()
+	f := &takenFS{memFS: m}
+	b, err := open(f, "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a/b/k", "a/b/l", "m"} {
+		if err := bucket.PutBytes(t.Context(), b, key, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.take = func() {
+		for _, name := range []string{"/store/a/b/l", "/store/a/b", "/store/a"} {
+			if err := m.Remove(name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := b.Delete(t.Context(), "a/b/k"); err != nil || f.take != nil {
+		t.Fatal(err)
+	}
+	no := func() bool { return false }
+	after, err := open(m.powerLoss(no, no), "/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := after.Stat(t.Context(), "a/b/k"); !errors.Is(err, bucket.ErrNotExist) {
+		t.Errorf("after a power cut the deleted object is there: %v", err)
+	}
+}
+
 // openedFS has something happen when a file has just been opened.
 type openedFS struct {
 	*memFS

@@ -124,6 +124,10 @@ pub fn result(op: u32) -> Result<Vec<u8>, i32> {
     sized(|buf, cap| unsafe { host::result(op, buf, cap) })
 }
 
+/// What [`message`] takes for the number of an operation that could not begin, the last one.
+pub const LAST_BEGIN: u32 = 0;
+
+/// Why an operation failed, for people.
 pub fn message(op: u32) -> String {
     text(sized(|buf, cap| unsafe { host::message(op, buf, cap) }).unwrap_or_default())
 }

@@ -26,7 +26,7 @@ pub const SELF: &str = "";
 #[derive(Debug)]
 #[must_use = "an operation that is dropped is cancelled"]
 pub struct Operation {
-    begun: Result<u32, Code>,
+    begun: Result<u32, Error>,
     description: String, // for people: "call send_email"
     one_thread: PhantomData<*const ()>,
 }
@@ -52,7 +52,8 @@ pub fn recv(name: &str) -> Operation {
 /// Begins a child: a coroutine of its own. The target is [`SELF`] for this program, the name of an export of its module, or
 /// `module:NAME` or `module:NAME/EXPORT` for a module that the run was given (`--module`). The child finds `input` with
 /// [`input`](crate::input), and `args` after its program's name; without args it has this program's. Its
-/// [`output`](crate::output) is the operation's result. A child that exits with another code than 0 is [`Code::Failed`].
+/// [`output`](crate::output) is the operation's result. A child that exits with another code than 0 is [`Code::Failed`], and its
+/// output, if that is text, is part of the error's message.
 ///
 /// Children of a program that ends are cancelled.
 pub fn spawn(target: &str, args: &[&str], input: impl AsRef<[u8]>) -> Operation {
@@ -67,8 +68,12 @@ impl Operation {
             description.push(' ');
             description.push_str(word);
         }
+        let begun = abi::begin(kind, name.as_bytes(), body).map_err(|code| {
+            let why = abi::message(abi::LAST_BEGIN);
+            Error::new(Code::from_host(code), &description, why)
+        });
         Operation {
-            begun: abi::begin(kind, name.as_bytes(), body).map_err(Code::from_host),
+            begun,
             description,
             one_thread: PhantomData,
         }
@@ -77,23 +82,23 @@ impl Operation {
     /// The operation's number in the coroutine, from 1, as `durun inspect` shows it. A child's id is its parent's, a dot, and
     /// this number. 0 stands for one that could not begin.
     pub fn number(&self) -> u32 {
-        self.begun.unwrap_or(0)
+        *self.begun.as_ref().unwrap_or(&0)
     }
 
     /// Whether it has ended, well or not.
     pub fn has_ended(&self) -> bool {
-        self.begun.map_or(true, abi::has_ended)
+        self.begun
+            .as_ref()
+            .map_or(true, |&number| abi::has_ended(number))
     }
 
     /// How the operation ended, without waiting: [`Code::Pending`] if it has not. It may be asked again.
     pub fn result(&self) -> Result<Vec<u8>, Error> {
-        let number = self.begun.map_err(|code| self.failure(code))?;
-        abi::result(number).map_err(|code| self.failure(Code::from_host(code)))
-    }
-
-    fn failure(&self, code: Code) -> Error {
-        let message = self.begun.map(abi::message).unwrap_or_default();
-        Error::new(code, &self.description, message)
+        let number = self.begun.clone()?;
+        abi::result(number).map_err(|code| {
+            let why = abi::message(number);
+            Error::new(Code::from_host(code), &self.description, why)
+        })
     }
 
     /// Waits until the operation has ended, and returns its result. Futures don't go on meanwhile: in async code, use `await`.
@@ -104,7 +109,7 @@ impl Operation {
     /// Gives the operation up if it has not ended. It ends with [`Code::Cancelled`] at once, but for a child, which is asked to
     /// end, and does so in its own time. What a handler has done already stays done.
     pub fn cancel(&self) {
-        if let Ok(number) = self.begun {
+        if let Ok(number) = self.begun.clone() {
             abi::cancel(number);
             executor::check(number);
         }
@@ -115,9 +120,9 @@ impl Future for Operation {
     type Output = Result<Vec<u8>, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.begun {
-            Err(_) => Poll::Ready(self.result()),
-            Ok(number) => match executor::poll(number, context.waker()) {
+        match &self.begun {
+            Err(error) => Poll::Ready(Err(error.clone())),
+            Ok(number) => match executor::poll(*number, context.waker()) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Err(code)) => Poll::Ready(Err(code.into())),
                 Poll::Ready(Ok(())) => Poll::Ready(self.result()),
@@ -128,7 +133,7 @@ impl Future for Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        if let Ok(number) = self.begun {
+        if let Ok(number) = self.begun.clone() {
             executor::forget(number);
             abi::drop(number);
         }

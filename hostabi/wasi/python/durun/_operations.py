@@ -58,7 +58,11 @@ class Operation:
         self.kind = kind
         self.name = name
         _tidy()
-        self.number = int(ask(line, body))
+        try:
+            self.number = int(ask(line, body))
+        except OperationError as e:
+            e.what = self._describe()
+            raise
 
     def __repr__(self) -> str:
         state = "pending" if not self._ended else "failed" if self._error else "ended"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from asyncio import CancelledError
 from types import TracebackType
 
@@ -85,11 +86,21 @@ def escape(text: str) -> str:
 
 _excepthook = sys.excepthook
 
-
-def _end_quietly(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print what the program ends with, unless it does what it was told: to be cancelled is no error of its."""
-    if not (_cancelled and isinstance(error, Cancelled)):
-        _excepthook(kind, error, traceback)
+# How many characters of why it ends with an exception a child tells at most; durun keeps no more.
+_REPORT = 1 << 14
 
 
-sys.excepthook = _end_quietly
+def _end(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Print what the program ends with, unless it does what it was told: to be cancelled is no error of its.
+
+    A child puts out what it is, too, without where: so its parent is told.
+    """
+    if _cancelled and isinstance(error, Cancelled):
+        return
+    _excepthook(kind, error, where)
+    if os.environ.get("DURUN_PARENT"):
+        why = "".join(traceback.format_exception_only(kind, error)).strip()
+        ask("output", why[:_REPORT].encode(errors="backslashreplace"))
+
+
+sys.excepthook = _end
