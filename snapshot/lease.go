@@ -149,15 +149,14 @@ func (s *Store) lock(ctx context.Context, id string) (release func() error, err 
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}
-	for deadline := time.Now().Add(lockPatience); ; {
-		release, err = b.TryLock(ctx, leasesPrefix+id)
-		if !errors.Is(err, bucket.ErrLocked) || time.Now().After(deadline) {
-			return release, err
-		}
+	release, err = b.TryLock(ctx, leasesPrefix+id)
+	for deadline := time.Now().Add(lockPatience); errors.Is(err, bucket.ErrLocked) && time.Now().Before(deadline); {
 		if err := wait(ctx, lockInterval); err != nil {
 			return nil, err
 		}
+		release, err = b.TryLock(ctx, leasesPrefix+id)
 	}
+	return release, err
 }
 
 // wait returns after a time, or with the error of a context that is done before.

@@ -211,6 +211,37 @@ func TestLock(t *testing.T) {
 	})
 }
 
+// slowLocks is a bucket in which somebody holds a lock for a moment, and which takes long to say so.
+type slowLocks struct {
+	*bucket.Mem
+	release func() error
+}
+
+func (b *slowLocks) TryLock(ctx context.Context, key string) (func() error, error) {
+	release, err := b.Mem.TryLock(ctx, key)
+	if b.release != nil {
+		<-time.After(2 * lockPatience)
+		_ = b.release()
+		b.release = nil
+	}
+	return release, err
+}
+
+// TestSlowLock acquires a coroutine whose lock was held for a moment, as it is by who looks for drivers.
+func TestSlowLock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		mem := bucket.NewMem()
+		release, err := mem.TryLock(t.Context(), leasesPrefix+"p")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := acquire(t, NewStore(&slowLocks{mem, release}), LeaseOptions{})
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestLeaseRenewal holds a lease for a long time.
 func TestLeaseRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T) {

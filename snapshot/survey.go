@@ -45,9 +45,13 @@ func (v *survey) uncount() {
 	v.Bytes -= v.counted.bytes
 }
 
+// maxOvertaken is how often a coroutine is looked at anew because what was listed is gone: how likely that is depends on how fast
+// it is driven, and it costs little, as it shows early.
+const maxOvertaken = 100
+
 // coroutine verifies a coroutine.
 func (c *checker) coroutine(ctx context.Context, id string) error {
-	for try := 0; ; try++ {
+	for overtaken, missed := 0, 0; ; {
 		v := &survey{checker: c, id: id, whole: map[uint64]bool{}, rootUntil: map[uint64]uint64{}, roots: map[uint64]*line{}}
 		h, err := c.s.history(ctx, id)
 		var newest uint64
@@ -55,7 +59,8 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 			newest = h.newest()
 			err = v.all(ctx, h)
 		}
-		if errors.Is(err, errOvertaken) && try < retries {
+		if errors.Is(err, errOvertaken) && overtaken < maxOvertaken {
+			overtaken++
 			v.uncount()
 			continue // commits were dropped meanwhile
 		}
@@ -65,7 +70,8 @@ func (c *checker) coroutine(ctx context.Context, id string) error {
 			return err
 		}
 		missing := func(p Problem) bool { return errors.Is(p.Err, errMissing) || strings.HasSuffix(p.Key, "/") }
-		if try < 2 && slices.ContainsFunc(v.problems, missing) {
+		if missed < 2 && slices.ContainsFunc(v.problems, missing) {
+			missed++
 			v.uncount()
 			continue // a listing that was made while logs were merged may have missed some
 		}

@@ -316,6 +316,18 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("%v after %v", err, server.Requests())
 	}
 
+	// One among others that say that they are for a while is no more doubted for those.
+	server.Plan(func(r buckettest.Request) buckettest.HTTPFault {
+		switch {
+		case r.N < 4:
+			return s3test.Refuse(http.StatusServiceUnavailable, "SlowDown")
+		case r.N == 4:
+			return bare
+		}
+		return buckettest.HTTPFault{}
+	})
+	put(t, b, "slow/doubted", nil)
+
 	server.Plan(once(http.MethodHead, 0, s3test.Refuse(http.StatusBadRequest, "RequestTimeout")))
 	if _, err := b.Stat(t.Context(), "doubted"); err != nil {
 		t.Error(err)

@@ -12,7 +12,7 @@ const (
 	firstBackoff = 50 * time.Millisecond
 	maxBackoff   = 5 * time.Second
 
-	doubtfulRetries = 4
+	doubtfulRetries = 4 // of an operation; failures beside those don't count
 )
 
 // backoff is how long to wait after the n-th failure in a row, n from 1: twice as long as the time before, with the
@@ -41,13 +41,16 @@ func sleep(ctx context.Context, d time.Duration) error {
 // gets, of which the exchange is recorded, and returns nil or what [Bucket.fail] made of its error.
 func (b *Bucket) retry(ctx context.Context, do func(ctx context.Context, x *exchange) *failure) error {
 	deadline := time.Now().Add(b.config.RetryFor)
-	renewed := false
+	renewed, doubts := false, 0
 	for n := 1; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		attempt, x := watched(ctx)
 		f := do(attempt, x)
+		if f != nil && f.doubt {
+			doubts++
+		}
 		switch {
 		case f == nil:
 			return nil
@@ -57,7 +60,7 @@ func (b *Bucket) retry(ctx context.Context, do func(ctx context.Context, x *exch
 			renewed = true
 			b.credentials.Expire()
 			continue
-		case !f.retry, f.doubt && n > doubtfulRetries:
+		case !f.retry, doubts > doubtfulRetries:
 			return f.err
 		}
 		wait := max(backoff(n), retryAfter(x.header))
