@@ -643,7 +643,9 @@ func TestMissedMail(t *testing.T) {
 				}
 				return buckettest.Fault{}
 			})
-			inbox := snapshot.NewInboxWatcher(snapshot.NewStore(mem), snapshot.InboxWatcherOptions{})
+			inbox := snapshot.NewInboxWatcher(snapshot.NewStore(mem), snapshot.InboxWatcherOptions{
+				Interval: time.Hour, // it looks around, and tells again, when all is over
+			})
 			defer inbox.Close()
 			s := newTestScheduler(t, m, SchedulerConfig{Store: snapshot.NewStore(faulty), Memory: 1, Inbox: inbox})
 			if _, err := s.Start(t.Context(), Program{ID: "a", Module: m, Entry: "approve", Input: nanoseconds(-1)}); err != nil {
@@ -660,7 +662,7 @@ func TestMissedMail(t *testing.T) {
 			if _, err := sent.Send(t.Context(), "a", approval); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // before the watcher looks around, and tells again
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if o, err := s.Wait(ctx, "a"); err != nil || string(o.Result) != "yes" {
 				t.Errorf("%+v, %v", o, err)

@@ -139,7 +139,8 @@ func (c *fastClock) Now() time.Time {
 }
 
 func (c *fastClock) AfterFunc(d time.Duration, f func()) func() bool {
-	return SystemClock().AfterFunc(d/time.Duration(c.speed), f)
+	speed := time.Duration(c.speed)
+	return SystemClock().AfterFunc((d+speed-1)/speed, f) // not before d has passed
 }
 
 // sleepers starts n coroutines that sleep, each for a time of its own within ten minutes from first on, and returns when each is due.

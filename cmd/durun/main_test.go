@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,6 +37,9 @@ const patience = 5 * time.Minute
 func TestMain(m *testing.M) {
 	if os.Getenv(asDurun) != "" {
 		os.Exit(run())
+	}
+	if signal.Ignored(os.Interrupt) { // as in a job that a script has in the background; durun would go on ignoring it
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
 	testscript.Main(&cached{M: m}, map[string]func(){"durun": func() { os.Exit(run()) }})
 }
@@ -113,7 +117,8 @@ func (b *fullBucket) Put(ctx context.Context, key string, body io.ReaderAt, size
 //	damage FILE OFFSET         flip a bit; a negative offset counts from the end
 //	truncate FILE SIZE         cut a file; a negative size counts from the end
 //
-// $GUESTS, $WAT and $DATA are the folders of the guests that the repository has.
+// $GUESTS, $WAT and $DATA are the folders of the guests that the repository has. A process that a script waits for in vain is
+// told to say where it stands, and to end, when nine tenths of the test binary's time are over.
 func TestScript(t *testing.T) { testscript.Run(t, scripts(t, "testdata/script")) }
 
 // TestS3Script runs testdata/s3, with a store in S3, below a prefix. One request in twenty fails. $ENDPOINT and $BUCKET
