@@ -344,8 +344,13 @@ func (t *operations) dueBy(numbers []uint32, n int) time.Time {
 			due = append(due, o.due)
 		}
 	}
-	if len(due) < n {
+	switch {
+	case n < 1 || len(due) < n:
 		return time.Time{}
+	case n == 1: // of many, as a rule, who are waited for again and again
+		return slices.MinFunc(due, time.Time.Compare)
+	case n == len(due):
+		return slices.MaxFunc(due, time.Time.Compare)
 	}
 	slices.SortFunc(due, time.Time.Compare)
 	return due[n-1]
