@@ -8,7 +8,7 @@ import (
 
 // Version counts the changes of what [Transform] and [Running.Strip] emit. Caches of their output are keyed by it; snapshots don't depend
 // on it.
-const Version = 17
+const Version = 18
 
 // Config says what suspends.
 type Config struct {

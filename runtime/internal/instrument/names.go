@@ -20,7 +20,8 @@ import "strconv"
 //	tick: [] -> []
 //	    the guest has used up what the counter held, see ExportTicks; the runtime sets that, or ends the guest
 //	try: [] -> []
-//	    the guest is about to enter a try_table, which may take long; the runtime does what it does in a tick, if it is time
+//	    the guest is about to enter a try_table, which may take long; the runtime does what it does in a tick, if it is time;
+//	    in a running form only where there are try_tables
 //	keep: [exnref] -> []
 //	    the guest may hold on to this exception; only where there are references
 const HostModule = "durun:host"

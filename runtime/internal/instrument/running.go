@@ -180,9 +180,12 @@ func (r *running) addImports() error {
 	r.importHost(ImportUnwound, nil, nil)
 	r.tickFn = r.unwound() + 1
 	r.importHost(ImportTick, nil, nil)
-	r.tryFn = r.tickFn + 1
-	r.importHost(ImportTry, nil, nil)
-	r.save0 = r.tryFn + 1
+	r.save0 = r.tickFn + 1
+	if r.graph.tries {
+		r.tryFn = r.save0
+		r.importHost(ImportTry, nil, nil)
+		r.save0++
+	}
 	for n := range MaxValues + 1 {
 		r.importHost(ImportSave(n), append(i64s(n), wasm.I32), nil)
 	}

@@ -28,6 +28,8 @@ type callGraph struct {
 	// references reports whether code can get hold of references to functions, or change tables; anyRefs, whether the module
 	// has references of any type in locals, globals or code.
 	references, anyRefs bool
+	// tries reports whether there is a try_table.
+	tries bool
 	// callees lists for each function that is defined here its calls, as [callees] has them.
 	callees [][]edge
 	// rewrite reports for each function that is defined here whether more than indices changes in it, even if it can't suspend:
@@ -124,6 +126,7 @@ func scan(m *wasm.Module, env *wasm.Env) (*callGraph, error) {
 					open = open[:last]
 				}
 			}
+			g.tries = g.tries || in.Op == wasm.OpTryTable
 			switch in.Op {
 			case wasm.OpCall, wasm.OpCallIndirect, wasm.OpCallRef:
 				g.calls[i]++

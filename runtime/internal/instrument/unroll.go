@@ -10,20 +10,24 @@ import (
 // and is counted for all of these at once.
 
 const (
-	// maxCopies is how often the code of a loop is emitted at most.
-	maxCopies = 16
+	// maxCopies is how often the code of a loop is emitted at most. With more, a loop that goes round a few times only is slower.
+	maxCopies = 2
 	// maxUnrolled is how many bytes of the original's code all copies of a loop have at most: so no loop of more than half of
 	// that is unrolled.
 	maxUnrolled = 224
+	// maxWithUnrolled is how many bytes of the original's code a function with unrolled loops has at most. In a larger one, such
+	// as an interpreter's, the compiler has fewer registers for the rest then.
+	maxWithUnrolled = 2048
 )
 
 // unroll decides which loops are unrolled: small ones without loops, calls that may suspend and try_tables in them. Those that
 // are counted before they are entered are as well, which makes them quicker than they were.
 func (f *function) unroll() {
+	large := len(f.code.Body()) > maxWithUnrolled
 	for i := range f.constructs {
 		c := &f.constructs[i]
 		c.copies = 1
-		if c.op != wasm.OpLoop || len(c.params) > 0 || c.keeps {
+		if large || c.op != wasm.OpLoop || len(c.params) > 0 || c.keeps {
 			continue
 		}
 		size := int32(f.instrs[c.stop].off - f.instrs[c.start].end)
