@@ -6,8 +6,8 @@ import (
 	"github.com/durun/durun/runtime/internal/wasm"
 )
 
-// Counting is the larger part of what a loop of a few instructions does. So the code of such a loop stands there several times,
-// and is counted for all of these at once.
+// Counting is the larger part of what a loop of a few instructions does. So the code of such a loop stands there more than once,
+// and is counted for all copies at once.
 
 const (
 	// maxCopies is how often the code of a loop is emitted at most. With more, a loop that goes round a few times only is slower.
